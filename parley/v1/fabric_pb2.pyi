@@ -1,0 +1,406 @@
+import datetime
+
+from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from parley.v1 import errors_pb2 as _errors_pb2
+from parley.v1 import fleet_pb2 as _fleet_pb2
+from parley.v1 import live_pb2 as _live_pb2
+from parley.v1 import sessions_pb2 as _sessions_pb2
+from parley.v1 import tools_pb2 as _tools_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class UplinkEnvelope(_message.Message):
+    __slots__ = ("schema_version", "epoch", "attach_generation", "requests", "skips", "last_seq", "downlink_received_seq", "downlink_acked_seq", "downlink_missing", "half_closed", "detached")
+    SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    ATTACH_GENERATION_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    SKIPS_FIELD_NUMBER: _ClassVar[int]
+    LAST_SEQ_FIELD_NUMBER: _ClassVar[int]
+    DOWNLINK_RECEIVED_SEQ_FIELD_NUMBER: _ClassVar[int]
+    DOWNLINK_ACKED_SEQ_FIELD_NUMBER: _ClassVar[int]
+    DOWNLINK_MISSING_FIELD_NUMBER: _ClassVar[int]
+    HALF_CLOSED_FIELD_NUMBER: _ClassVar[int]
+    DETACHED_FIELD_NUMBER: _ClassVar[int]
+    schema_version: int
+    epoch: int
+    attach_generation: int
+    requests: _containers.RepeatedScalarFieldContainer[bytes]
+    skips: _containers.RepeatedCompositeFieldContainer[Skip]
+    last_seq: int
+    downlink_received_seq: int
+    downlink_acked_seq: int
+    downlink_missing: _containers.RepeatedCompositeFieldContainer[_live_pb2.SeqRange]
+    half_closed: bool
+    detached: bool
+    def __init__(self, schema_version: _Optional[int] = ..., epoch: _Optional[int] = ..., attach_generation: _Optional[int] = ..., requests: _Optional[_Iterable[bytes]] = ..., skips: _Optional[_Iterable[_Union[Skip, _Mapping]]] = ..., last_seq: _Optional[int] = ..., downlink_received_seq: _Optional[int] = ..., downlink_acked_seq: _Optional[int] = ..., downlink_missing: _Optional[_Iterable[_Union[_live_pb2.SeqRange, _Mapping]]] = ..., half_closed: _Optional[bool] = ..., detached: _Optional[bool] = ...) -> None: ...
+
+class Skip(_message.Message):
+    __slots__ = ("range", "media_class", "reason")
+    RANGE_FIELD_NUMBER: _ClassVar[int]
+    MEDIA_CLASS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    range: _live_pb2.SeqRange
+    media_class: _live_pb2.MediaClass
+    reason: str
+    def __init__(self, range: _Optional[_Union[_live_pb2.SeqRange, _Mapping]] = ..., media_class: _Optional[_Union[_live_pb2.MediaClass, str]] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class DownlinkEnvelope(_message.Message):
+    __slots__ = ("schema_version", "epoch", "attach_generation", "items", "last_seq", "uplink_received_seq", "uplink_acked_seq", "uplink_missing", "stream_end")
+    SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    ATTACH_GENERATION_FIELD_NUMBER: _ClassVar[int]
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
+    LAST_SEQ_FIELD_NUMBER: _ClassVar[int]
+    UPLINK_RECEIVED_SEQ_FIELD_NUMBER: _ClassVar[int]
+    UPLINK_ACKED_SEQ_FIELD_NUMBER: _ClassVar[int]
+    UPLINK_MISSING_FIELD_NUMBER: _ClassVar[int]
+    STREAM_END_FIELD_NUMBER: _ClassVar[int]
+    schema_version: int
+    epoch: int
+    attach_generation: int
+    items: _containers.RepeatedCompositeFieldContainer[DownlinkItem]
+    last_seq: int
+    uplink_received_seq: int
+    uplink_acked_seq: int
+    uplink_missing: _containers.RepeatedCompositeFieldContainer[_live_pb2.SeqRange]
+    stream_end: StreamEnd
+    def __init__(self, schema_version: _Optional[int] = ..., epoch: _Optional[int] = ..., attach_generation: _Optional[int] = ..., items: _Optional[_Iterable[_Union[DownlinkItem, _Mapping]]] = ..., last_seq: _Optional[int] = ..., uplink_received_seq: _Optional[int] = ..., uplink_acked_seq: _Optional[int] = ..., uplink_missing: _Optional[_Iterable[_Union[_live_pb2.SeqRange, _Mapping]]] = ..., stream_end: _Optional[_Union[StreamEnd, _Mapping]] = ...) -> None: ...
+
+class DownlinkItem(_message.Message):
+    __slots__ = ("response", "seq", "audio_milliseconds", "void_from_seq", "void_to_seq")
+    RESPONSE_FIELD_NUMBER: _ClassVar[int]
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    AUDIO_MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
+    VOID_FROM_SEQ_FIELD_NUMBER: _ClassVar[int]
+    VOID_TO_SEQ_FIELD_NUMBER: _ClassVar[int]
+    response: bytes
+    seq: int
+    audio_milliseconds: int
+    void_from_seq: int
+    void_to_seq: int
+    def __init__(self, response: _Optional[bytes] = ..., seq: _Optional[int] = ..., audio_milliseconds: _Optional[int] = ..., void_from_seq: _Optional[int] = ..., void_to_seq: _Optional[int] = ...) -> None: ...
+
+class StreamEnd(_message.Message):
+    __slots__ = ("failure",)
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    failure: Failure
+    def __init__(self, failure: _Optional[_Union[Failure, _Mapping]] = ...) -> None: ...
+
+class Failure(_message.Message):
+    __slots__ = ("code", "reason", "message", "field_violations", "retry_delay")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    FIELD_VIOLATIONS_FIELD_NUMBER: _ClassVar[int]
+    RETRY_DELAY_FIELD_NUMBER: _ClassVar[int]
+    code: int
+    reason: _errors_pb2.ErrorReason
+    message: str
+    field_violations: _containers.RepeatedCompositeFieldContainer[_errors_pb2.FieldViolation]
+    retry_delay: _duration_pb2.Duration
+    def __init__(self, code: _Optional[int] = ..., reason: _Optional[_Union[_errors_pb2.ErrorReason, str]] = ..., message: _Optional[str] = ..., field_violations: _Optional[_Iterable[_Union[_errors_pb2.FieldViolation, _Mapping]]] = ..., retry_delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class ControlRequest(_message.Message):
+    __slots__ = ("schema_version", "open", "attach", "end", "ping")
+    SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
+    OPEN_FIELD_NUMBER: _ClassVar[int]
+    ATTACH_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    PING_FIELD_NUMBER: _ClassVar[int]
+    schema_version: int
+    open: OpenSession
+    attach: AttachSession
+    end: CloseSession
+    ping: Ping
+    def __init__(self, schema_version: _Optional[int] = ..., open: _Optional[_Union[OpenSession, _Mapping]] = ..., attach: _Optional[_Union[AttachSession, _Mapping]] = ..., end: _Optional[_Union[CloseSession, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ...) -> None: ...
+
+class ControlReply(_message.Message):
+    __slots__ = ("schema_version", "failure", "attached", "done", "pong")
+    SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    ATTACHED_FIELD_NUMBER: _ClassVar[int]
+    DONE_FIELD_NUMBER: _ClassVar[int]
+    PONG_FIELD_NUMBER: _ClassVar[int]
+    schema_version: int
+    failure: Failure
+    attached: Attached
+    done: Done
+    pong: _fleet_pb2.Worker
+    def __init__(self, schema_version: _Optional[int] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., attached: _Optional[_Union[Attached, _Mapping]] = ..., done: _Optional[_Union[Done, _Mapping]] = ..., pong: _Optional[_Union[_fleet_pb2.Worker, _Mapping]] = ...) -> None: ...
+
+class OpenSession(_message.Message):
+    __slots__ = ("session_id", "tenant", "principal", "profile", "config", "tools", "labels", "request_key", "gateway", "resume_token_sha256")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
+    PROFILE_FIELD_NUMBER: _ClassVar[int]
+    CONFIG_FIELD_NUMBER: _ClassVar[int]
+    TOOLS_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_KEY_FIELD_NUMBER: _ClassVar[int]
+    GATEWAY_FIELD_NUMBER: _ClassVar[int]
+    RESUME_TOKEN_SHA256_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    tenant: str
+    principal: str
+    profile: str
+    config: _live_pb2.SessionConfig
+    tools: _containers.RepeatedCompositeFieldContainer[_tools_pb2.Tool]
+    labels: _containers.ScalarMap[str, str]
+    request_key: str
+    gateway: str
+    resume_token_sha256: bytes
+    def __init__(self, session_id: _Optional[str] = ..., tenant: _Optional[str] = ..., principal: _Optional[str] = ..., profile: _Optional[str] = ..., config: _Optional[_Union[_live_pb2.SessionConfig, _Mapping]] = ..., tools: _Optional[_Iterable[_Union[_tools_pb2.Tool, _Mapping]]] = ..., labels: _Optional[_Mapping[str, str]] = ..., request_key: _Optional[str] = ..., gateway: _Optional[str] = ..., resume_token_sha256: _Optional[bytes] = ...) -> None: ...
+
+class AttachSession(_message.Message):
+    __slots__ = ("session_id", "gateway", "tenant", "principal", "presented_token_sha256", "new_token_sha256", "last_received_seq")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    GATEWAY_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
+    PRESENTED_TOKEN_SHA256_FIELD_NUMBER: _ClassVar[int]
+    NEW_TOKEN_SHA256_FIELD_NUMBER: _ClassVar[int]
+    LAST_RECEIVED_SEQ_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    gateway: str
+    tenant: str
+    principal: str
+    presented_token_sha256: bytes
+    new_token_sha256: bytes
+    last_received_seq: int
+    def __init__(self, session_id: _Optional[str] = ..., gateway: _Optional[str] = ..., tenant: _Optional[str] = ..., principal: _Optional[str] = ..., presented_token_sha256: _Optional[bytes] = ..., new_token_sha256: _Optional[bytes] = ..., last_received_seq: _Optional[int] = ...) -> None: ...
+
+class Attached(_message.Message):
+    __slots__ = ("epoch", "attach_generation", "next_uplink_seq", "next_downlink_seq", "resume_window")
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    ATTACH_GENERATION_FIELD_NUMBER: _ClassVar[int]
+    NEXT_UPLINK_SEQ_FIELD_NUMBER: _ClassVar[int]
+    NEXT_DOWNLINK_SEQ_FIELD_NUMBER: _ClassVar[int]
+    RESUME_WINDOW_FIELD_NUMBER: _ClassVar[int]
+    epoch: int
+    attach_generation: int
+    next_uplink_seq: int
+    next_downlink_seq: int
+    resume_window: _duration_pb2.Duration
+    def __init__(self, epoch: _Optional[int] = ..., attach_generation: _Optional[int] = ..., next_uplink_seq: _Optional[int] = ..., next_downlink_seq: _Optional[int] = ..., resume_window: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class CloseSession(_message.Message):
+    __slots__ = ("session_id", "reason", "message")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    reason: _live_pb2.EndReason
+    message: str
+    def __init__(self, session_id: _Optional[str] = ..., reason: _Optional[_Union[_live_pb2.EndReason, str]] = ..., message: _Optional[str] = ...) -> None: ...
+
+class Ping(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Done(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class OwnRecord(_message.Message):
+    __slots__ = ("schema_version", "session", "request_key", "epochs")
+    SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_KEY_FIELD_NUMBER: _ClassVar[int]
+    EPOCHS_FIELD_NUMBER: _ClassVar[int]
+    schema_version: int
+    session: _sessions_pb2.Session
+    request_key: str
+    epochs: _containers.RepeatedCompositeFieldContainer[EpochRange]
+    def __init__(self, schema_version: _Optional[int] = ..., session: _Optional[_Union[_sessions_pb2.Session, _Mapping]] = ..., request_key: _Optional[str] = ..., epochs: _Optional[_Iterable[_Union[EpochRange, _Mapping]]] = ...) -> None: ...
+
+class EpochRange(_message.Message):
+    __slots__ = ("epoch", "first_downlink_seq")
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    FIRST_DOWNLINK_SEQ_FIELD_NUMBER: _ClassVar[int]
+    epoch: int
+    first_downlink_seq: int
+    def __init__(self, epoch: _Optional[int] = ..., first_downlink_seq: _Optional[int] = ...) -> None: ...
+
+class AttachmentRecord(_message.Message):
+    __slots__ = ("schema_version", "attach_generation", "gateway", "resume_token_sha256")
+    SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
+    ATTACH_GENERATION_FIELD_NUMBER: _ClassVar[int]
+    GATEWAY_FIELD_NUMBER: _ClassVar[int]
+    RESUME_TOKEN_SHA256_FIELD_NUMBER: _ClassVar[int]
+    schema_version: int
+    attach_generation: int
+    gateway: str
+    resume_token_sha256: bytes
+    def __init__(self, schema_version: _Optional[int] = ..., attach_generation: _Optional[int] = ..., gateway: _Optional[str] = ..., resume_token_sha256: _Optional[bytes] = ...) -> None: ...
+
+class CheckpointRecord(_message.Message):
+    __slots__ = ("schema_version", "epoch", "handle", "covered_uplink_seq", "config", "tools", "traceparent")
+    SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    HANDLE_FIELD_NUMBER: _ClassVar[int]
+    COVERED_UPLINK_SEQ_FIELD_NUMBER: _ClassVar[int]
+    CONFIG_FIELD_NUMBER: _ClassVar[int]
+    TOOLS_FIELD_NUMBER: _ClassVar[int]
+    TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
+    schema_version: int
+    epoch: int
+    handle: str
+    covered_uplink_seq: int
+    config: _live_pb2.SessionConfig
+    tools: _containers.RepeatedCompositeFieldContainer[_tools_pb2.Tool]
+    traceparent: str
+    def __init__(self, schema_version: _Optional[int] = ..., epoch: _Optional[int] = ..., handle: _Optional[str] = ..., covered_uplink_seq: _Optional[int] = ..., config: _Optional[_Union[_live_pb2.SessionConfig, _Mapping]] = ..., tools: _Optional[_Iterable[_Union[_tools_pb2.Tool, _Mapping]]] = ..., traceparent: _Optional[str] = ...) -> None: ...
+
+class RequestRecord(_message.Message):
+    __slots__ = ("schema_version", "session_id")
+    SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    schema_version: int
+    session_id: str
+    def __init__(self, schema_version: _Optional[int] = ..., session_id: _Optional[str] = ...) -> None: ...
+
+class LogEntry(_message.Message):
+    __slots__ = ("schema_version", "epoch", "epoch_begins", "request", "input_transcript", "model_said", "tool")
+    SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_BEGINS_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    INPUT_TRANSCRIPT_FIELD_NUMBER: _ClassVar[int]
+    MODEL_SAID_FIELD_NUMBER: _ClassVar[int]
+    TOOL_FIELD_NUMBER: _ClassVar[int]
+    schema_version: int
+    epoch: int
+    epoch_begins: EpochBegins
+    request: _live_pb2.ConverseRequest
+    input_transcript: _live_pb2.Transcript
+    model_said: ModelSaid
+    tool: ToolRecord
+    def __init__(self, schema_version: _Optional[int] = ..., epoch: _Optional[int] = ..., epoch_begins: _Optional[_Union[EpochBegins, _Mapping]] = ..., request: _Optional[_Union[_live_pb2.ConverseRequest, _Mapping]] = ..., input_transcript: _Optional[_Union[_live_pb2.Transcript, _Mapping]] = ..., model_said: _Optional[_Union[ModelSaid, _Mapping]] = ..., tool: _Optional[_Union[ToolRecord, _Mapping]] = ...) -> None: ...
+
+class EpochBegins(_message.Message):
+    __slots__ = ("worker",)
+    WORKER_FIELD_NUMBER: _ClassVar[int]
+    worker: str
+    def __init__(self, worker: _Optional[str] = ...) -> None: ...
+
+class ModelSaid(_message.Message):
+    __slots__ = ("text", "interrupted")
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    INTERRUPTED_FIELD_NUMBER: _ClassVar[int]
+    text: str
+    interrupted: bool
+    def __init__(self, text: _Optional[str] = ..., interrupted: _Optional[bool] = ...) -> None: ...
+
+class ToolRecord(_message.Message):
+    __slots__ = ("call_id", "name", "arguments_json", "response_json", "outcome")
+    CALL_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ARGUMENTS_JSON_FIELD_NUMBER: _ClassVar[int]
+    RESPONSE_JSON_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    call_id: str
+    name: str
+    arguments_json: str
+    response_json: str
+    outcome: _live_pb2.ToolOutcome
+    def __init__(self, call_id: _Optional[str] = ..., name: _Optional[str] = ..., arguments_json: _Optional[str] = ..., response_json: _Optional[str] = ..., outcome: _Optional[_Union[_live_pb2.ToolOutcome, str]] = ...) -> None: ...
+
+class WorkerAnnouncement(_message.Message):
+    __slots__ = ("schema_version", "worker", "leaving")
+    SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
+    WORKER_FIELD_NUMBER: _ClassVar[int]
+    LEAVING_FIELD_NUMBER: _ClassVar[int]
+    schema_version: int
+    worker: _fleet_pb2.Worker
+    leaving: bool
+    def __init__(self, schema_version: _Optional[int] = ..., worker: _Optional[_Union[_fleet_pb2.Worker, _Mapping]] = ..., leaving: _Optional[bool] = ...) -> None: ...
+
+class ToolCallRequest(_message.Message):
+    __slots__ = ("schema_version", "execution_id", "name", "arguments_json", "timeout", "session_id", "tenant", "caller", "idempotency_key", "epoch", "labels")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
+    EXECUTION_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ARGUMENTS_JSON_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    CALLER_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    schema_version: int
+    execution_id: str
+    name: str
+    arguments_json: str
+    timeout: _duration_pb2.Duration
+    session_id: str
+    tenant: str
+    caller: str
+    idempotency_key: str
+    epoch: int
+    labels: _containers.ScalarMap[str, str]
+    def __init__(self, schema_version: _Optional[int] = ..., execution_id: _Optional[str] = ..., name: _Optional[str] = ..., arguments_json: _Optional[str] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., session_id: _Optional[str] = ..., tenant: _Optional[str] = ..., caller: _Optional[str] = ..., idempotency_key: _Optional[str] = ..., epoch: _Optional[int] = ..., labels: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class ToolCallReply(_message.Message):
+    __slots__ = ("schema_version", "outcome", "output_json", "error", "duration")
+    SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_JSON_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    DURATION_FIELD_NUMBER: _ClassVar[int]
+    schema_version: int
+    outcome: _live_pb2.ToolOutcome
+    output_json: str
+    error: str
+    duration: _duration_pb2.Duration
+    def __init__(self, schema_version: _Optional[int] = ..., outcome: _Optional[_Union[_live_pb2.ToolOutcome, str]] = ..., output_json: _Optional[str] = ..., error: _Optional[str] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class CatalogRecord(_message.Message):
+    __slots__ = ("schema_version", "tool", "version")
+    SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
+    TOOL_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    schema_version: int
+    tool: _tools_pb2.Tool
+    version: str
+    def __init__(self, schema_version: _Optional[int] = ..., tool: _Optional[_Union[_tools_pb2.Tool, _Mapping]] = ..., version: _Optional[str] = ...) -> None: ...
+
+class UsageRecord(_message.Message):
+    __slots__ = ("schema_version", "session_id", "tenant", "profile", "model", "usage", "time")
+    SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    PROFILE_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    USAGE_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    schema_version: int
+    session_id: str
+    tenant: str
+    profile: str
+    model: str
+    usage: _live_pb2.Usage
+    time: _timestamp_pb2.Timestamp
+    def __init__(self, schema_version: _Optional[int] = ..., session_id: _Optional[str] = ..., tenant: _Optional[str] = ..., profile: _Optional[str] = ..., model: _Optional[str] = ..., usage: _Optional[_Union[_live_pb2.Usage, _Mapping]] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
