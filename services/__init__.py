@@ -1,0 +1,1 @@
+"""The services: gateway, session_worker, tools, and the fabric they share."""

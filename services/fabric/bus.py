@@ -1,0 +1,186 @@
+"""One NATS connection a process, and how to ask over it.
+
+nats-py is not free of waiting: `publish()` blocks while the server is frozen. So media leaves through `Writer` (one
+task a process), and nothing else on a media path awaits this connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeVar
+
+import nats
+import nats.errors
+import structlog
+from google.protobuf.message import DecodeError, Message
+from nats.aio.client import Client
+from nats.js import JetStreamContext
+
+from parley.v1 import errors_pb2
+from services.fabric.errors import ServiceError
+from services.fabric.settings import ServiceSettings
+
+log = structlog.get_logger()
+M = TypeVar("M", bound=Message)
+
+JETSTREAM_TIMEOUT = 5.0
+"""Seconds that a JetStream request may take."""
+_PENDING_BYTES = 2 * 1024 * 1024
+"""Bytes that nats-py may hold for a server that does not read. More only makes data stale."""
+
+
+class NoResponderError(Exception):
+    """Nobody listens on the subject: the process asked for is gone."""
+
+
+class Bus:
+    """The connection. `start` returns at once and keeps trying; `connected` tells."""
+
+    def __init__(self, settings: ServiceSettings, kind: str, instance: str) -> None:
+        self._settings = settings
+        self._kind = kind
+        self._instance = instance
+        self.client = Client()
+        self.js: JetStreamContext = self.client.jetstream(timeout=JETSTREAM_TIMEOUT)
+        self.connected = asyncio.Event()
+        self.errors = 0
+        self._connecting: asyncio.Task[None] | None = None
+        self.on_reconnect: Callable[[], Awaitable[None]] | None = None
+
+    def start(self) -> None:
+        """Begin to connect; tries for ever, once a second."""
+        self._connecting = asyncio.create_task(self._connect(), name="bus connect")
+
+    async def _connect(self) -> None:
+        settings = self._settings
+        await self.client.connect(
+            servers=settings.nats_servers(),
+            user=settings.nats_user or None,
+            password=settings.nats_password.get_secret_value() or None,
+            name=self._instance,
+            inbox_prefix=f"_INBOX.{self._kind}.{self._instance}".encode(),
+            connect_timeout=2,
+            reconnect_time_wait=0.25,  # type: ignore[arg-type]  # seconds; only its annotation says int
+            max_reconnect_attempts=-1,
+            allow_reconnect=True,
+            ping_interval=1,
+            max_outstanding_pings=2,
+            pending_size=_PENDING_BYTES,
+            flusher_queue_size=1024,
+            error_cb=self._on_error,
+            disconnected_cb=self._on_disconnected,
+            reconnected_cb=self._on_reconnected,
+        )
+        self.connected.set()
+
+    async def wait_connected(self, timeout: float) -> None:
+        """Wait for the connection; ServiceError FABRIC_UNAVAILABLE when it does not come in `timeout` seconds."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self.connected.wait()
+        except TimeoutError:
+            raise ServiceError(
+                errors_pb2.ERROR_REASON_FABRIC_UNAVAILABLE, "the message bus (NATS) cannot be reached"
+            ) from None
+
+    async def request(
+        self, subject: str, message: Message, reply: type[M], timeout: float, headers: dict[str, str] | None = None
+    ) -> M:
+        """Ask and wait. NoResponderError when nobody listens; ServiceError FABRIC_UNAVAILABLE otherwise."""
+        if not self.connected.is_set():
+            raise ServiceError(errors_pb2.ERROR_REASON_FABRIC_UNAVAILABLE, "the message bus (NATS) cannot be reached")
+        try:
+            answer = await self.client.request(subject, message.SerializeToString(), timeout=timeout, headers=headers)
+            return reply.FromString(answer.data)
+        except nats.errors.NoRespondersError:
+            raise NoResponderError(subject) from None
+        except (TimeoutError, nats.errors.Error) as error:
+            raise ServiceError(
+                errors_pb2.ERROR_REASON_FABRIC_UNAVAILABLE,
+                f"no answer on {subject} within {timeout:g} s ({type(error).__name__})",
+            ) from error
+        except DecodeError as error:
+            raise ServiceError(errors_pb2.ERROR_REASON_INTERNAL, f"unreadable answer on {subject}") from error
+
+    async def close(self) -> None:
+        """Flush what is pending and close."""
+        if self._connecting is not None and not self._connecting.done():
+            self._connecting.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._connecting
+        if self.client.is_connected:
+            with contextlib.suppress(nats.errors.Error, TimeoutError):
+                await self.client.flush(timeout=1)
+        if not self.client.is_closed:
+            with contextlib.suppress(nats.errors.Error, TimeoutError):
+                await self.client.close()
+
+    def subscriptions(self) -> int:
+        """How many subscriptions this process holds."""
+        return len(self.client._subs)  # nats-py has no public count
+
+    async def _on_error(self, error: Exception) -> None:
+        self.errors += 1
+        if self.connected.is_set() or self.errors == 1:
+            log.warning("nats error", error=str(error) or type(error).__name__)
+
+    async def _on_disconnected(self) -> None:
+        if self.connected.is_set():
+            log.warning("nats disconnected")
+        self.connected.clear()
+
+    async def _on_reconnected(self) -> None:
+        log.info("nats reconnected")
+        self.connected.set()
+        if self.on_reconnect is not None:
+            await self.on_reconnect()
+
+
+class Sender(Protocol):
+    """Something with messages to publish: a session in the worker, a stream in the gateway."""
+
+    def next_publication(self) -> tuple[str, bytes] | None:
+        """Subject and payload of what is to be sent next; None when nothing is."""
+
+
+class Writer:
+    """The one task of a process that publishes media. Senders keep their own bounded outboxes."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self._ready: dict[Sender, None] = {}
+        self._wake = asyncio.Event()
+        self.failed = 0
+        """Publishes that NATS did not take; the receiver's hole detection brings them back from the ring."""
+
+    def wake(self, sender: Sender) -> None:
+        """`sender` has something to publish. Cheap, and safe to call for each message."""
+        self._ready[sender] = None
+        self._wake.set()
+
+    def forget(self, sender: Sender) -> None:
+        """`sender` is gone."""
+        self._ready.pop(sender, None)
+
+    async def run(self) -> None:
+        """Publish for ever: one publication a sender in turn, so that nobody waits for a long queue of another."""
+        publish = self._bus.client.publish
+        while True:
+            await self._wake.wait()
+            await self._bus.connected.wait()
+            self._wake.clear()
+            ready, self._ready = self._ready, {}
+            for sender in ready:
+                publication = sender.next_publication()
+                if publication is None:
+                    continue
+                try:
+                    await publish(*publication)
+                except nats.errors.Error:
+                    self.failed += 1
+                self._ready.setdefault(sender, None)
+            if self._ready:
+                self._wake.set()
+                await asyncio.sleep(0)

@@ -1,0 +1,88 @@
+"""The catalog: what the tools service declares, read by gateways. A KV bucket, one key a tool."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import nats.errors
+import nats.js.errors
+from google.protobuf.message import DecodeError
+from nats.js import JetStreamContext
+from nats.js.api import KeyValueConfig, StorageType
+from nats.js.kv import KeyValue
+
+from parley._version import __version__
+from parley.v1 import fabric_pb2, tools_pb2
+from services.fabric import subjects
+from services.fabric.records import unavailable
+
+_PREFIX: Final = "tool."
+_MIB: Final = 1024 * 1024
+
+
+class Catalog:
+    """Tools by name."""
+
+    def __init__(self, js: JetStreamContext) -> None:
+        self._js = js
+        self._bucket: KeyValue | None = None
+
+    async def ensure(self, replicas: int) -> None:
+        """Create the bucket when it is missing."""
+        try:
+            self._bucket = await self._js.key_value(subjects.CATALOG_BUCKET)
+        except nats.js.errors.NotFoundError:
+            self._bucket = await self._js.create_key_value(
+                KeyValueConfig(
+                    bucket=subjects.CATALOG_BUCKET,
+                    history=1,
+                    max_bytes=16 * _MIB,
+                    storage=StorageType.FILE,
+                    replicas=replicas,
+                    direct=True,
+                )
+            )
+
+    async def publish(self, tools: list[tools_pb2.Tool]) -> None:
+        """Declare these tools; the same names of an older release are replaced."""
+        bucket = await self._open()
+        try:
+            for tool in tools:
+                record = fabric_pb2.CatalogRecord(schema_version=1, tool=tool, version=__version__)
+                await bucket.put(_PREFIX + tool.declaration.name, record.SerializeToString())
+        except (nats.errors.Error, TimeoutError) as error:
+            raise unavailable(error) from error
+
+    async def get(self, name: str) -> tools_pb2.Tool | None:
+        """One tool; None when there is none of this name."""
+        bucket = await self._open()
+        try:
+            entry = await bucket.get(_PREFIX + name)
+        except nats.js.errors.KeyNotFoundError:
+            return None
+        except (nats.errors.Error, TimeoutError) as error:
+            raise unavailable(error) from error
+        try:
+            return fabric_pb2.CatalogRecord.FromString(entry.value or b"").tool
+        except DecodeError as error:
+            raise unavailable(error) from error
+
+    async def all(self) -> list[tools_pb2.Tool]:
+        """Every tool, by name."""
+        bucket = await self._open()
+        try:
+            names = await bucket.keys()
+        except nats.js.errors.NoKeysError:
+            return []
+        except (nats.errors.Error, TimeoutError) as error:
+            raise unavailable(error) from error
+        found = [await self.get(name.removeprefix(_PREFIX)) for name in sorted(names)]
+        return [tool for tool in found if tool is not None]
+
+    async def _open(self) -> KeyValue:
+        if self._bucket is None:
+            try:
+                self._bucket = await self._js.key_value(subjects.CATALOG_BUCKET)
+            except (nats.errors.Error, TimeoutError) as error:
+                raise unavailable(error) from error
+        return self._bucket

@@ -1,0 +1,51 @@
+"""Every span and attribute name. The only file that knows them (OpenTelemetry's own where they exist)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# Spans
+SPAN_OPEN: Final = "parley.open"
+SPAN_PLACE: Final = "parley.place"
+SPAN_CONNECT: Final = "parley.connect"
+SPAN_TURN: Final = "parley.turn"
+SPAN_TOOL_CALL: Final = "execute_tool"
+"""Followed by the tool's name (semantic conventions, gen_ai); CLIENT in the worker, SERVER in the tools service."""
+
+# Attributes of OpenTelemetry's semantic conventions
+SESSION_ID: Final = "session.id"
+ERROR_TYPE: Final = "error.type"
+RPC_SYSTEM: Final = "rpc.system"
+RPC_METHOD: Final = "rpc.method"
+MESSAGING_SYSTEM: Final = "messaging.system"
+MESSAGING_DESTINATION: Final = "messaging.destination.name"
+GEN_AI_SYSTEM: Final = "gen_ai.provider.name"
+GEN_AI_MODEL: Final = "gen_ai.request.model"
+GEN_AI_OPERATION: Final = "gen_ai.operation.name"
+GEN_AI_TOOL_NAME: Final = "gen_ai.tool.name"
+GEN_AI_TOOL_CALL_ID: Final = "gen_ai.tool.call.id"
+GEN_AI_INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"
+GEN_AI_OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
+
+# Ours
+TENANT: Final = "parley.tenant"
+PROFILE: Final = "parley.profile"
+WORKER: Final = "parley.worker"
+GATEWAY: Final = "parley.gateway"
+EPOCH: Final = "parley.epoch"
+LINK: Final = "parley.link"
+TURN_NUMBER: Final = "parley.turn.number"
+TURN_INTERRUPTED: Final = "parley.turn.interrupted"
+FIRST_AUDIO_MS: Final = "parley.turn.first_audio_ms"
+"""Milliseconds from the begin of the turn's span to its first audio."""
+AUDIO_SECONDS: Final = "parley.turn.audio_seconds"
+PLACE_ATTEMPTS: Final = "parley.place.attempts"
+TOOL_OUTCOME: Final = "parley.tool.outcome"
+ERROR_REASON: Final = "parley.error.reason"
+
+# Span events
+EVENT_FIRST_AUDIO: Final = "first audio"
+EVENT_INPUT_TRANSCRIBED: Final = "input transcribed"
+EVENT_INTERRUPTED: Final = "interrupted"
+EVENT_GENERATION_COMPLETE: Final = "generation complete"
+EVENT_TOOL_CALL: Final = "tool call"

@@ -1,0 +1,64 @@
+"""The frame of a service process: event loop, signals, the ready line, and how late the loop runs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import uvloop
+
+
+def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run a service on uvloop until it returns."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())
+
+
+def stop_signal() -> asyncio.Event:
+    """An event that SIGTERM and SIGINT set. A second one changes nothing: the grace period is bounded anyway."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+def announce_ready(kind: str, instance: str, **addresses: str) -> None:
+    """Print the one line on stdout that tells whoever started this process that it serves, and where."""
+    line = {"ready": kind, "id": instance, "pid": os.getpid(), **addresses}
+    print(json.dumps(line), flush=True)  # noqa: T201 - this line is the contract
+
+
+class LoopLag:
+    """How late the event loop runs: the worst of the last second."""
+
+    INTERVAL = 0.1
+
+    def __init__(self) -> None:
+        self._worst = 0.0
+        self._recent: list[float] = []
+
+    @property
+    def worst(self) -> float:
+        """Seconds."""
+        return self._worst
+
+    async def run(self) -> None:
+        """Measure for ever."""
+        loop = asyncio.get_running_loop()
+        while True:
+            before = loop.time()
+            await asyncio.sleep(self.INTERVAL)
+            self._recent.append(loop.time() - before - self.INTERVAL)
+            del self._recent[: -int(1 / self.INTERVAL)]
+            self._worst = max(self._recent)
+
+
+def resident_bytes() -> int:
+    """Resident memory of this process (Linux)."""
+    with open("/proc/self/statm", encoding="ascii") as statm:  # noqa: PTH123 - a proc file, read whole
+        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,257 @@
+"""Session records in JetStream, and the fences that keep a session to one owner.
+
+`own` changes only by compare-and-set (create, takeover, end). Every other record of a session is written with a fence:
+the server refuses it when `own` has a newer revision than the writer knows. All records of a session live in one
+stream, because a fence looks only into its own stream. The stream takes a second message on a subject only as a
+roll-up (`Nats-Rollup: sub`), so that a write without one is create-only; tool claims will stand on that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from datetime import timedelta
+from typing import Final
+
+import nats.errors
+import nats.js.errors
+from nats.js import JetStreamContext
+from nats.js.api import ConsumerConfig, DeliverPolicy, DiscardPolicy, StorageType, StreamConfig
+from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+from parley.v1 import errors_pb2, fabric_pb2
+from services.fabric import subjects
+from services.fabric.errors import ServiceError
+
+_LAST: Final = "Nats-Expected-Last-Subject-Sequence"
+_LAST_SUBJECT: Final = "Nats-Expected-Last-Subject-Sequence-Subject"
+_ROLLUP: Final = "Nats-Rollup"
+_TTL: Final = "Nats-TTL"
+_WRONG_LAST_SEQUENCE: Final = 10071
+_WRITE_IN_FLIGHT: Final = 10164
+_MIB: Final = 1024 * 1024
+
+REQUEST_ID_MEMORY: Final = timedelta(hours=1)
+"""How long a request id is remembered at most; it is forgotten sooner with its session's record."""
+
+
+class FencedError(Exception):
+    """The session belongs to somebody else now."""
+
+
+def _in_flight(error: BaseException) -> bool:
+    return isinstance(error, nats.js.errors.APIError) and error.err_code == _WRITE_IN_FLIGHT
+
+
+def request_key(tenant: str, principal: str, request_id: str) -> str:
+    """The KV key of a request id: one caller cannot find another's session by guessing ids."""
+    return hashlib.sha256("\0".join((tenant, principal, request_id)).encode()).hexdigest()
+
+
+def unavailable(error: Exception) -> ServiceError:
+    """JetStream did not answer or could not do it."""
+    detail = str(error) or type(error).__name__
+    return ServiceError(
+        errors_pb2.ERROR_REASON_FABRIC_UNAVAILABLE, f"session records (JetStream) are not available: {detail}"
+    )
+
+
+async def ensure_stream(js: JetStreamContext, config: StreamConfig) -> None:
+    """Create a stream unless it is there; what an operator changed on it is left alone."""
+    assert config.name is not None
+    try:
+        await js.stream_info(config.name)
+    except nats.js.errors.NotFoundError:
+        try:
+            await js.add_stream(config)
+        except nats.js.errors.BadRequestError:
+            await js.stream_info(config.name)  # another process was faster, with other limits
+
+
+class SessionRecords:
+    """Reads and writes `own`, `ckpt`, `att` and request ids."""
+
+    def __init__(self, js: JetStreamContext) -> None:
+        self._js = js
+
+    async def ensure(self, replicas: int) -> None:
+        """Create the streams that are missing."""
+        await ensure_stream(
+            self._js,
+            StreamConfig(
+                name=subjects.SESSIONS_STREAM,
+                subjects=["parley.session.>"],
+                max_msgs_per_subject=1,
+                discard=DiscardPolicy.NEW,
+                discard_new_per_subject=True,
+                allow_rollup_hdrs=True,
+                allow_msg_ttl=True,
+                allow_direct=True,
+                max_bytes=512 * _MIB,
+                max_msg_size=1 * _MIB,
+                num_replicas=replicas,
+                storage=StorageType.FILE,
+            ),
+        )
+        await ensure_stream(
+            self._js,
+            StreamConfig(
+                name=f"KV_{subjects.REQUESTS_BUCKET}",
+                subjects=[f"$KV.{subjects.REQUESTS_BUCKET}.>"],
+                max_msgs_per_subject=1,
+                discard=DiscardPolicy.NEW,
+                allow_rollup_hdrs=True,
+                allow_msg_ttl=True,
+                allow_direct=True,
+                max_age=REQUEST_ID_MEMORY.total_seconds(),
+                max_bytes=64 * _MIB,
+                num_replicas=replicas,
+                storage=StorageType.FILE,
+            ),
+        )
+
+    # Ownership
+
+    async def create_own(self, session: str, record: fabric_pb2.OwnRecord) -> int:
+        """Write the first `own`; return its revision. FencedError when the session exists already."""
+        return await self._compare_and_set(session, 0, record, None)
+
+    async def end_own(self, session: str, revision: int, record: fabric_pb2.OwnRecord, retention: timedelta) -> int:
+        """Replace `own` by a tombstone that stays for `retention`. FencedError when ownership has moved on."""
+        return await self._compare_and_set(session, revision, record, retention)
+
+    async def _compare_and_set(
+        self, session: str, revision: int, record: fabric_pb2.OwnRecord, ttl: timedelta | None
+    ) -> int:
+        headers = {_LAST: str(revision), _ROLLUP: "sub"}
+        if ttl is not None:
+            headers[_TTL] = f"{max(1, math.ceil(ttl.total_seconds()))}s"
+        try:
+            return await self._publish(subjects.own(session), record.SerializeToString(), headers)
+        except FencedError:
+            # A write that timed out may have succeeded: what counts is what is there.
+            current = await self.read_own(session)
+            if current is not None and current[0] == record:
+                return current[1]
+            raise
+
+    async def read_own(self, session: str) -> tuple[fabric_pb2.OwnRecord, int] | None:
+        """The current `own` and its revision; None when there is none."""
+        found = await self._read(subjects.own(session))
+        return None if found is None else (fabric_pb2.OwnRecord.FromString(found[0]), found[1])
+
+    async def list_own(self) -> list[fabric_pb2.OwnRecord]:
+        """Every session there is, tombstones included, in order of their ids (oldest first)."""
+        records: list[fabric_pb2.OwnRecord] = []
+        try:
+            subscription = await self._js.subscribe(
+                "parley.session.*.own",
+                stream=subjects.SESSIONS_STREAM,
+                ordered_consumer=True,
+                config=ConsumerConfig(deliver_policy=DeliverPolicy.LAST_PER_SUBJECT),
+            )
+            try:
+                info = await subscription.consumer_info()
+                pending = info.num_pending or 0
+                for _ in range(pending + (info.delivered.consumer_seq if info.delivered else 0)):
+                    message = await subscription.next_msg(timeout=2)
+                    records.append(fabric_pb2.OwnRecord.FromString(message.data))
+            finally:
+                await subscription.unsubscribe()
+        except (nats.errors.Error, TimeoutError) as error:
+            raise unavailable(error) from error
+        return sorted(records, key=lambda record: record.session.session_id)
+
+    # Fenced records
+
+    async def write_checkpoint(self, session: str, own: int, record: fabric_pb2.CheckpointRecord) -> None:
+        """Write `ckpt`, fenced by the `own` revision. FencedError when ownership has moved on."""
+        await self._fenced(session, own, subjects.checkpoint(session), record.SerializeToString())
+
+    async def read_checkpoint(self, session: str) -> fabric_pb2.CheckpointRecord | None:
+        """The newest checkpoint."""
+        found = await self._read(subjects.checkpoint(session))
+        return None if found is None else fabric_pb2.CheckpointRecord.FromString(found[0])
+
+    async def write_attachment(self, session: str, own: int, record: fabric_pb2.AttachmentRecord) -> None:
+        """Write `att`, fenced by the `own` revision. FencedError when ownership has moved on."""
+        await self._fenced(session, own, subjects.attachment(session), record.SerializeToString())
+
+    async def read_attachment(self, session: str) -> fabric_pb2.AttachmentRecord | None:
+        """The attachment."""
+        found = await self._read(subjects.attachment(session))
+        return None if found is None else fabric_pb2.AttachmentRecord.FromString(found[0])
+
+    async def _fenced(self, session: str, own: int, subject: str, payload: bytes) -> None:
+        headers = {_LAST: str(own), _LAST_SUBJECT: subjects.own(session), _ROLLUP: "sub"}
+        try:
+            await self._publish(subject, payload, headers)
+        except FencedError:
+            current = await self.read_own(session)
+            if current is not None and current[1] == own:
+                raise unavailable(FencedError("refused although the ownership is ours")) from None
+            raise
+
+    async def forget_work(self, session: str) -> None:
+        """Remove what only a living session needs: checkpoint and attachment."""
+        for subject in (subjects.checkpoint(session), subjects.attachment(session)):
+            await self._purge(subjects.SESSIONS_STREAM, subject)
+
+    async def forget(self, session: str) -> None:
+        """Remove every record of a session."""
+        await self._purge(subjects.SESSIONS_STREAM, subjects.session_records(session))
+
+    # Request ids
+
+    async def claim_request(self, key: str, session: str) -> str:
+        """Tie a request id to `session` unless it is tied already; return the session that it is tied to."""
+        record = fabric_pb2.RequestRecord(schema_version=1, session_id=session)
+        subject = f"$KV.{subjects.REQUESTS_BUCKET}.{key}"
+        try:
+            await self._publish(subject, record.SerializeToString(), {_LAST: "0"})
+        except FencedError:
+            found = await self._read(subject, stream=f"KV_{subjects.REQUESTS_BUCKET}")
+            if found is None:
+                raise unavailable(FencedError("the request id was forgotten this very moment; try again")) from None
+            return fabric_pb2.RequestRecord.FromString(found[0]).session_id
+        return session
+
+    async def forget_request(self, key: str) -> None:
+        """Untie a request id."""
+        await self._purge(f"KV_{subjects.REQUESTS_BUCKET}", f"$KV.{subjects.REQUESTS_BUCKET}.{key}")
+
+    # Transport
+
+    @retry(
+        retry=retry_if_exception(_in_flight),
+        stop=stop_after_attempt(6),
+        wait=wait_random_exponential(multiplier=0.01, max=0.25),
+        reraise=True,
+    )
+    async def _publish_once(self, subject: str, payload: bytes, headers: dict[str, str]) -> int:
+        return (await self._js.publish(subject, payload, headers=headers)).seq
+
+    async def _publish(self, subject: str, payload: bytes, headers: dict[str, str]) -> int:
+        try:
+            return await self._publish_once(subject, payload, headers)
+        except nats.js.errors.APIError as error:
+            if error.err_code == _WRONG_LAST_SEQUENCE:
+                raise FencedError(subject) from error
+            raise unavailable(error) from error
+        except (nats.errors.Error, TimeoutError) as error:
+            raise unavailable(error) from error
+
+    async def _read(self, subject: str, stream: str = subjects.SESSIONS_STREAM) -> tuple[bytes, int] | None:
+        try:
+            message = await self._js.get_last_msg(stream, subject)
+        except nats.js.errors.NotFoundError:
+            return None
+        except (nats.errors.Error, TimeoutError) as error:
+            raise unavailable(error) from error
+        return message.data or b"", message.seq or 0
+
+    async def _purge(self, stream: str, subject: str) -> None:
+        try:
+            await self._js.purge_stream(stream, subject=subject)
+        except (nats.errors.Error, TimeoutError) as error:
+            raise unavailable(error) from error

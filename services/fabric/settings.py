@@ -1,0 +1,85 @@
+"""Settings that every service has, and the types they are written in.
+
+One class a service, read from environment variables. A wrong value stops the service at start with one line for each
+wrong setting (the `parley` command prints it and exits with 78).
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?\s*$")
+
+
+def parse_duration(value: Any) -> Any:
+    """`500ms`, `10s`, `2m`, `1h`, `1d` or bare seconds; anything else is left to pydantic (ISO 8601)."""
+    if isinstance(value, str) and (match := _DURATION.match(value)):
+        return timedelta(seconds=float(match.group(1)) * _UNITS[match.group(2) or "s"])
+    return value
+
+
+Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+"""A length of time, written as `500ms`, `10s`, `2m`, `1h` or `1d`."""
+
+PositiveDuration = Annotated[Duration, Field(gt=timedelta(0))]
+
+
+class ServiceSettings(BaseSettings):
+    """What gateway, session worker and tools have in common."""
+
+    model_config = SettingsConfigDict(extra="ignore", frozen=True, validate_default=True)
+
+    id: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9_-]{0,64}$",
+        description="Name of this process on NATS and in records; empty: a new one at every start, as it should be.",
+    )
+    nats_url: str = Field(
+        "nats://127.0.0.1:4222",
+        description="NATS servers, comma-separated, as nats:// or tls:// addresses.",
+    )
+    nats_user: str = Field("", description="NATS user; empty: none.")
+    nats_password: SecretStr = Field(SecretStr(""), description="Password of the NATS user.")
+    fabric_replicas: int = Field(
+        1, ge=1, le=5, description="Copies that JetStream keeps of every stream created at start; 3 in production."
+    )
+    otlp_endpoint: str = Field(
+        "",
+        description="OTLP/gRPC address that traces are sent to, e.g. http://127.0.0.1:4317; empty: nowhere.",
+    )
+    ops_listen: str = Field(
+        "127.0.0.1:0",
+        description="HOST:PORT of the HTTP server for probes and /debug/vars; port 0: any free one.",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+    shutdown_grace: Duration = Field(
+        timedelta(seconds=5),
+        ge=timedelta(0),
+        description="Time after SIGTERM that what runs may take to finish before it is cut off.",
+    )
+
+    @field_validator("nats_url")
+    @classmethod
+    def _nats_url_has_scheme(cls, value: str) -> str:
+        for address in value.split(","):
+            if not re.match(r"^(nats|tls)://[^\s/]+$", address.strip()):
+                raise ValueError("expected nats://HOST:PORT or tls://HOST:PORT, comma-separated")
+        return value
+
+    @field_validator("ops_listen", "listen", check_fields=False)
+    @classmethod
+    def _listen_is_host_and_port(cls, value: str) -> str:
+        host, _, port = value.rpartition(":")
+        if not host or not port.isdigit() or int(port) > 65535:
+            raise ValueError("expected HOST:PORT, port 0 for any free one")
+        return value
+
+    def nats_servers(self) -> list[str]:
+        """`nats_url` as a list."""
+        return [address.strip() for address in self.nats_url.split(",")]
