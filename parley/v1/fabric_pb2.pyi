@@ -52,7 +52,7 @@ class Skip(_message.Message):
     def __init__(self, range: _Optional[_Union[_live_pb2.SeqRange, _Mapping]] = ..., media_class: _Optional[_Union[_live_pb2.MediaClass, str]] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class DownlinkEnvelope(_message.Message):
-    __slots__ = ("schema_version", "epoch", "attach_generation", "items", "last_seq", "uplink_received_seq", "uplink_acked_seq", "uplink_missing", "stream_end")
+    __slots__ = ("schema_version", "epoch", "attach_generation", "items", "last_seq", "uplink_received_seq", "uplink_acked_seq", "uplink_missing", "stream_end", "skips")
     SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     ATTACH_GENERATION_FIELD_NUMBER: _ClassVar[int]
@@ -62,6 +62,7 @@ class DownlinkEnvelope(_message.Message):
     UPLINK_ACKED_SEQ_FIELD_NUMBER: _ClassVar[int]
     UPLINK_MISSING_FIELD_NUMBER: _ClassVar[int]
     STREAM_END_FIELD_NUMBER: _ClassVar[int]
+    SKIPS_FIELD_NUMBER: _ClassVar[int]
     schema_version: int
     epoch: int
     attach_generation: int
@@ -71,7 +72,8 @@ class DownlinkEnvelope(_message.Message):
     uplink_acked_seq: int
     uplink_missing: _containers.RepeatedCompositeFieldContainer[_live_pb2.SeqRange]
     stream_end: StreamEnd
-    def __init__(self, schema_version: _Optional[int] = ..., epoch: _Optional[int] = ..., attach_generation: _Optional[int] = ..., items: _Optional[_Iterable[_Union[DownlinkItem, _Mapping]]] = ..., last_seq: _Optional[int] = ..., uplink_received_seq: _Optional[int] = ..., uplink_acked_seq: _Optional[int] = ..., uplink_missing: _Optional[_Iterable[_Union[_live_pb2.SeqRange, _Mapping]]] = ..., stream_end: _Optional[_Union[StreamEnd, _Mapping]] = ...) -> None: ...
+    skips: _containers.RepeatedCompositeFieldContainer[Skip]
+    def __init__(self, schema_version: _Optional[int] = ..., epoch: _Optional[int] = ..., attach_generation: _Optional[int] = ..., items: _Optional[_Iterable[_Union[DownlinkItem, _Mapping]]] = ..., last_seq: _Optional[int] = ..., uplink_received_seq: _Optional[int] = ..., uplink_acked_seq: _Optional[int] = ..., uplink_missing: _Optional[_Iterable[_Union[_live_pb2.SeqRange, _Mapping]]] = ..., stream_end: _Optional[_Union[StreamEnd, _Mapping]] = ..., skips: _Optional[_Iterable[_Union[Skip, _Mapping]]] = ...) -> None: ...
 
 class DownlinkItem(_message.Message):
     __slots__ = ("response", "seq", "audio_milliseconds", "void_from_seq", "void_to_seq")
@@ -209,8 +211,10 @@ class CloseSession(_message.Message):
     def __init__(self, session_id: _Optional[str] = ..., reason: _Optional[_Union[_live_pb2.EndReason, str]] = ..., message: _Optional[str] = ...) -> None: ...
 
 class Ping(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("session_id",)
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    def __init__(self, session_id: _Optional[str] = ...) -> None: ...
 
 class Done(_message.Message):
     __slots__ = ()

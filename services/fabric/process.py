@@ -33,6 +33,18 @@ def announce_ready(kind: str, instance: str, **addresses: str) -> None:
     print(json.dumps(line), flush=True)  # noqa: T201 - this line is the contract
 
 
+async def first_of(stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:
+    """Wait for the stop signal. A background task that ends before it takes the process down with its error."""
+    stopping = asyncio.create_task(stop.wait(), name="stop signal")
+    try:
+        done, _ = await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopping.cancel()
+    for task in done:
+        if task is not stopping:
+            task.result()
+
+
 class LoopLag:
     """How late the event loop runs: the worst of the last second."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -73,6 +73,11 @@ class Ring(Generic[T]):
         self.acked = seq
         while self._entries and self._entries[0].seq <= seq:
             self.bytes -= self._entries.popleft().size
+
+    def discard(self, unwanted: Callable[[Entry[T]], bool]) -> None:
+        """Forget what nobody will ask for."""
+        self._entries = deque(entry for entry in self._entries if not unwanted(entry))
+        self.bytes = sum(entry.size for entry in self._entries)
 
     def between(self, first: int, last: int) -> Iterator[Entry[T]]:
         """What is kept from `first` to `last`, both included, in order."""

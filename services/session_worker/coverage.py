@@ -1,0 +1,63 @@
+"""How far the caller may forget what it sent (design: `acked_seq`). Plain code: the time is an argument.
+
+A numbered request can be restored without the caller once it is stored in the log (text, turns, tool results), named
+in a gap, or part of the state that the newest resumption handle restores (media). A handle covers what was on its way
+to the model one round trip before the end of its turn arrived.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+_SENT_HISTORY = 512
+"""Sends remembered: over 10 s of 20 ms frames, longer than any round trip."""
+
+
+class Coverage:
+    """Computes `acked_seq` from what was sent, stored, lost and covered."""
+
+    def __init__(self) -> None:
+        self.acked = 0
+        """Everything up to here can be restored without the caller."""
+        self.covered = 0
+        """Media up to here is in the model's state that the newest handle restores."""
+        self._sent: deque[tuple[float, int]] = deque(maxlen=_SENT_HISTORY)
+        self._turn_end = 0
+        self._settled: set[int] = set()
+        self._vital: set[int] = set()
+
+    def vital(self, seq: int) -> None:
+        """This request counts only when it is stored: a handle alone is not enough."""
+        self._vital.add(seq)
+
+    def sent(self, seq: int, now: float) -> None:
+        """Everything up to `seq` was handed to the link."""
+        self._sent.append((now, seq))
+
+    def stored(self, seq: int) -> int:
+        """This request is in the log, or named in a gap; return the new `acked`."""
+        self._vital.discard(seq)
+        if seq > self.acked:
+            self._settled.add(seq)
+        return self._advance()
+
+    def turn_ended(self, now: float, round_trip: float) -> None:
+        """The model finished a turn: the next handle covers what it had heard by then."""
+        for when, seq in reversed(self._sent):
+            if when <= now - round_trip:
+                self._turn_end = seq
+                return
+
+    def handle_arrived(self) -> int:
+        """A handle that restores the last finished turn is here; return the new `acked`."""
+        self.covered = max(self.covered, self._turn_end)
+        return self._advance()
+
+    def _advance(self) -> int:
+        while True:
+            following = self.acked + 1
+            if following in self._settled:
+                self._settled.discard(following)
+            elif following > self.covered or following in self._vital:
+                return self.acked
+            self.acked = following

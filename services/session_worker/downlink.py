@@ -1,0 +1,282 @@
+"""The sending end of a session's downlink: numbers, ring, outbox, window, void ranges. Plain code: no awaits."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Final
+
+from parley.v1 import fabric_pb2, live_pb2
+from services.fabric import subjects
+from services.fabric.ring import Ring
+
+_MAX_ITEMS_PER_ENVELOPE: Final = 64
+_MAX_BYTES_PER_ENVELOPE: Final = 256 * 1024
+_MAX_RING_ITEMS: Final = 16_384
+
+
+@dataclass(slots=True)
+class _Uplink:
+    """What the downlink tells the gateway about the other direction."""
+
+    received: int = 0
+    acked: int = 0
+
+
+class Downlink:
+    """Everything on its way to the caller. A `Sender` for the process's writer."""
+
+    def __init__(self, session: str, epoch: int, max_bytes: int, audio_ahead_ms: int) -> None:
+        self._session = session
+        self._epoch = epoch
+        self._audio_ahead_ms = audio_ahead_ms
+        self._ring: Ring[fabric_pb2.DownlinkItem] = Ring(_MAX_RING_ITEMS, max_bytes)
+        self._max_bytes = max_bytes
+        self._outbox: deque[fabric_pb2.DownlinkItem] = deque()
+        self._outbox_bytes = 0
+        self._skips: list[fabric_pb2.Skip] = []
+        self._in_flight: deque[tuple[int, int]] = deque()  # (seq, audio ms) that the gateway has not passed on
+        self._in_flight_ms = 0
+        self._last_seq = 0
+        self._farewells: deque[tuple[str, bytes]] = deque()
+        self._gateway = ""
+        self._generation = 0
+        self._stream_end: fabric_pb2.StreamEnd | None = None
+        self._status_due = False
+        self._missing: list[live_pb2.SeqRange] = []
+        self.uplink = _Uplink()
+        self._told_acked = 0
+        self.received = 0
+        """Highest `seq` that the gateway has passed on."""
+        self.shed_items = 0
+        self.shed_bytes = 0
+
+    @property
+    def last_seq(self) -> int:
+        """Number of the newest message."""
+        return self._last_seq
+
+    @property
+    def acked(self) -> int:
+        """The caller has everything up to here."""
+        return self._ring.acked
+
+    @property
+    def attached(self) -> bool:
+        """A stream is attached and not yet told to close."""
+        return bool(self._gateway)
+
+    @property
+    def drained(self) -> bool:
+        """Nothing waits to be published."""
+        return not (self._outbox or self._farewells or self._skips or self._stream_end is not None)
+
+    # What the session says
+
+    def emit(self, response: live_pb2.ConverseResponse, *, audio_ms: int = 0) -> int:
+        """Number a response and queue it; return its `seq`."""
+        self._last_seq += 1
+        response.seq = self._last_seq
+        response.acked_seq = self._told_acked = self.uplink.acked
+        item = fabric_pb2.DownlinkItem(
+            response=response.SerializeToString(), seq=self._last_seq, audio_milliseconds=audio_ms
+        )
+        if response.WhichOneof("payload") == "interrupted":
+            item.void_from_seq = response.interrupted.void_from_seq
+            item.void_to_seq = response.interrupted.void_to_seq
+        size = len(item.response)
+        self._ring.append(self._last_seq, item, size, expendable=audio_ms > 0)
+        if self._gateway:
+            self._outbox.append(item)
+            self._outbox_bytes += size
+        return self._last_seq
+
+    def interrupt(self, reason: live_pb2.InterruptionReason) -> None:
+        """The answer was cut off: void the audio that the caller has not acked, and tell it before anything else."""
+        audio = [entry.seq for entry in self._ring.after(self._ring.acked) if entry.item.audio_milliseconds]
+        first = audio[0] if audio else self._last_seq + 1
+        last = audio[-1] if audio else self._last_seq
+        self._skip_queued_audio("VOID")
+        self._ring.discard(lambda entry: bool(entry.item.audio_milliseconds))
+        self.emit(
+            live_pb2.ConverseResponse(
+                interrupted=live_pb2.Interrupted(reason=reason, void_from_seq=first, void_to_seq=last)
+            )
+        )
+
+    def shed_over_bound(self) -> list[live_pb2.SeqRange]:
+        """Drop the oldest queued audio while the outbox is over its bound; return what went, for a gap each."""
+        gone: list[live_pb2.SeqRange] = []
+        while self._outbox_bytes > self._max_bytes:
+            item = next((item for item in self._outbox if item.audio_milliseconds), None)
+            if item is None:
+                break
+            self._outbox.remove(item)
+            self._outbox_bytes -= len(item.response)
+            self.shed_items += 1
+            self.shed_bytes += len(item.response)
+            self._ring.discard(lambda entry, seq=item.seq: entry.seq == seq)  # type: ignore[misc]
+            self._skips.append(_skip(item.seq, "OVERLOAD"))
+            if gone and gone[-1].to_seq == item.seq - 1:
+                gone[-1].to_seq = item.seq
+            else:
+                gone.append(live_pb2.SeqRange(from_seq=item.seq, to_seq=item.seq))
+        return gone
+
+    def _skip_queued_audio(self, reason: str) -> None:
+        kept: deque[fabric_pb2.DownlinkItem] = deque()
+        for item in self._outbox:
+            if item.audio_milliseconds:
+                self._outbox_bytes -= len(item.response)
+                self._skips.append(_skip(item.seq, reason))
+            else:
+                kept.append(item)
+        self._outbox = kept
+
+    def drop_queued_audio(self) -> None:
+        """Nobody takes it any more; what else waits goes out at once."""
+        self._skip_queued_audio("ENDED")
+
+    def end_stream(self, failure: fabric_pb2.Failure | None = None) -> None:
+        """Let go of the stream once everything queued is on its way."""
+        if self._gateway:
+            self._stream_end = fabric_pb2.StreamEnd()
+            if failure is not None:
+                self._stream_end.failure.CopyFrom(failure)
+
+    # What the gateway says
+
+    def attach(self, gateway: str, generation: int, last_received: int, superseded: fabric_pb2.Failure) -> int:
+        """A new stream takes over; the old one is told so. Return the first `seq` that the new one gets."""
+        if self._gateway:
+            self._farewells.append(
+                (
+                    subjects.downlink(self._gateway, self._session),
+                    fabric_pb2.DownlinkEnvelope(
+                        schema_version=1,
+                        epoch=self._epoch,
+                        attach_generation=self._generation,
+                        last_seq=self.received,
+                        stream_end=fabric_pb2.StreamEnd(failure=superseded),
+                    ).SerializeToString(),
+                )
+            )
+        self._gateway, self._generation = gateway, generation
+        self._stream_end = None
+        self._skips.clear()
+        self._in_flight.clear()
+        self._in_flight_ms = 0
+        self.acknowledge(last_received)
+        first = max(last_received, self._ring.acked) + 1
+        self.received = first - 1
+        self._outbox = deque(entry.item for entry in self._ring.after(first - 1))
+        self._outbox_bytes = sum(len(item.response) for item in self._outbox)
+        known = {item.seq for item in self._outbox}
+        self._skips = [_skip(seq, "VOID") for seq in range(first, self._last_seq + 1) if seq not in known]
+        return first
+
+    def detach(self) -> None:
+        """The stream is gone; what is unacked stays in the ring."""
+        self._gateway = ""
+        self._stream_end = None
+        self._outbox.clear()
+        self._outbox_bytes = 0
+        self._skips.clear()
+        self._missing.clear()
+
+    def passed_on(self, seq: int) -> None:
+        """The gateway has passed on everything up to `seq`: the window opens."""
+        self.received = max(self.received, min(seq, self._last_seq))
+        while self._in_flight and self._in_flight[0][0] <= seq:
+            self._in_flight_ms -= self._in_flight.popleft()[1]
+
+    def acknowledge(self, seq: int) -> None:
+        """The caller has everything up to `seq`."""
+        self._ring.ack(min(seq, self._last_seq))
+
+    def resend(self, missing: list[tuple[int, int]]) -> None:
+        """The gateway misses these ranges: send them again, or say that they will not come."""
+        again: list[fabric_pb2.DownlinkItem] = []
+        queued = {item.seq for item in self._outbox}
+        for first, last in missing:
+            kept = {entry.seq: entry.item for entry in self._ring.between(first, last)}
+            for seq in range(first, min(last, self._last_seq) + 1):
+                if seq in queued:
+                    continue
+                if seq in kept:
+                    again.append(kept[seq])
+                else:
+                    self._skips.append(_skip(seq, "FORGOTTEN"))
+        self._outbox.extendleft(reversed(again))
+        self._outbox_bytes += sum(len(item.response) for item in again)
+
+    def ask_for(self, missing: list[live_pb2.SeqRange]) -> None:
+        """Ask the gateway for uplink that did not come."""
+        self._missing = missing
+        self._status_due = True
+
+    def status(self) -> None:
+        """Publish where both directions stand, also when there is nothing else to say."""
+        self._status_due = True
+        if self._told_acked != self.uplink.acked and self._gateway:
+            self._told_acked = self.uplink.acked
+            news = live_pb2.ConverseResponse(acked_seq=self.uplink.acked)
+            self._outbox.append(fabric_pb2.DownlinkItem(response=news.SerializeToString()))
+
+    # What the writer takes
+
+    def next_publication(self) -> tuple[str, bytes] | None:
+        """The next envelope; None when there is nothing to send or the window is shut."""
+        if self._farewells:
+            return self._farewells.popleft()
+        if not self._gateway:
+            return None
+        items = self._take()
+        ending = self._stream_end is not None and not self._outbox
+        if not (items or self._skips or self._status_due or ending):
+            return None
+        envelope = fabric_pb2.DownlinkEnvelope(
+            schema_version=1,
+            epoch=self._epoch,
+            attach_generation=self._generation,
+            items=items,
+            last_seq=self._announced(),
+            uplink_received_seq=self.uplink.received,
+            uplink_acked_seq=self.uplink.acked,
+            uplink_missing=self._missing,
+            skips=self._skips,
+        )
+        self._skips, self._missing, self._status_due = [], [], False
+        subject = subjects.downlink(self._gateway, self._session)
+        if ending:
+            envelope.stream_end.CopyFrom(self._stream_end or fabric_pb2.StreamEnd())
+            self.detach()
+        return subject, envelope.SerializeToString()
+
+    def _announced(self) -> int:
+        """Highest `seq` that was sent: what still waits here is not missing there."""
+        first_waiting = next((item.seq for item in self._outbox if item.seq), 0)
+        return first_waiting - 1 if first_waiting else self._last_seq
+
+    def _take(self) -> list[fabric_pb2.DownlinkItem]:
+        items: list[fabric_pb2.DownlinkItem] = []
+        size = 0
+        while self._outbox and len(items) < _MAX_ITEMS_PER_ENVELOPE:
+            item = self._outbox[0]
+            if item.audio_milliseconds and self._in_flight_ms >= self._audio_ahead_ms:
+                break
+            size += len(item.response)
+            if items and size > _MAX_BYTES_PER_ENVELOPE:
+                break
+            items.append(self._outbox.popleft())
+            self._outbox_bytes -= len(item.response)
+            if item.audio_milliseconds:
+                self._in_flight.append((item.seq, item.audio_milliseconds))
+                self._in_flight_ms += item.audio_milliseconds
+        return items
+
+
+def _skip(seq: int, reason: str) -> fabric_pb2.Skip:
+    return fabric_pb2.Skip(
+        range=live_pb2.SeqRange(from_seq=seq, to_seq=seq), media_class=live_pb2.MEDIA_CLASS_AUDIO, reason=reason
+    )

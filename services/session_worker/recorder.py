@@ -1,0 +1,93 @@
+"""Writes what must survive the worker: the log in text, and checkpoints. One task a session, nobody waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+import structlog
+from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
+
+from parley.v1 import fabric_pb2
+from services.fabric.conversation_log import ConversationLog
+from services.fabric.errors import ServiceError
+from services.fabric.records import SessionRecords
+
+log = structlog.get_logger()
+
+_MAX_WAITING = 1000
+"""Entries that may wait for JetStream. Beyond it the session takes no more input (backpressure)."""
+
+
+class Recorder:
+    """In order: log entries as they come, and the newest checkpoint whenever the log is quiet."""
+
+    def __init__(
+        self, records: SessionRecords, conversation: ConversationLog, session: str, stored: Callable[[int], None]
+    ) -> None:
+        self._records = records
+        self._conversation = conversation
+        self._session = session
+        self._stored = stored
+        self._entries: deque[tuple[fabric_pb2.LogEntry, int]] = deque()
+        self._checkpoint: fabric_pb2.CheckpointRecord | None = None
+        self._wake = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._drained = asyncio.Event()
+        self._drained.set()
+        self.own_revision = 0
+
+    def log(self, entry: fabric_pb2.LogEntry, seq: int = 0) -> None:
+        """Store an entry; `stored(seq)` is called when it is safe (seq 0: nobody asks)."""
+        self._entries.append((entry, seq))
+        self._drained.clear()
+        if len(self._entries) >= _MAX_WAITING:
+            self._room.clear()
+        self._wake.set()
+
+    def checkpoint(self, record: fabric_pb2.CheckpointRecord) -> None:
+        """Store a checkpoint; only the newest counts."""
+        self._checkpoint = record
+        self._wake.set()
+
+    async def room(self) -> None:
+        """Wait until entries can be taken."""
+        await self._room.wait()
+
+    async def flush(self, timeout: float) -> None:
+        """Wait until every entry is stored, at most `timeout` seconds."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._drained.wait()
+        except TimeoutError:
+            log.warning("log entries not stored in time", session=self._session, entries=len(self._entries))
+
+    async def run(self) -> None:
+        """Write for ever. FencedError when the session belongs to somebody else."""
+        # Retries end with the session: the records either come back or ownership lapses.
+        patiently = AsyncRetrying(
+            retry=retry_if_exception_type(ServiceError),
+            wait=wait_random_exponential(multiplier=0.1, max=2),
+            reraise=True,
+        )
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._entries:
+                entry, seq = self._entries[0]
+                await patiently(self._conversation.append, entry)
+                self._entries.popleft()
+                if len(self._entries) < _MAX_WAITING // 2:
+                    self._room.set()
+                if seq:
+                    self._stored(seq)
+            self._drained.set()
+            if self._checkpoint is not None:
+                newest, self._checkpoint = self._checkpoint, None
+                try:
+                    await self._records.write_checkpoint(self._session, self.own_revision, newest)
+                except ServiceError as error:
+                    # A newer one comes with the next handle; until then recovery starts from an older state.
+                    log.warning("checkpoint not written", session=self._session, error=str(error))

@@ -1,0 +1,83 @@
+"""Starts and stops the worker process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import structlog
+
+from services.fabric import ids, logs, process
+from services.fabric.bus import Bus, Writer
+from services.fabric.conversation_log import ensure_log
+from services.fabric.ops import Counts, OpsServer
+from services.fabric.records import SessionRecords
+from services.fabric.telemetry import Telemetry
+from services.session_worker.link import Dialer
+from services.session_worker.session import Services
+from services.session_worker.settings import WorkerSettings
+from services.session_worker.worker import Worker
+
+log = structlog.get_logger()
+
+
+async def serve(settings: WorkerSettings) -> None:
+    """Run until SIGTERM or SIGINT."""
+    me = settings.id or ids.instance_id("wk")
+    logs.configure("session-worker", me, settings.log_level)
+    telemetry = Telemetry("parley-session-worker", me, settings.otlp_endpoint)
+    stop = process.stop_signal()
+    dialer = Dialer(settings)
+    bus = Bus(settings, "worker", me)
+    writer = Writer(bus)
+    lag = process.LoopLag()
+    worker = Worker(Services(me, bus, writer, SessionRecords(bus.js), dialer, settings), lag)
+
+    def counts() -> Counts:
+        return {
+            "service": "session-worker",
+            "id": me,
+            "subscriptions": bus.subscriptions(),
+            "publish_failures": writer.failed,
+            **worker.counts,
+        }
+
+    serving = False
+    ops = OpsServer(settings.ops_listen, lambda: serving and bus.connected.is_set() and not worker.draining, counts)
+    bus.start()
+    ops_address = await ops.start()
+    tasks: list[asyncio.Task[None]] = []
+    try:
+        if await _connected_or_stopped(bus, stop):
+            await SessionRecords(bus.js).ensure(settings.fabric_replicas)
+            await ensure_log(bus.js, settings.fabric_replicas, settings.log_retention.total_seconds())
+            await worker.subscribe()
+            tasks = [
+                asyncio.create_task(work, name=name)
+                for work, name in ((writer.run(), "writer"), (worker.run(), "worker"), (lag.run(), "loop lag"))
+            ]
+            serving = True
+            process.announce_ready("worker", me, ops=ops_address)
+            await process.first_of(stop, tasks)
+            await worker.stop(settings.shutdown_grace.total_seconds())
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await dialer.close()
+        await bus.close()
+        await ops.stop()
+        await asyncio.to_thread(telemetry.shutdown)
+
+
+async def _connected_or_stopped(bus: Bus, stop: asyncio.Event) -> bool:
+    """Wait for the message bus; False when the process is told to stop first."""
+    waits = [asyncio.create_task(bus.connected.wait()), asyncio.create_task(stop.wait())]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await wait
+    return bus.connected.is_set()

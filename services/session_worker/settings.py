@@ -1,0 +1,73 @@
+"""Settings of the session worker."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from pydantic import Field, SecretStr
+from pydantic_settings import SettingsConfigDict
+
+from services.fabric.settings import Duration, PositiveDuration, ServiceSettings
+
+
+class WorkerSettings(ServiceSettings):
+    """Environment variables with the prefix PARLEY_WORKER_."""
+
+    model_config = SettingsConfigDict(env_prefix="PARLEY_WORKER_", extra="ignore", frozen=True, validate_default=True)
+
+    capacity: int = Field(100, ge=1, le=10_000, description="Sessions that this worker takes at most.")
+    gemini_api_key: SecretStr = Field(
+        SecretStr(""), description="Gemini API key. It exists only in workers; the emulator takes any."
+    )
+    gemini_base_url: str = Field(
+        "",
+        pattern=r"^(https?://\S+)?$",
+        description="Endpoint of the Live API as https://HOST[:PORT]; empty: Google's.",
+    )
+    gemini_ca_file: str = Field("", description="PEM file of the CA to trust for that endpoint; empty: the system's.")
+    gemini_api_version: str = Field(
+        "v1beta", pattern=r"^v1(beta|alpha)?$", description="Version of the Live API that links dial."
+    )
+    link_headers: dict[str, str] = Field(
+        default_factory=dict,
+        description="JSON object of headers for each link (emulators); {session}, {tenant}, {profile} are filled in.",
+    )
+    link_codec: str = Field(
+        "fast",
+        pattern="^(fast|sdk)$",
+        description="Who encodes and decodes audio on a link: our codec (fast) or google-genai (sdk).",
+    )
+    dial_timeout: PositiveDuration = Field(
+        timedelta(seconds=12), description="Time for connecting a link, set-up included."
+    )
+    resume_window: PositiveDuration = Field(
+        timedelta(minutes=2), description="How long a session waits for its caller after the stream is gone."
+    )
+    attachment_timeout: PositiveDuration = Field(
+        timedelta(seconds=5), description="Silence of a gateway after which its stream counts as gone."
+    )
+    half_close_wait: PositiveDuration = Field(
+        timedelta(seconds=5),
+        description="After the caller's half-close: how long the model may stay silent before the stream is let go.",
+    )
+    record_retention: Duration = Field(
+        timedelta(minutes=15),
+        ge=timedelta(0),
+        le=timedelta(hours=1),
+        description="How long the record and the log of an ended session are kept.",
+    )
+    log_retention: PositiveDuration = Field(
+        timedelta(hours=24), description="Age at which the log drops entries of sessions that never ended properly."
+    )
+    gateway_audio_ahead: PositiveDuration = Field(
+        timedelta(seconds=5), description="Audio sent to the gateway beyond what it has passed on, at most."
+    )
+    downlink_buffer_bytes: int = Field(
+        4 * 1024 * 1024,
+        ge=64 * 1024,
+        description="Bytes kept for a caller that reads slowly; beyond it the oldest audio is dropped and reported.",
+    )
+    input_audio_buffer: PositiveDuration = Field(
+        timedelta(seconds=15),
+        description="Caller's audio kept while the link does not take it; beyond it the oldest goes and is reported.",
+    )

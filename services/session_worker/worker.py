@@ -1,0 +1,231 @@
+"""The worker process: takes sessions, routes uplink to them, tells the fleet about itself, ends what is over."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from typing import Final
+
+import nats.errors
+import structlog
+from google.protobuf.message import DecodeError
+from nats.aio.msg import Msg
+from opentelemetry.context import Context
+
+from parley._version import __version__
+from parley.v1 import errors_pb2, fabric_pb2, fleet_pb2, live_pb2
+from services.fabric import subjects, telemetry
+from services.fabric.errors import ServiceError
+from services.fabric.process import LoopLag
+from services.session_worker import responses
+from services.session_worker.session import Services, Session
+
+log = structlog.get_logger()
+
+_TICK: Final = 0.05
+_ANNOUNCE_EVERY: Final = 1.0
+_ANNOUNCE_AT_MOST: Final = 0.5
+_PENDING_MESSAGES: Final = 65_536
+_PENDING_BYTES: Final = 64 * 1024 * 1024
+OPEN_TRACEPARENT: Final = "parley-open-traceparent"
+"""NATS header with the context of the caller's open, which the turns of the session belong to."""
+
+
+class Worker:
+    """All sessions of one process."""
+
+    def __init__(self, services: Services, lag: LoopLag) -> None:
+        self._services = services
+        self._lag = lag
+        self._sessions: dict[str, Session] = {}
+        self._closing: dict[str, asyncio.Task[None]] = {}
+        self._commands: set[asyncio.Task[None]] = set()
+        self._forget: deque[tuple[float, Session]] = deque()
+        self._opening = 0
+        self._announced = 0.0
+        self._changed = True
+        self.draining = False
+        self.unroutable = 0
+        """Uplink envelopes for sessions that are not here."""
+
+    # Set-up
+
+    async def subscribe(self) -> None:
+        """One subscription each for uplink and commands, whatever the number of sessions."""
+        client = self._services.bus.client
+        me = self._services.worker
+        for subject, callback in (
+            (subjects.uplink_wildcard(me), self._on_uplink),
+            (subjects.control(me), self._on_command),
+            (subjects.WORKER_QUERY, self._on_query),
+        ):
+            await client.subscribe(
+                subject, cb=callback, pending_msgs_limit=_PENDING_MESSAGES, pending_bytes_limit=_PENDING_BYTES
+            )
+
+    async def run(self) -> None:
+        """Keep time for every session, for ever."""
+        while True:
+            await asyncio.sleep(_TICK)
+            now = time.monotonic()
+            for session in list(self._sessions.values()):
+                session.tick(now)
+                if session.ending is not None and session.id not in self._closing:
+                    self._closing[session.id] = asyncio.create_task(self._close(session), name="session close")
+            while self._forget and self._forget[0][0] <= now:
+                await self._forget.popleft()[1].forget()
+            due = _ANNOUNCE_AT_MOST if self._changed else _ANNOUNCE_EVERY
+            if now - self._announced >= due:
+                await self._announce()
+
+    @property
+    def counts(self) -> dict[str, int | float]:
+        """For /debug/vars."""
+        return {
+            "sessions": len(self._sessions),
+            "closing": len(self._closing),
+            "to_forget": len(self._forget),
+            "unroutable_uplink": self.unroutable,
+            "stale_uplink": sum(session.stale_uplink for session in self._sessions.values()),
+            "loop_lag_seconds": round(self._lag.worst, 4),
+        }
+
+    # Announcing
+
+    def _described(self) -> fleet_pb2.Worker:
+        return fleet_pb2.Worker(
+            worker=self._services.worker,
+            sessions=len(self._sessions) + self._opening,
+            capacity=self._services.settings.capacity,
+            loop_lag=responses.duration(self._lag.worst),
+            draining=self.draining,
+            version=__version__,
+        )
+
+    async def _announce(self, *, leaving: bool = False) -> None:
+        self._announced = time.monotonic()
+        self._changed = False
+        if not self._services.bus.connected.is_set():
+            return
+        message = fabric_pb2.WorkerAnnouncement(schema_version=1, worker=self._described(), leaving=leaving)
+        with contextlib.suppress(nats.errors.Error):
+            await self._services.bus.client.publish(subjects.FLEET_ANNOUNCE, message.SerializeToString())
+
+    async def _on_query(self, _message: Msg) -> None:
+        await self._announce()
+
+    # Uplink
+
+    async def _on_uplink(self, message: Msg) -> None:
+        session = self._sessions.get(subjects.session_of(message.subject))
+        if session is None:
+            self.unroutable += 1
+            return
+        try:
+            session.on_uplink(fabric_pb2.UplinkEnvelope.FromString(message.data), time.monotonic())
+        except DecodeError:
+            self.unroutable += 1
+            log.exception("unreadable uplink envelope", session=session.id)
+
+    # Commands
+
+    async def _on_command(self, message: Msg) -> None:
+        task = asyncio.create_task(self._answer(message), name="command")
+        self._commands.add(task)
+        task.add_done_callback(self._commands.discard)
+
+    async def _answer(self, message: Msg) -> None:
+        reply = fabric_pb2.ControlReply(schema_version=1)
+        try:
+            await self._execute(fabric_pb2.ControlRequest.FromString(message.data), message, reply)
+        except ServiceError as error:
+            reply.failure.CopyFrom(error.to_failure())
+        except DecodeError:
+            unreadable = ServiceError(errors_pb2.ERROR_REASON_MESSAGE_INVALID, "unreadable command")
+            reply.failure.CopyFrom(unreadable.to_failure())
+        except Exception as error:
+            # Whoever asked must get an answer; the log gets the cause.
+            log.exception("command failed")
+            failure = ServiceError(errors_pb2.ERROR_REASON_INTERNAL, f"the worker failed ({type(error).__name__})")
+            reply.failure.CopyFrom(failure.to_failure())
+        if message.reply:
+            with contextlib.suppress(nats.errors.Error):
+                await message.respond(reply.SerializeToString())
+
+    async def _execute(self, request: fabric_pb2.ControlRequest, message: Msg, reply: fabric_pb2.ControlReply) -> None:
+        match request.WhichOneof("command"):
+            case "open":
+                headers = message.headers or {}
+                parent = telemetry.context_from(headers)
+                turns = telemetry.context_from({telemetry.TRACEPARENT: headers.get(OPEN_TRACEPARENT, "")})
+                reply.attached.CopyFrom(await self._open(request.open, parent, turns))
+            case "attach":
+                reply.attached.CopyFrom(await self._held(request.attach.session_id).attach(request.attach))
+            case "end":
+                session = self._sessions.get(request.end.session_id)
+                if session is not None:
+                    session.finish(request.end.reason, request.end.message)
+                reply.done.SetInParent()
+            case "ping":
+                if request.ping.session_id:
+                    self._held(request.ping.session_id)
+                reply.pong.CopyFrom(self._described())
+            case other:
+                raise ServiceError(errors_pb2.ERROR_REASON_NOT_IMPLEMENTED, f"unknown command {other!r}")
+
+    def _held(self, session_id: str) -> Session:
+        session = self._sessions.get(session_id)
+        if session is None:
+            raise ServiceError(errors_pb2.ERROR_REASON_SESSION_UNKNOWN, f"there is no session {session_id}")
+        return session
+
+    async def _open(self, spec: fabric_pb2.OpenSession, parent: Context, turns: Context) -> fabric_pb2.Attached:
+        if self.draining or len(self._sessions) + self._opening >= self._services.settings.capacity:
+            why = "is draining" if self.draining else "is full"
+            raise ServiceError(errors_pb2.ERROR_REASON_NO_CAPACITY, f"worker {self._services.worker} {why}")
+        if spec.session_id in self._sessions:
+            raise ServiceError(errors_pb2.ERROR_REASON_NO_CAPACITY, f"session {spec.session_id} is open already")
+        session = Session(spec, self._services)
+        self._opening += 1
+        try:
+            attached = await session.open(parent, turns)
+            self._sessions[session.id] = session
+        finally:
+            self._opening -= 1
+            self._changed = True
+        log.info("session opened", session=session.id, tenant=spec.tenant, model=spec.config.model)
+        return attached
+
+    # Ending
+
+    async def _close(self, session: Session) -> None:
+        assert session.ending is not None
+        try:
+            await session.close()
+            while session.lingers(time.monotonic()):
+                await asyncio.sleep(_TICK)
+            session.dispose()
+        finally:
+            self._sessions.pop(session.id, None)
+            self._closing.pop(session.id, None)
+            self._changed = True
+        reason = live_pb2.EndReason.Name(session.ending.reason).removeprefix("END_REASON_")
+        log.info("session ended", session=session.id, reason=reason, message=session.ending.message)
+        retention = self._services.settings.record_retention.total_seconds()
+        self._forget.append((time.monotonic() + retention, session))
+
+    async def stop(self, grace: float) -> None:
+        """Take nothing new, end what is here, within `grace` seconds. Moving sessions away is not served yet."""
+        self.draining = True
+        await self._announce(leaving=True)
+        gone = ServiceError(errors_pb2.ERROR_REASON_WORKER_LOST, "the session's worker is shutting down")
+        for session in self._sessions.values():
+            session.finish(live_pb2.END_REASON_OPERATOR, gone.message, gone)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                while self._sessions:
+                    await asyncio.sleep(_TICK)
+        for task in [*self._commands, *self._closing.values()]:
+            task.cancel()
