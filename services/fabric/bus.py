@@ -114,7 +114,8 @@ class Bus:
             with contextlib.suppress(nats.errors.Error, TimeoutError):
                 await self.client.flush(timeout=1)
         if not self.client.is_closed:
-            with contextlib.suppress(nats.errors.Error, TimeoutError):
+            # RuntimeError: uvloop's word for a transport that the server closed first.
+            with contextlib.suppress(nats.errors.Error, TimeoutError, OSError, RuntimeError):
                 await self.client.close()
 
     def subscriptions(self) -> int:

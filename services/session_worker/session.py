@@ -17,23 +17,23 @@ from google.genai import types
 from opentelemetry import trace
 from opentelemetry.context import Context
 
-from parley.v1 import errors_pb2, fabric_pb2, live_pb2, sessions_pb2
+from parley.v1 import errors_pb2, fabric_pb2, live_pb2
 from services.fabric import names, telemetry
 from services.fabric.bus import Bus, Writer
 from services.fabric.conversation_log import ConversationLog
 from services.fabric.errors import ServiceError
 from services.fabric.records import FencedError, SessionRecords
-from services.fabric.sequence import SequenceReceiver
 from services.session_worker import events, live_config, responses
-from services.session_worker.coverage import Coverage
 from services.session_worker.downlink import Downlink
-from services.session_worker.input_queue import AudioBatch, InputQueue
+from services.session_worker.input_queue import AudioBatch
 from services.session_worker.link import Dialer, Link, LinkClosedError
+from services.session_worker.ownership import Ownership
 from services.session_worker.recorder import Recorder
 from services.session_worker.settings import WorkerSettings
 from services.session_worker.toolcalls import ToolCalls
 from services.session_worker.turn_span import TurnSpans
 from services.session_worker.turns import Turn, TurnState
+from services.session_worker.uplink import Taken, Uplink
 
 log = structlog.get_logger()
 
@@ -41,7 +41,6 @@ _STATUS_INTERVAL = 0.5
 _NACK_INTERVAL = 0.05
 _LINGER = 3.0
 """Seconds that an ended session waits for a slow gateway to take its last messages."""
-_VITAL = frozenset({"text", "turn"})
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class Session:
     def __init__(self, spec: fabric_pb2.OpenSession, services: Services) -> None:
         self.spec = spec
         self.id = spec.session_id
-        self.epoch = 1
+        self.epoch = Ownership.epoch
         self.generation = 0
         self.ending: EndCause | None = None
         """Set once: why the session ends. The worker then calls `close`."""
@@ -71,14 +70,11 @@ class Session:
         ahead = round(settings.gateway_audio_ahead.total_seconds() * 1000)
         self._downlink = Downlink(self.id, self.epoch, settings.downlink_buffer_bytes, ahead)
         rate = live_config.input_rate(spec.config)
-        self._queue = InputQueue(int(settings.input_audio_buffer.total_seconds() * rate * 2))
-        self._receiver: SequenceReceiver[live_pb2.ConverseRequest] = SequenceReceiver()
-        self._coverage = Coverage()
+        self._uplink = Uplink(int(settings.input_audio_buffer.total_seconds() * rate * 2))
         self._turns = TurnState()
-        self._conversation = ConversationLog(services.bus.js, self.id, self.epoch)
-        self._recorder = Recorder(services.records, self._conversation, self.id, self._stored)
-        self._own = fabric_pb2.OwnRecord()
-        self._own_revision = 0
+        conversation = ConversationLog(services.bus.js, self.id, self.epoch)
+        self._ownership = Ownership(spec, services.worker, services.records, conversation)
+        self._recorder = Recorder(services.records, conversation, self.id, self._stored)
         self._token = spec.resume_token_sha256
         self._link: Link | None = None
         self._handle = ""
@@ -101,21 +97,13 @@ class Session:
 
     async def open(self, parent: Context, session_context: Context) -> fabric_pb2.Attached:
         """Write the ownership, connect the link, attach the stream. ServiceError; nothing is left behind then."""
-        spec, services = self.spec, self._services
         self._session_context = session_context
-        self._spans = TurnSpans(spec, session_context)
-        self._own = self._own_record()
+        self._spans = TurnSpans(self.spec, session_context)
         try:
-            self._own_revision = await services.records.create_own(self.id, self._own)
-        except FencedError:
-            raise ServiceError(
-                errors_pb2.ERROR_REASON_NO_CAPACITY, f"session {self.id} is being opened elsewhere"
-            ) from None
-        self._recorder.own_revision = self._own_revision
-        try:
-            await self._conversation.begin(services.worker)
+            await self._ownership.take()
+            self._recorder.own_revision = self._ownership.revision
             await self._connect(parent)
-            attached = await self._attach(spec.gateway, 0)
+            attached = await self._attach(self.spec.gateway, 0)
         except BaseException:
             await asyncio.shield(self._undo_open())
             raise
@@ -124,32 +112,11 @@ class Session:
         self._supervise(self._recorder.run(), "record")
         return attached
 
-    def _own_record(self) -> fabric_pb2.OwnRecord:
-        spec = self.spec
-        session = sessions_pb2.Session(
-            session_id=self.id,
-            tenant=spec.tenant,
-            principal=spec.principal,
-            profile=spec.profile,
-            model=spec.config.model,
-            state=sessions_pb2.SESSION_STATE_ATTACHED,
-            worker=self._services.worker,
-            epoch=self.epoch,
-            labels=dict(spec.labels),
-        )
-        session.open_time.GetCurrentTime()
-        epochs = [fabric_pb2.EpochRange(epoch=self.epoch, first_downlink_seq=1)]
-        return fabric_pb2.OwnRecord(schema_version=1, session=session, request_key=spec.request_key, epochs=epochs)
-
     async def _undo_open(self) -> None:
         self._services.writer.forget(self._downlink)
         if self._link is not None:
             await self._link.close()
-        try:
-            await self._conversation.forget()
-            await self._services.records.forget(self.id)
-        except ServiceError as error:
-            log.warning("a failed open left records behind", session=self.id, error=str(error))
+        await self._ownership.undo()
 
     async def _connect(self, parent: Context) -> None:
         spec, settings = self.spec, self._services.settings
@@ -188,17 +155,14 @@ class Session:
         return fabric_pb2.Attached(
             epoch=self.epoch,
             attach_generation=generation,
-            next_uplink_seq=self._receiver.received + 1,
+            next_uplink_seq=self._uplink.received + 1,
             next_downlink_seq=first,
             resume_window=responses.duration(self._services.settings.resume_window.total_seconds()),
         )
 
     async def _write_attachment(self, gateway: str) -> None:
-        record = fabric_pb2.AttachmentRecord(
-            schema_version=1, attach_generation=self.generation, gateway=gateway, resume_token_sha256=self._token
-        )
         try:
-            await self._services.records.write_attachment(self.id, self._own_revision, record)
+            await self._ownership.attach(self.generation, gateway, self._token)
         except FencedError:
             self._fail(FencedError(self.id))
             raise ServiceError(errors_pb2.ERROR_REASON_WORKER_LOST, "the session moved to another worker") from None
@@ -216,56 +180,32 @@ class Session:
         if envelope.downlink_missing:
             self._downlink.resend([(item.from_seq, item.to_seq) for item in envelope.downlink_missing])
         self._services.writer.wake(self._downlink)
-        for raw in envelope.requests:
-            request = live_pb2.ConverseRequest.FromString(raw)
-            audio = request.WhichOneof("payload") == "audio"
-            self._take(self._receiver.message(request.seq, request, now, audio=audio))
-        for skip in envelope.skips:
-            self._lost(skip.range.from_seq, skip.range.to_seq, skip.media_class, skip.reason)
-            self._take(self._receiver.skip(skip.range.from_seq, skip.range.to_seq, now))
-        self._receiver.sender_is_at(envelope.last_seq, now)
-        self._downlink.uplink.received = self._receiver.received
-        if envelope.half_closed and self._half_closed_since is None and self._receiver.received >= envelope.last_seq:
+        self._act_on(self._uplink.take(envelope, now))
+        if envelope.half_closed and self._half_closed_since is None and self._uplink.received >= envelope.last_seq:
             self._half_closed_since = now
             self._input.set()
         if envelope.detached:
             self._detach(now)
 
-    def _take(self, requests: list[live_pb2.ConverseRequest]) -> None:
-        for request in requests:
-            if request.WhichOneof("payload") in _VITAL:
-                self._coverage.vital(request.seq)
-                self._recorder.log(fabric_pb2.LogEntry(request=request), request.seq)
-            for shed in self._queue.append(request):
-                self._lost(shed.first_seq, shed.last_seq, shed.media_class, "OVERLOAD")
-        if requests:
+    def _act_on(self, taken: Taken) -> None:
+        for request in taken.to_store:
+            self._recorder.log(fabric_pb2.LogEntry(request=request), request.seq)
+        for gap in taken.lost:
+            self._say(live_pb2.ConverseResponse(gap=gap))
+        if taken.input_waits:
             self._input.set()
-
-    def _lost(self, first: int, last: int, media_class: live_pb2.MediaClass, reason: str) -> None:
-        """Name what will not reach the model: nothing is lost in silence."""
-        for seq in range(first, last + 1):
-            self._stored(seq)
-        self._say(
-            live_pb2.ConverseResponse(
-                gap=live_pb2.Gap(
-                    direction=live_pb2.DIRECTION_UPLINK,
-                    from_seq=first,
-                    to_seq=last,
-                    media_class=media_class,
-                    reason=reason,
-                )
-            )
-        )
+        self._downlink.uplink.received = self._uplink.received
+        self._downlink.uplink.acked = self._uplink.coverage.acked
 
     def _stored(self, seq: int) -> None:
-        self._downlink.uplink.acked = self._coverage.stored(seq)
+        self._downlink.uplink.acked = self._uplink.coverage.stored(seq)
 
     async def _feed(self) -> None:
         """Hand the caller's input to the link, in order."""
         while True:
             await self._input.wait()
             self._input.clear()
-            while (item := self._queue.pop()) is not None:
+            while (item := self._uplink.queue.pop()) is not None:
                 await self._recorder.room()
                 await self._send(item)
             if self._half_closed_since is not None and self._audio_since_turn:
@@ -279,7 +219,7 @@ class Session:
         if isinstance(item, AudioBatch):
             await link.send_audio(item.pcm)
             self._audio_since_turn = True
-            self._coverage.sent(item.last_seq, time.monotonic())
+            self._uplink.coverage.sent(item.last_seq, time.monotonic())
             return
         match item.WhichOneof("payload"):
             case "video":
@@ -302,7 +242,7 @@ class Session:
                 self.finish(live_pb2.END_REASON_CALLER, item.end.reason)
             case other:
                 log.error("request that the gateway should have refused", session=self.id, payload=other)
-        self._coverage.sent(item.seq, time.monotonic())
+        self._uplink.coverage.sent(item.seq, time.monotonic())
 
     def _connected(self) -> Link:
         if self._link is None:
@@ -345,7 +285,7 @@ class Session:
 
     def _on_turn_end(self, turn: Turn, now: float) -> None:
         self._audio_since_turn = False
-        self._coverage.turn_ended(now, 0.0)
+        self._uplink.coverage.turn_ended(now, 0.0)
         self._spans.finish(turn)
         if turn.said:
             said = fabric_pb2.ModelSaid(text=turn.said, interrupted=turn.interrupted)
@@ -355,13 +295,13 @@ class Session:
         if not (update.resumable and update.handle):
             return  # the last good handle stays good
         self._handle = update.handle
-        self._downlink.uplink.acked = self._coverage.handle_arrived()
+        self._downlink.uplink.acked = self._uplink.coverage.handle_arrived()
         self._recorder.checkpoint(
             fabric_pb2.CheckpointRecord(
                 schema_version=1,
                 epoch=self.epoch,
                 handle=self._handle,
-                covered_uplink_seq=self._coverage.covered,
+                covered_uplink_seq=self._uplink.coverage.covered,
                 config=self.spec.config,
                 tools=self.spec.tools,
                 traceparent=telemetry.traceparent(self._session_context),
@@ -398,20 +338,17 @@ class Session:
         if self.ending is not None:
             return
         settings = self._services.settings
-        lost, released = self._receiver.give_up(now)
-        for hole in lost:
-            self._lost(hole.first, hole.last, live_pb2.MEDIA_CLASS_UNSPECIFIED, "LOST")
-        self._take(released)
+        self._act_on(self._uplink.give_up(now))
         if self._downlink.attached:
             self._tick_attached(now, settings)
         elif self._detached_since is not None and now - self._detached_since > settings.resume_window.total_seconds():
             self.finish(live_pb2.END_REASON_ABANDONED, "nobody came back within the resume window")
 
     def _tick_attached(self, now: float, settings: WorkerSettings) -> None:
-        missing = self._receiver.missing()
+        missing = self._uplink.missing()
         if missing and now - self._asked_again >= _NACK_INTERVAL:
             self._asked_again = now
-            self._downlink.ask_for([live_pb2.SeqRange(from_seq=hole.first, to_seq=hole.last) for hole in missing])
+            self._downlink.ask_for(missing)
             self._services.writer.wake(self._downlink)
         if now - self._said_status >= _STATUS_INTERVAL:
             self._said_status = now
@@ -419,7 +356,7 @@ class Session:
             self._services.writer.wake(self._downlink)
         if now - self._heard_gateway > settings.attachment_timeout.total_seconds():
             self._detach(now)
-        elif self._half_closed_since is not None and not len(self._queue):
+        elif self._half_closed_since is not None and not len(self._uplink.queue):
             quiet_since = max(self._half_closed_since, self._turns.last_event)
             if not self._turns.busy or now - quiet_since > settings.half_close_wait.total_seconds():
                 self._let_go(now)
@@ -484,31 +421,11 @@ class Session:
         if self._link is not None:
             await self._link.close()
         if cause.reason != live_pb2.END_REASON_UNSPECIFIED:
-            await self._write_tombstone(cause)
-
-    async def _write_tombstone(self, cause: EndCause) -> None:
-        session = self._own.session
-        session.state = sessions_pb2.SESSION_STATE_ENDED
-        session.end_reason = cause.reason
-        session.attach_generation = self.generation
-        session.end_time.GetCurrentTime()
-        records = self._services.records
-        try:
-            await records.end_own(self.id, self._own_revision, self._own, self._services.settings.record_retention)
-            await records.forget_work(self.id)
-        except FencedError:
-            log.warning("ownership lost before the end", session=self.id)
-        except ServiceError as error:
-            log.warning("the end of a session was not recorded", session=self.id, error=str(error))
+            await self._ownership.end(cause.reason, self.generation, self._services.settings.record_retention)
 
     async def forget(self) -> None:
-        """Remove what the retention kept: the log and the request id. Never raises."""
-        try:
-            await self._conversation.forget()
-            if self.spec.request_key:
-                await self._services.records.forget_request(self.spec.request_key)
-        except ServiceError as error:
-            log.warning("records of an ended session stay until they age out", session=self.id, error=str(error))
+        """Remove what the retention kept. Never raises."""
+        await self._ownership.forget()
 
     def lingers(self, now: float) -> bool:
         """The end is not yet with the gateway, and there is still reason to wait for that."""

@@ -1,0 +1,99 @@
+"""The records of one session, as its owner writes them: ownership, attachment, end, and what is forgotten after it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import structlog
+
+from parley.v1 import errors_pb2, fabric_pb2, live_pb2, sessions_pb2
+from services.fabric.conversation_log import ConversationLog
+from services.fabric.errors import ServiceError
+from services.fabric.records import FencedError, SessionRecords
+
+log = structlog.get_logger()
+
+
+class Ownership:
+    """One worker's hold on one session."""
+
+    epoch = 1
+    """Number of this ownership; takeovers, which raise it, are not served yet."""
+
+    def __init__(
+        self, spec: fabric_pb2.OpenSession, worker: str, records: SessionRecords, conversation: ConversationLog
+    ) -> None:
+        self._spec = spec
+        self._worker = worker
+        self._records = records
+        self._conversation = conversation
+        self._own = fabric_pb2.OwnRecord()
+        self.revision = 0
+        """Stream sequence of our `own`, which fences every other write."""
+
+    async def take(self) -> None:
+        """Write the first `own` and begin the log. ServiceError when somebody else has the session."""
+        spec = self._spec
+        session = sessions_pb2.Session(
+            session_id=spec.session_id,
+            tenant=spec.tenant,
+            principal=spec.principal,
+            profile=spec.profile,
+            model=spec.config.model,
+            state=sessions_pb2.SESSION_STATE_ATTACHED,
+            worker=self._worker,
+            epoch=self.epoch,
+            labels=dict(spec.labels),
+        )
+        session.open_time.GetCurrentTime()
+        epochs = [fabric_pb2.EpochRange(epoch=self.epoch, first_downlink_seq=1)]
+        self._own = fabric_pb2.OwnRecord(schema_version=1, session=session, request_key=spec.request_key, epochs=epochs)
+        try:
+            self.revision = await self._records.create_own(spec.session_id, self._own)
+            await self._conversation.begin(self._worker)
+        except FencedError:
+            raise ServiceError(
+                errors_pb2.ERROR_REASON_NO_CAPACITY, f"session {spec.session_id} is being opened elsewhere"
+            ) from None
+
+    async def attach(self, generation: int, gateway: str, token_sha256: bytes) -> None:
+        """Write the attachment; an empty gateway says that nobody is attached. FencedError; ServiceError."""
+        record = fabric_pb2.AttachmentRecord(
+            schema_version=1, attach_generation=generation, gateway=gateway, resume_token_sha256=token_sha256
+        )
+        await self._records.write_attachment(self._spec.session_id, self.revision, record)
+
+    async def end(self, reason: live_pb2.EndReason, generation: int, retention: timedelta) -> None:
+        """Replace `own` by a tombstone and remove what only a living session needs. Never raises."""
+        session_id = self._spec.session_id
+        session = self._own.session
+        session.state = sessions_pb2.SESSION_STATE_ENDED
+        session.end_reason = reason
+        session.attach_generation = generation
+        session.end_time.GetCurrentTime()
+        try:
+            await self._records.end_own(session_id, self.revision, self._own, retention)
+            await self._records.forget_work(session_id)
+        except FencedError:
+            log.warning("ownership lost before the end", session=session_id)
+        except ServiceError as error:
+            log.warning("the end of a session was not recorded", session=session_id, error=str(error))
+
+    async def forget(self) -> None:
+        """Remove what the retention kept: the log and the request id. Never raises."""
+        try:
+            await self._conversation.forget()
+            if self._spec.request_key:
+                await self._records.forget_request(self._spec.request_key)
+        except ServiceError as error:
+            log.warning("records stay until they age out", session=self._spec.session_id, error=str(error))
+
+    async def undo(self) -> None:
+        """Leave nothing of a session whose open failed. Never raises."""
+        if not self.revision:
+            return
+        try:
+            await self._conversation.forget()
+            await self._records.forget(self._spec.session_id)
+        except ServiceError as error:
+            log.warning("a failed open left records behind", session=self._spec.session_id, error=str(error))

@@ -1,0 +1,115 @@
+"""What is kept of calls: counts by tool, and one span each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import structlog
+from opentelemetry.context import Context
+from opentelemetry.trace import SpanKind, Status, StatusCode
+
+from parley.v1 import live_pb2
+from services.fabric import names, telemetry
+from services.tools.execute import Call, Execution, Executor, Result
+
+log = structlog.get_logger()
+
+
+def outcome_name(outcome: live_pb2.ToolOutcome) -> str:
+    """`succeeded`, `failed`, `timed_out`, `cancelled` or `unknown`."""
+    return live_pb2.ToolOutcome.Name(outcome).removeprefix("TOOL_OUTCOME_").lower()
+
+
+@dataclass
+class ToolCounts:
+    """Calls of one tool since the start of the process."""
+
+    calls: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    timed_out: int = 0
+    cancelled: int = 0
+    unknown: int = 0
+    refused: int = 0
+    """Of the failed ones: not begun, because busy, draining, or with wrong arguments."""
+    nanoseconds: int = 0
+    last_error: str = ""
+
+
+@dataclass
+class CallCounts:
+    """Calls of every tool."""
+
+    by_tool: dict[str, ToolCounts] = field(default_factory=dict)
+    unreadable: int = 0
+    """Messages on a tool's subject that were no calls."""
+
+    def of(self, tool: str) -> ToolCounts:
+        """Counts of one tool. Only for tools that exist: names from outside would grow without end."""
+        return self.by_tool.setdefault(tool, ToolCounts())
+
+    def count(self, tool: str, result: Result) -> None:
+        """Take one result in."""
+        counts = self.of(tool)
+        name = outcome_name(result.outcome)
+        counts.calls += 1
+        setattr(counts, name, getattr(counts, name) + 1)
+        if result.refusal is not None:
+            counts.refused += 1
+        counts.nanoseconds += round(result.duration.total_seconds() * 1e9)
+        if result.error:
+            counts.last_error = result.error_type
+
+    def totals(self) -> dict[str, int]:
+        """Sums over all tools, for the ops port."""
+        names_of_counts = ("calls", "succeeded", "failed", "timed_out", "cancelled", "unknown", "refused")
+        sums = {name: sum(getattr(counts, name) for counts in self.by_tool.values()) for name in names_of_counts}
+        return sums | {"unreadable": self.unreadable}
+
+
+async def run_traced(
+    executor: Executor,
+    execution: Execution,
+    counts: CallCounts,
+    *,
+    parent: Context,
+    attributes: Mapping[str, str | int],
+) -> Result:
+    """Run a call under its span, count it, log it."""
+    call = execution.call
+    with (
+        telemetry.tracer().start_as_current_span(
+            f"{names.SPAN_TOOL_CALL} {call.name}",
+            context=parent,
+            kind=SpanKind.SERVER,
+            attributes={**_attributes(call), **attributes},
+            record_exception=False,
+        ) as span,
+        structlog.contextvars.bound_contextvars(tool=call.name, session=call.session, execution=call.execution_id),
+    ):
+        result = await executor.run(execution)
+        counts.count(call.name, result)
+        outcome = outcome_name(result.outcome)
+        span.set_attribute(names.TOOL_OUTCOME, outcome)
+        if result.error_type:
+            # The type only: messages and arguments may hold what the caller said.
+            span.set_attribute(names.ERROR_TYPE, result.error_type)
+            span.set_status(Status(StatusCode.ERROR, result.error_type))
+        log.info(
+            "tool call", outcome=outcome, error=result.error_type, seconds=round(result.duration.total_seconds(), 4)
+        )
+        return result
+
+
+def _attributes(call: Call) -> dict[str, str | int]:
+    attributes: dict[str, str | int] = {
+        names.GEN_AI_OPERATION: names.SPAN_TOOL_CALL,
+        names.GEN_AI_TOOL_NAME: call.name,
+        names.GEN_AI_TOOL_CALL_ID: call.execution_id,
+    }
+    if call.session:
+        attributes[names.SESSION_ID] = call.session
+    if call.tenant:
+        attributes[names.TENANT] = call.tenant
+    return attributes

@@ -1,0 +1,248 @@
+"""Python functions as tools: the decorator, and the declaration that follows from hints and docstring.
+
+The decorator only marks a function; what is wrong with it is found when its module is loaded, so that one bad function
+does not take its module down.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import types
+import typing
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final, Literal, TypeVar, overload
+
+from google.protobuf import struct_pb2
+from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic.json_schema import PydanticJsonSchemaWarning
+
+from parley.v1 import live_pb2, tools_pb2
+from services.tools import arguments, schema
+from services.tools.context import ToolContext
+
+Behavior = Literal["blocking", "non_blocking"]
+F = TypeVar("F", bound=Callable[..., Any])
+
+_MARK: Final = "__parley_tool__"
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
+_MAX_DESCRIPTION_BYTES: Final = 4096
+_BEHAVIORS: Final[dict[str | None, live_pb2.ToolBehavior]] = {
+    None: live_pb2.TOOL_BEHAVIOR_UNSPECIFIED,
+    "blocking": live_pb2.TOOL_BEHAVIOR_BLOCKING,
+    "non_blocking": live_pb2.TOOL_BEHAVIOR_NON_BLOCKING,
+}
+
+
+class DeclarationError(Exception):
+    """A function that cannot be a tool; the message names it."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the decorator was given, unchecked."""
+
+    name: str | None
+    timeout: timedelta | float | None
+    idempotent: bool
+    behavior: Behavior | None
+
+
+@overload
+def tool(function: F, /) -> F: ...
+@overload
+def tool(
+    *,
+    name: str | None = None,
+    timeout: timedelta | float | None = None,
+    idempotent: bool = False,
+    behavior: Behavior | None = None,
+) -> Callable[[F], F]: ...
+def tool(
+    function: F | None = None,
+    /,
+    *,
+    name: str | None = None,
+    timeout: timedelta | float | None = None,
+    idempotent: bool = False,
+    behavior: Behavior | None = None,
+) -> F | Callable[[F], F]:
+    """Mark a function as a tool. It stays an ordinary function.
+
+    Synchronous functions run in a thread, coroutine functions on the event loop (so they must not block). The model
+    sees the first paragraph of the docstring and the parameters; `Annotated[str, Field(description=...)]` describes
+    one. `timeout` (seconds or timedelta; default: the service's) bounds a call. `idempotent` promises that running it
+    twice does no more than running it once. `behavior` says whether the model waits for it (default: the model's).
+    """
+
+    def mark(target: F) -> F:
+        setattr(target, _MARK, Options(name, timeout, idempotent, behavior))
+        return target
+
+    return mark if function is None else mark(function)
+
+
+def is_marked(value: object) -> bool:
+    """Whether the decorator was applied to it."""
+    # Statically: a module may hold proxies that raise when they are asked for an attribute.
+    return isinstance(inspect.getattr_static(value, _MARK, None), Options)
+
+
+def site(function: object) -> str:
+    """Where a function is: `module.function`."""
+    module = getattr(function, "__module__", None)
+    return f"{module}.{getattr(function, '__qualname__', repr(function))}"
+
+
+@dataclass(frozen=True)
+class FunctionTool:
+    """A Python function that can be called as a tool."""
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+    """JSON Schema of the arguments, an object."""
+    timeout: timedelta | None
+    """Longest time it may run; None: the service's default."""
+    idempotent: bool
+    behavior: Behavior | None
+    site: str
+    """Where it comes from, for people."""
+    is_async: bool
+    function: Callable[..., Any]
+    _model: type[BaseModel]
+    _context_parameter: str | None
+
+    def bind(self, arguments_json: str, context: ToolContext) -> Callable[[], Any]:
+        """The call, ready to be made. ArgumentsError when the arguments do not fit."""
+        values = arguments.check(self._model, arguments.parse(arguments_json))
+        keywords = {str(field.alias): getattr(values, name) for name, field in self._model.model_fields.items()}
+        if self._context_parameter is not None:
+            keywords[self._context_parameter] = context
+        return lambda: self.function(**keywords)
+
+    def declaration(self, default_timeout: timedelta) -> tools_pb2.Tool:
+        """As the catalog holds it."""
+        parameters = struct_pb2.Struct()
+        parameters.update(self.parameters)
+        message = tools_pb2.Tool(
+            declaration=live_pb2.FunctionDeclaration(
+                name=self.name,
+                description=self.description,
+                parameters=parameters,
+                behavior=_BEHAVIORS[self.behavior],
+            ),
+            idempotent=self.idempotent,
+        )
+        message.timeout.FromTimedelta(self.timeout or default_timeout)
+        return message
+
+
+def declare(function: object) -> FunctionTool:
+    """Make a tool of a marked function. DeclarationError says where and what is wrong."""
+    try:
+        return _declare(function)
+    except DeclarationError as error:
+        raise DeclarationError(f"{site(function)}: {error}") from error.__cause__
+
+
+def _declare(function: object) -> FunctionTool:
+    options = getattr(function, _MARK, None)
+    if not isinstance(options, Options):
+        raise DeclarationError("is not marked with @tool")
+    if not isinstance(function, types.FunctionType):
+        raise DeclarationError("is not a function; classes, methods and other callables cannot be tools")
+    if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+        raise DeclarationError("is a generator; tools that stream are not served by this release")
+    name = _checked_name(options.name if options.name is not None else function.__name__)
+    model, context_parameter = _signature(function, name)
+    return FunctionTool(
+        name=name,
+        description=_description(function),
+        parameters=_json_schema(model),
+        timeout=_checked_timeout(options.timeout),
+        idempotent=bool(options.idempotent),
+        behavior=_checked_behavior(options.behavior),
+        site=site(function),
+        is_async=inspect.iscoroutinefunction(function),
+        function=function,
+        _model=model,
+        _context_parameter=context_parameter,
+    )
+
+
+def _checked_name(name: object) -> str:
+    # Empty parts between dots would make no NATS subject.
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or not all(name.split(".")):
+        raise DeclarationError(
+            f"the name {name!r} is not allowed: a letter or _, then up to 63 letters, digits, _ . -"
+            " (no dot at the end, none after another)"
+        )
+    return name
+
+
+def _checked_timeout(timeout: object) -> timedelta | None:
+    if timeout is None:
+        return None
+    try:
+        length = timeout if isinstance(timeout, timedelta) else timedelta(seconds=timeout)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        length = timedelta(0)
+    if length <= timedelta(0):
+        raise DeclarationError(f"timeout={timeout!r} is not allowed: expected seconds above 0, or a timedelta")
+    return length
+
+
+def _checked_behavior(behavior: Behavior | None) -> Behavior | None:
+    if behavior not in _BEHAVIORS:
+        raise DeclarationError(f"behavior={behavior!r} is not allowed: expected 'blocking', 'non_blocking' or None")
+    return behavior
+
+
+def _description(function: types.FunctionType) -> str:
+    first_paragraph = (inspect.getdoc(function) or "").strip().split("\n\n", 1)[0]
+    description = " ".join(first_paragraph.split())
+    if not description:
+        raise DeclarationError("has no docstring; the model reads its first paragraph to know when to call it")
+    if len(description.encode()) > _MAX_DESCRIPTION_BYTES:
+        raise DeclarationError(f"the first paragraph of its docstring has more than {_MAX_DESCRIPTION_BYTES} bytes")
+    return description
+
+
+def _signature(function: types.FunctionType, name: str) -> tuple[type[BaseModel], str | None]:
+    try:
+        hints = typing.get_type_hints(function, include_extras=True)
+    except Exception as error:
+        raise DeclarationError(f"its type hints cannot be read: {error}") from error
+    fields: dict[str, Any] = {}
+    context_parameter: str | None = None
+    for number, parameter in enumerate(inspect.signature(function).parameters.values()):
+        if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            raise DeclarationError(f"parameter {str(parameter)!r}: only named parameters can be declared to a model")
+        if parameter.name not in hints:
+            raise DeclarationError(f"parameter {parameter.name!r} has no type hint")
+        if hints[parameter.name] is ToolContext:
+            if context_parameter is not None:
+                raise DeclarationError("has more than one parameter of type ToolContext")
+            context_parameter = parameter.name
+            continue
+        default = ... if parameter.default is parameter.empty else parameter.default
+        # By alias, so that an argument may have a name that pydantic keeps for itself.
+        fields[f"p{number}"] = (hints[parameter.name], Field(default, alias=parameter.name))
+    try:
+        return create_model(name, __config__=ConfigDict(extra="forbid"), **fields), context_parameter
+    except Exception as error:
+        raise DeclarationError(f"its parameters cannot be declared: {error}") from error
+
+
+def _json_schema(model: type[BaseModel]) -> dict[str, Any]:
+    try:
+        with warnings.catch_warnings():
+            # A default that JSON cannot say is left out of the schema; the function still has it.
+            warnings.simplefilter("ignore", PydanticJsonSchemaWarning)
+            return schema.neutral(model.model_json_schema(by_alias=True))
+    except Exception as error:
+        raise DeclarationError(f"its parameters have no JSON Schema: {error}") from error

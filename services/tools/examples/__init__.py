@@ -1,0 +1,1 @@
+"""Tools to copy from; demo and tests use them."""

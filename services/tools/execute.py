@@ -1,0 +1,283 @@
+"""Run one call: check the arguments, bound it in time and number, and always end with an answer.
+
+The answer never waits for the function. A coroutine that ignores its cancellation and a thread, which nobody can stop,
+are left behind: they are counted as overrunning and keep their slot until they end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import Enum
+from typing import Any, Final
+
+import structlog
+
+from parley.v1 import live_pb2
+from services.tools import results
+from services.tools.arguments import ArgumentsError
+from services.tools.context import ToolContext, ToolError
+from services.tools.declare import FunctionTool
+from services.tools.registry import Registry
+from services.tools.threads import DaemonThreads
+
+log = structlog.get_logger()
+
+_MAX_ERROR: Final = 500
+"""Characters of an error that the model is given."""
+
+
+class Refusal(Enum):
+    """Why a call was not begun."""
+
+    UNKNOWN_TOOL = "unknown_tool"
+    WRONG_ARGUMENTS = "wrong_arguments"
+    BUSY = "busy"
+    DRAINING = "draining"
+    RUNNING_ALREADY = "running_already"
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request to run a tool."""
+
+    name: str
+    arguments_json: str
+    execution_id: str
+    timeout: timedelta | None = None
+    """Time it may take; None: the tool's own."""
+    session: str = ""
+    tenant: str = ""
+    caller: str = ""
+    idempotency_key: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a call ended."""
+
+    outcome: live_pb2.ToolOutcome
+    output_json: str = ""
+    error: str = ""
+    """For the model to read."""
+    error_type: str = ""
+    """For telemetry: a class name or a word."""
+    duration: timedelta = timedelta(0)
+    refusal: Refusal | None = None
+    violations: Mapping[str, str] = field(default_factory=dict)
+    """Path of an argument to what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """How the function itself ended. Made where it ran, so that nothing it raises gets out of there."""
+
+    output_json: str = ""
+    error: str = ""
+    error_type: str = ""
+
+
+@dataclass
+class Execution:
+    """A call that was admitted. It holds its slot until its function has ended."""
+
+    call: Call
+    tool: FunctionTool
+    context: ToolContext
+    stop: asyncio.Future[Result]
+    """Set when somebody ends it from outside."""
+    answered: bool = False
+
+
+class Executor:
+    """Runs calls. `admit` takes a slot at once, `run` does the work."""
+
+    def __init__(
+        self, registry: Registry, *, max_concurrency: int, default_timeout: timedelta, max_result_bytes: int
+    ) -> None:
+        self._registry = registry
+        self._max_concurrency = max_concurrency
+        self._default_timeout = default_timeout
+        self._max_result_bytes = max_result_bytes
+        self._threads = DaemonThreads(max_concurrency)
+        self._executions: dict[str, Execution] = {}
+        self._changed = asyncio.Event()
+        self.draining = False
+
+    @property
+    def running(self) -> int:
+        """Calls that somebody waits for."""
+        return sum(1 for execution in self._executions.values() if not execution.answered)
+
+    @property
+    def overrunning(self) -> int:
+        """Functions that still run although their call was answered."""
+        return len(self._executions) - self.running
+
+    def admit(self, call: Call) -> Execution | Result:
+        """Take a slot for a call, or say why not. Does not wait."""
+        tool = self._registry.get(call.name)
+        if tool is None:
+            return refused(Refusal.UNKNOWN_TOOL, f"there is no tool {call.name!r}")
+        if self.draining:
+            return refused(Refusal.DRAINING, "the tools service is shutting down; try again")
+        if call.execution_id in self._executions:
+            return refused(Refusal.RUNNING_ALREADY, f"execution {call.execution_id} is running already")
+        if len(self._executions) >= self._max_concurrency:
+            return refused(Refusal.BUSY, "the tools service is busy; try again in a second")
+        context = ToolContext(
+            tool=call.name,
+            execution_id=call.execution_id,
+            idempotency_key=call.idempotency_key,
+            session=call.session,
+            tenant=call.tenant,
+            caller=call.caller,
+            labels=dict(call.labels),
+        )
+        execution = Execution(call, tool, context, asyncio.get_running_loop().create_future())
+        self._executions[call.execution_id] = execution
+        return execution
+
+    def cancel(self, execution_id: str) -> bool:
+        """Nobody wants the result any more. False when there is no such call, or it has been answered."""
+        return self._stop(
+            execution_id,
+            Result(live_pb2.TOOL_OUTCOME_CANCELLED, error="the call was cancelled", error_type="cancelled"),
+        )
+
+    async def run(self, execution: Execution) -> Result:
+        """Run an admitted call to its answer. Raises nothing but CancelledError, and then ends the call too."""
+        started = time.perf_counter()  # uvloop counts whole milliseconds
+        work: asyncio.Future[_Ended] | None = None
+        try:
+            try:
+                function = execution.tool.bind(execution.call.arguments_json, execution.context)
+            except ArgumentsError as error:
+                return refused(Refusal.WRONG_ARGUMENTS, str(error)[:_MAX_ERROR], error.violations)
+            limit = execution.tool.timeout or self._default_timeout
+            if execution.call.timeout is not None:
+                limit = min(limit, execution.call.timeout)
+            if limit <= timedelta(0):
+                return Result(
+                    live_pb2.TOOL_OUTCOME_TIMED_OUT, error="its time was up before it began", error_type="timeout"
+                )
+            work = self._begin(execution.tool, function)
+            await asyncio.wait(
+                (work, execution.stop), timeout=limit.total_seconds(), return_when=asyncio.FIRST_COMPLETED
+            )
+            result = self._result(work, execution.stop, limit)
+            return Result(
+                result.outcome,
+                result.output_json,
+                result.error,
+                result.error_type,
+                timedelta(seconds=time.perf_counter() - started),
+            )
+        finally:
+            self._answered(execution, work)
+
+    def _result(self, work: asyncio.Future[_Ended], stop: asyncio.Future[Result], limit: timedelta) -> Result:
+        if work.cancelled():
+            # Nobody but the function itself can have done that: we cancel only after the answer.
+            return Result(
+                live_pb2.TOOL_OUTCOME_FAILED, error="the function cancelled itself", error_type="CancelledError"
+            )
+        if work.done():
+            ended = work.result()
+            outcome = live_pb2.TOOL_OUTCOME_FAILED if ended.error_type else live_pb2.TOOL_OUTCOME_SUCCEEDED
+            return Result(outcome, ended.output_json, ended.error, ended.error_type)
+        if stop.done():
+            return stop.result()
+        return Result(
+            live_pb2.TOOL_OUTCOME_TIMED_OUT,
+            error=f"no result within {limit.total_seconds():g} s",
+            error_type="timeout",
+        )
+
+    def _answered(self, execution: Execution, work: asyncio.Future[_Ended] | None) -> None:
+        execution.answered = True
+        self._changed.set()
+        if work is None or work.done():
+            self._release(execution)
+            return
+        execution.context.cancellation.set()
+        work.add_done_callback(lambda _: self._release(execution))
+        if isinstance(work, asyncio.Task):
+            work.cancel()
+        else:
+            log.warning("function overruns; its thread cannot be stopped", tool=execution.tool.name)
+
+    def _release(self, execution: Execution) -> None:
+        del self._executions[execution.call.execution_id]
+        self._changed.set()
+
+    def _begin(self, tool: FunctionTool, function: Callable[[], Any]) -> asyncio.Future[_Ended]:
+        if not tool.is_async:
+            return self._threads.run(lambda: self._call(function))
+        return asyncio.create_task(self._await(function), name=f"tool {tool.name}")
+
+    def _call(self, function: Callable[[], Any]) -> _Ended:
+        try:
+            return _Ended(results.encode(function(), self._max_result_bytes))
+        except BaseException as error:  # noqa: BLE001 - sys.exit in a function must not end the service
+            return _failed(error)
+
+    async def _await(self, function: Callable[[], Any]) -> _Ended:
+        try:
+            return _Ended(results.encode(await function(), self._max_result_bytes))
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - sys.exit in a function must not end the service
+            return _failed(error)
+
+    def _stop(self, execution_id: str, result: Result) -> bool:
+        execution = self._executions.get(execution_id)
+        if execution is None or execution.answered or execution.stop.done():
+            return False
+        execution.stop.set_result(result)
+        return True
+
+    async def drain(self, grace: timedelta) -> None:
+        """Take no more calls; let those that run finish within `grace`, then cut them off."""
+        self.draining = True
+        try:
+            async with asyncio.timeout(grace.total_seconds()):
+                while self.running:
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            log.warning("calls cut off by the end of the grace period", calls=self.running)
+        lost = "the tools service shut down while it ran; it may or may not have had its effect"
+        for execution_id in list(self._executions):
+            self._stop(execution_id, Result(live_pb2.TOOL_OUTCOME_UNKNOWN, error=lost, error_type="shutdown"))
+        self._threads.close()
+
+
+def refused(refusal: Refusal, error: str, violations: Mapping[str, str] | None = None) -> Result:
+    """A call that was not begun."""
+    return Result(
+        live_pb2.TOOL_OUTCOME_FAILED,
+        error=error,
+        error_type=refusal.value,
+        refusal=refusal,
+        violations=violations or {},
+    )
+
+
+def _failed(error: BaseException) -> _Ended:
+    """What the model is told: type and message, never a stack trace. The log gets the rest."""
+    name = type(error).__name__
+    try:
+        message = " ".join(str(error).split())
+    except BaseException:  # noqa: BLE001 - an exception that cannot even be printed
+        message = ""
+    if not isinstance(error, ToolError | results.ResultError):
+        log.error("tool raised", exc_info=error)
+        message = f"{name}: {message}" if message else name
+    if len(message) > _MAX_ERROR:
+        message = message[:_MAX_ERROR] + "..."
+    return _Ended(error=message or "the function failed", error_type=name)

@@ -1,0 +1,113 @@
+"""Results of functions: to JSON, within bounds, or a clear sentence about why not.
+
+One pass that stops at the bound: a result of 50 MB costs no more than one of the size allowed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from datetime import date, datetime, time
+from decimal import Decimal
+from enum import Enum
+from typing import Any, Final
+from uuid import UUID
+
+from pydantic import BaseModel
+
+_MAX_DEPTH: Final = 64
+_MAX_INTEGER_BITS: Final = 1024
+"""Beyond that an integer is a mistake, and Python refuses to print it from some size on."""
+
+
+class ResultError(Exception):
+    """The result cannot be given to a model."""
+
+
+def encode(value: object, max_bytes: int) -> str:
+    """A JSON object. What is not an object becomes `{"result": value}`. ResultError otherwise."""
+    plain = _Plain(max_bytes).walk(value, "result", 0)
+    if not isinstance(plain, dict):
+        plain = {"result": plain}
+    try:
+        text = json.dumps(plain, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise ResultError("the result holds text that is not valid Unicode") from None
+    if size > max_bytes:
+        raise _too_large(max_bytes)
+    return text
+
+
+def _too_large(max_bytes: int) -> ResultError:
+    return ResultError(f"the result is too large: more than {max_bytes} bytes of JSON; ask for less")
+
+
+class _Plain:
+    """Turns a value into what JSON knows."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._size = 0
+        self._open: set[int] = set()
+
+    def walk(self, value: object, path: str, depth: int) -> Any:
+        """The plain form of `value`."""
+        self._count(2)
+        if isinstance(value, Enum):
+            value = value.value
+        if value is None or isinstance(value, bool):
+            return value
+        if isinstance(value, str):
+            self._count(len(value))
+            return str(value)
+        if isinstance(value, int):
+            if value.bit_length() > _MAX_INTEGER_BITS:
+                raise ResultError(f"{path} is an integer too large for JSON")
+            return int(value)
+        if isinstance(value, float):
+            if not math.isfinite(value):
+                raise ResultError(f"{path} is {value}, which JSON cannot say")
+            return float(value)
+        if isinstance(value, datetime | date | time):
+            return value.isoformat()
+        if isinstance(value, Decimal | UUID):
+            return str(value)
+        return self._container(value, path, depth)
+
+    def _container(self, value: object, path: str, depth: int) -> Any:
+        if id(value) in self._open:
+            raise ResultError(f"{path} contains itself")
+        if depth >= _MAX_DEPTH:
+            raise ResultError(f"the result is nested more than {_MAX_DEPTH} deep")
+        self._open.add(id(value))
+        try:
+            if isinstance(value, BaseModel):
+                fields = {name: getattr(value, name) for name in type(value).model_fields}
+                return self._object(fields | (value.model_extra or {}), path, depth)
+            if dataclasses.is_dataclass(value) and not isinstance(value, type):
+                names = [field.name for field in dataclasses.fields(value)]
+                return self._object({name: getattr(value, name) for name in names}, path, depth)
+            if isinstance(value, Mapping):
+                return self._object(value, path, depth)
+            if isinstance(value, list | tuple):
+                return [self.walk(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(value)]
+        finally:
+            self._open.discard(id(value))
+        raise ResultError(f"{path} is of type {type(value).__name__}, which JSON cannot say")
+
+    def _object(self, value: Mapping[Any, object], path: str, depth: int) -> dict[str, Any]:
+        plain: dict[str, Any] = {}
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise ResultError(f"{path} has a key of type {type(key).__name__}; JSON has strings only")
+            self._count(len(key))
+            plain[str(key)] = self.walk(item, f"{path}.{key}" if len(path) < 200 else path, depth + 1)
+        return plain
+
+    def _count(self, size: int) -> None:
+        self._size += size
+        if self._size > self._max_bytes:
+            raise _too_large(self._max_bytes)

@@ -1,0 +1,154 @@
+"""The process: what is started in which order, and stopped in the reverse one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import nats.errors
+import structlog
+from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
+
+from services.fabric import ids, logs, process, telemetry
+from services.fabric.bus import Bus
+from services.fabric.catalog import Catalog
+from services.fabric.errors import ServiceError
+from services.fabric.ops import OpsServer
+from services.tools.calls import CallCounts
+from services.tools.execute import Executor
+from services.tools.grpc_service import GrpcPort, ToolServicer
+from services.tools.registry import Registry
+from services.tools.service import ToolEndpoints
+from services.tools.settings import ToolsSettings
+from services.tools.threads import DaemonThreads
+
+log = structlog.get_logger()
+
+
+def run(settings: ToolsSettings) -> None:
+    """Run the service until SIGTERM or SIGINT."""
+    instance = settings.id or ids.instance_id("tools")
+    logs.configure("tools", instance, settings.log_level)
+    traces = telemetry.Telemetry("parley-tools", instance, settings.otlp_endpoint)
+
+    async def main() -> None:
+        await ToolsProcess(settings, instance).main()
+
+    try:
+        process.run(main)
+    finally:
+        traces.shutdown()
+
+
+class ToolsProcess:
+    """Everything of one tools process."""
+
+    def __init__(self, settings: ToolsSettings, instance: str) -> None:
+        self._settings = settings
+        self._instance = instance
+        self.registry = Registry()
+        self.counts = CallCounts()
+        self.bus = Bus(settings, "tools", instance)
+        self.executor = Executor(
+            self.registry,
+            max_concurrency=settings.max_concurrency,
+            default_timeout=settings.default_timeout,
+            max_result_bytes=settings.max_result_bytes,
+        )
+        self.endpoints = ToolEndpoints(
+            self.bus,
+            instance,
+            self.registry,
+            self.executor,
+            self.counts,
+            max_tasks=settings.max_concurrency,
+        )
+        servicer = ToolServicer(self.registry, self.executor, self.counts, default_timeout=settings.default_timeout)
+        self.grpc = GrpcPort(settings.listen, servicer)
+        self._ops = OpsServer(settings.ops_listen, self.ready, self._counts)
+        self._lag = process.LoopLag()
+        self._reconnected = asyncio.Event()
+        self._serving = False
+
+    def ready(self) -> bool:
+        """Whether calls may be sent here."""
+        return self._serving and self.bus.connected.is_set()
+
+    async def main(self) -> None:
+        """Serve until told to stop."""
+        stop = process.stop_signal()
+        ops = await self._ops.start()
+        self.bus.on_reconnect = self._on_reconnect
+        self.bus.start()
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = (
+                    group.create_task(self._lag.run(), name="loop lag"),
+                    group.create_task(self._serve(ops), name="serve"),
+                )
+                await stop.wait()
+                for task in tasks:
+                    task.cancel()
+            await self._drain()
+        finally:
+            await self.bus.close()
+            await self._ops.stop()
+
+    async def _serve(self, ops: str) -> None:
+        # In a thread of its own: what a module does while it is imported must hold up neither loop nor shutdown.
+        await DaemonThreads(1).run(lambda: self.registry.load(self._settings.modules, self._settings))
+        address = await self.grpc.start()
+        await self.bus.connected.wait()
+        await _until_it_works("tools not on the bus yet", self.endpoints.start)
+        catalog = Catalog(self.bus.js)
+        await _until_it_works("tools not declared yet", lambda: self._declare(catalog))
+        self._serving = True
+        await self.grpc.serving(True)
+        process.announce_ready("tools", self._instance, address=address, ops=ops)
+        while True:
+            await self._reconnected.wait()
+            self._reconnected.clear()
+            await _until_it_works("tools not declared yet", lambda: self._declare(catalog))
+
+    async def _declare(self, catalog: Catalog) -> None:
+        declarations = [tool.declaration(self._settings.default_timeout) for tool in self.registry.all()]
+        await catalog.ensure(self._settings.fabric_replicas)
+        await catalog.publish(declarations)
+        log.info("tools declared", tools=len(declarations))
+
+    async def _on_reconnect(self) -> None:
+        # The server may be another one, with an empty store: declare again.
+        self._reconnected.set()
+
+    async def _drain(self) -> None:
+        log.info("stopping", running=self.executor.running)
+        self._serving = False
+        await self.grpc.serving(False)
+        await self.endpoints.leave()
+        await self.executor.drain(self._settings.shutdown_grace)
+        await asyncio.gather(self.endpoints.stop(), self.grpc.stop())
+        log.info("stopped", overrunning=self.executor.overrunning)
+
+    def _counts(self) -> dict[str, int | float]:
+        return {
+            "tools": len(self.registry.all()),
+            "problems": len(self.registry.problems),
+            "running": self.executor.running,
+            "overrunning": self.executor.overrunning,
+            "subscriptions": self.bus.subscriptions(),
+            "bus_errors": self.bus.errors,
+            "unanswered": self.endpoints.unanswered,
+            "loop_lag_seconds": round(self._lag.worst, 4),
+            **self.counts.totals(),
+        }
+
+
+async def _until_it_works(problem: str, attempt: Callable[[], Awaitable[None]]) -> None:
+    """Without NATS or JetStream this process is not ready, but alive."""
+    async for state in AsyncRetrying(
+        retry=retry_if_exception_type((nats.errors.Error, ServiceError, TimeoutError)),
+        wait=wait_random_exponential(multiplier=0.1, max=5),
+        before_sleep=lambda state: log.warning(problem, error=str(state.outcome and state.outcome.exception())),
+    ):
+        with state:
+            await attempt()

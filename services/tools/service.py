@@ -1,0 +1,195 @@
+"""The tools on NATS: a micro service with one endpoint a tool, and one subscription for cancellations.
+
+nats-py awaits the handler of a subscription for one message at a time. So the handlers here only admit a call and hand
+it to a task of its own; what is over the bound is refused at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import nats.errors
+import structlog
+from google.protobuf.message import DecodeError
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.micro.request import Request
+from nats.micro.service import EndpointStats, Service, ServiceConfig
+
+from parley._version import __version__
+from parley.v1 import fabric_pb2
+from services.fabric import ids, names, subjects, telemetry
+from services.fabric.bus import Bus
+from services.tools.calls import CallCounts, run_traced
+from services.tools.execute import Call, Execution, Executor, Refusal, Result, refused
+from services.tools.registry import Registry
+
+log = structlog.get_logger()
+
+SERVICE_NAME: Final = "parley-tools"
+_CANCELLATIONS: Final = subjects.tool_cancel("*")
+_ROUND_TRIP: Final = 2.0
+"""Seconds that leaving a subject may take; a NATS server that does not answer must not hold up the shutdown."""
+
+
+class ToolEndpoints:
+    """Serves the tools of a registry on NATS."""
+
+    def __init__(
+        self, bus: Bus, instance: str, registry: Registry, executor: Executor, counts: CallCounts, *, max_tasks: int
+    ) -> None:
+        self._bus = bus
+        self._instance = instance
+        self._registry = registry
+        self._executor = executor
+        self._counts = counts
+        self._max_tasks = max_tasks
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._service: Service | None = None
+        self._endpoints: set[str] = set()
+        self._cancellations: Subscription | None = None
+        self.unanswered = 0
+        """Replies that NATS did not take."""
+
+    async def start(self) -> None:
+        """Subscribe. May be called again after a NATS error; later lost connections nats-py mends by itself."""
+        client = self._bus.client
+        if self._cancellations is None:
+            self._cancellations = await client.subscribe(_CANCELLATIONS, cb=self._on_cancel)
+        if self._service is None:
+            self._service = Service(
+                client,
+                ServiceConfig(
+                    name=SERVICE_NAME,
+                    version=__version__,
+                    description="Functions that models call",
+                    metadata={"instance": self._instance},
+                    queue_group=subjects.TOOLS_QUEUE,
+                    stats_handler=self._stats,
+                ),
+            )
+        await self._service.start()
+        for tool in self._registry.all():
+            if tool.name in self._endpoints:
+                continue
+            await self._service.add_endpoint(
+                name=tool.name.replace(".", "_"),  # an endpoint's name knows no dots
+                subject=subjects.tool_call(tool.name),
+                handler=self._handler(tool.name),
+                metadata={"tool": tool.name, "idempotent": str(tool.idempotent).lower()},
+            )
+            self._endpoints.add(tool.name)
+        await client.flush()
+
+    def _handler(self, name: str) -> Callable[[Request], Awaitable[None]]:
+        async def handle(request: Request) -> None:
+            await self._on_call(name, request)
+
+        return handle
+
+    async def _on_call(self, name: str, request: Request) -> None:
+        try:
+            message = fabric_pb2.ToolCallRequest.FromString(request.data)
+        except DecodeError:
+            self._counts.unreadable += 1
+            await request.respond_error("400", "not a parley.v1.ToolCallRequest")
+            return
+        if message.name not in ("", name):
+            await request.respond_error("400", f"a call of {message.name!r} came on the subject of {name!r}")
+            return
+        call = Call(
+            name=name,
+            arguments_json=message.arguments_json,
+            execution_id=message.execution_id or ids.sortable_id(),
+            timeout=message.timeout.ToTimedelta() if message.HasField("timeout") else None,
+            session=message.session_id,
+            tenant=message.tenant,
+            caller=message.caller,
+            idempotency_key=message.idempotency_key,
+            labels=dict(message.labels),
+        )
+        if len(self._tasks) >= self._max_tasks:
+            await self._refuse(call, request, refused(Refusal.BUSY, "the tools service is busy; try again in a second"))
+            return
+        admitted = self._executor.admit(call)
+        if isinstance(admitted, Result):
+            await self._refuse(call, request, admitted)
+            return
+        task = asyncio.create_task(self._serve(admitted, request, message.epoch), name=f"tool call {name}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _refuse(self, call: Call, request: Request, result: Result) -> None:
+        self._counts.count(call.name, result)
+        log.warning("tool call refused", tool=call.name, session=call.session, reason=result.error_type)
+        await self._reply(request, result)
+
+    async def _serve(self, execution: Execution, request: Request, epoch: int) -> None:
+        result = await run_traced(
+            self._executor,
+            execution,
+            self._counts,
+            parent=telemetry.context_from(request.headers),
+            attributes={
+                names.EPOCH: epoch,
+                names.MESSAGING_SYSTEM: "nats",
+                names.MESSAGING_DESTINATION: request.subject,
+            },
+        )
+        await self._reply(request, result)
+
+    async def _reply(self, request: Request, result: Result) -> None:
+        reply = fabric_pb2.ToolCallReply(
+            schema_version=1, outcome=result.outcome, output_json=result.output_json, error=result.error
+        )
+        reply.duration.FromTimedelta(result.duration)
+        try:
+            await request.respond(reply.SerializeToString())
+        except (nats.errors.Error, ValueError) as error:  # ValueError: nobody asked for a reply
+            self.unanswered += 1
+            log.warning("tool call not answered", error=str(error) or type(error).__name__)
+
+    async def _on_cancel(self, message: Msg) -> None:
+        execution_id = message.subject.split(".")[2]
+        if self._executor.cancel(execution_id):
+            log.info("tool call cancelled", execution=execution_id)
+
+    def _stats(self, stats: EndpointStats) -> object:
+        # The handler that nats-py measures only hands a call on: put in what the calls really took.
+        counts = self._counts.of(stats.subject.removeprefix(subjects.tool_call("")))
+        stats.num_errors = counts.calls - counts.succeeded
+        stats.processing_time = counts.nanoseconds
+        stats.average_processing_time = counts.nanoseconds // max(1, counts.calls)
+        stats.last_error = counts.last_error
+        return {"timed_out": counts.timed_out, "cancelled": counts.cancelled, "refused": counts.refused}
+
+    async def leave(self) -> None:
+        """Take no more calls. What has been delivered is still handed to its task."""
+        # `Service.stop` drops calls that were delivered and not yet handled; draining hands them on first.
+        if self._service is None:
+            return
+        endpoints, self._service._endpoints = self._service._endpoints, []
+        leaving = [endpoint._subscription.drain() for endpoint in endpoints if endpoint._subscription is not None]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_ROUND_TRIP):
+                for problem in await asyncio.gather(*leaving, return_exceptions=True):
+                    if isinstance(problem, Exception):
+                        log.warning("could not leave a subject", error=str(problem) or type(problem).__name__)
+
+    async def stop(self) -> None:
+        """Send the answers that are due, then leave the other subjects. Call it when the executor is drained."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_ROUND_TRIP)
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_ROUND_TRIP)
+        with contextlib.suppress(nats.errors.Error, TimeoutError):
+            async with asyncio.timeout(_ROUND_TRIP):
+                if self._cancellations is not None:
+                    await self._cancellations.unsubscribe()
+                if self._service is not None:
+                    await self._service.stop()

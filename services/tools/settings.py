@@ -1,0 +1,66 @@
+"""Settings of the tools service."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, field_validator
+from pydantic_settings import NoDecode, SettingsConfigDict
+
+from services.fabric.settings import PositiveDuration, ServiceSettings
+
+_MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+
+
+def _split(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        return json.loads(value)
+    return [name.strip() for name in value.split(",") if name.strip()]
+
+
+class ToolsSettings(ServiceSettings):
+    """What an operator can set."""
+
+    model_config = SettingsConfigDict(env_prefix="PARLEY_TOOLS_")
+
+    listen: str = Field(
+        "127.0.0.1:0",
+        description="HOST:PORT of the internal gRPC server (ToolService, health, reflection); port 0: any free one.",
+    )
+    modules: Annotated[list[str], NoDecode, BeforeValidator(_split)] = Field(
+        ["services.tools.examples.orders", "services.tools.examples.weather"],
+        description="Python modules whose functions marked with @tool are served, comma-separated, on PYTHONPATH.",
+    )
+    orders_db: Path = Field(
+        Path("~/.local/state/parley/orders.sqlite3"),
+        description="SQLite file of the example order tool; created with a few orders when it is missing.",
+    )
+    max_concurrency: int = Field(
+        64,
+        ge=1,
+        le=1024,
+        description="Calls that run at once, and threads for those that block; one more is refused as busy.",
+    )
+    default_timeout: PositiveDuration = Field(
+        timedelta(seconds=10), description="Longest time a tool may run when it declares none."
+    )
+    max_result_bytes: int = Field(
+        256 * 1024,
+        ge=1024,
+        le=900 * 1024,
+        description="Largest result of a tool in bytes of JSON; NATS messages end at 1 MiB.",
+    )
+
+    @field_validator("modules")
+    @classmethod
+    def _modules_are_module_names(cls, value: list[str]) -> list[str]:
+        for name in value:
+            if not _MODULE.fullmatch(name):
+                raise ValueError(f"{name!r} is not the name of a Python module")
+        return list(dict.fromkeys(value))
