@@ -1,0 +1,307 @@
+"""The plain parts of the worker: what they decide, without a socket."""
+
+from __future__ import annotations
+
+from parley.v1 import fabric_pb2, live_pb2
+from services.session_worker import events
+from services.session_worker.coverage import Coverage
+from services.session_worker.downlink import Downlink
+from services.session_worker.input_queue import AudioBatch, InputQueue
+from services.session_worker.turns import TurnState
+from services.session_worker.uplink import Uplink
+
+FAILURE = fabric_pb2.Failure(code=10)
+
+
+def audio(seq: int, size: int = 640) -> live_pb2.ConverseRequest:
+    return live_pb2.ConverseRequest(seq=seq, audio=live_pb2.AudioInput(frames=[bytes([seq % 256]) * size]))
+
+
+def text(seq: int, words: str = "hi") -> live_pb2.ConverseRequest:
+    return live_pb2.ConverseRequest(seq=seq, text=live_pb2.TextInput(text=words))
+
+
+def video(seq: int) -> live_pb2.ConverseRequest:
+    return live_pb2.ConverseRequest(seq=seq, video=live_pb2.VideoInput(image=live_pb2.Blob(data=b"jpg")))
+
+
+class TestInputQueue:
+    def test_audio_that_waits_together_leaves_as_one_message(self) -> None:
+        queue = InputQueue(10**6)
+        for seq in (1, 2, 3):
+            queue.append(audio(seq, 4))
+        assert queue.pop() == AudioBatch(b"\x01" * 4 + b"\x02" * 4 + b"\x03" * 4, 3)
+        assert queue.pop() is None
+
+    def test_audio_is_not_joined_across_text(self) -> None:
+        queue = InputQueue(10**6)
+        for request in (audio(1), text(2), audio(3)):
+            queue.append(request)
+        assert [type(queue.pop()).__name__ for _ in range(3)] == ["AudioBatch", "ConverseRequest", "AudioBatch"]
+
+    def test_joined_audio_is_bounded(self) -> None:
+        queue = InputQueue(10**6)
+        for seq in range(1, 101):
+            queue.append(audio(seq))
+        sizes = []
+        while (batch := queue.pop()) is not None:
+            assert isinstance(batch, AudioBatch)
+            sizes.append(len(batch.pcm))
+        assert sum(sizes) == 64_000
+        assert max(sizes) <= InputQueue.JOIN_BYTES
+
+    def test_over_the_bound_the_oldest_audio_goes_and_text_stays(self) -> None:
+        queue = InputQueue(1000)
+        queue.append(text(1))
+        queue.append(audio(2))
+        (shed,) = queue.append(audio(3))
+        assert (shed.first_seq, shed.media_class) == (2, live_pb2.MEDIA_CLASS_AUDIO)
+        assert (queue.shed_items, queue.shed_bytes) == (1, 640)
+        assert queue.pop() == text(1)
+        assert queue.pop() == AudioBatch(b"\x03" * 640, 3)
+
+    def test_only_the_newest_picture_waits(self) -> None:
+        queue = InputQueue(1000)
+        assert queue.append(video(1)) == []
+        (shed,) = queue.append(video(2))
+        assert (shed.first_seq, shed.media_class) == (1, live_pb2.MEDIA_CLASS_VIDEO)
+        assert queue.pop() == video(2)
+        assert queue.pop() is None
+
+
+class TestCoverage:
+    def test_audio_is_acked_by_the_handle_after_its_turn(self) -> None:
+        coverage = Coverage()
+        coverage.sent(10, now=1.0)
+        assert coverage.acked == 0
+        coverage.turn_ended(now=2.0, round_trip=0.1)
+        assert coverage.acked == 0
+        assert coverage.handle_arrived() == 10
+
+    def test_what_was_still_on_its_way_at_the_turns_end_is_not_covered(self) -> None:
+        coverage = Coverage()
+        coverage.sent(10, now=1.0)
+        coverage.sent(11, now=1.95)
+        coverage.turn_ended(now=2.0, round_trip=0.1)
+        assert coverage.handle_arrived() == 10
+
+    def test_text_waits_for_the_log_even_when_a_handle_covers_it(self) -> None:
+        coverage = Coverage()
+        coverage.vital(2)
+        coverage.sent(3, now=1.0)
+        coverage.turn_ended(now=2.0, round_trip=0.0)
+        assert coverage.handle_arrived() == 1
+        assert coverage.stored(2) == 3
+
+    def test_text_in_the_log_behind_audio_that_is_not_covered_does_not_ack_the_audio(self) -> None:
+        coverage = Coverage()
+        coverage.vital(2)
+        assert coverage.stored(2) == 0
+        assert coverage.stored(1) == 2  # 1 was named in a gap
+
+
+class TestTurns:
+    def test_a_spoken_turn(self) -> None:
+        turns = TurnState()
+        turns.asked()
+        assert turns.on_event(events.InputTranscript("hello", True, ""), 1.0) is None
+        turns.on_event(events.Audio(bytes(4800), 24000), 1.5)
+        turns.on_event(events.OutputTranscript("hi", False, ""), 1.6)
+        assert turns.busy
+        ended = turns.on_event(events.TurnComplete("", False, True), 2.0)
+        assert ended is not None
+        assert (ended.heard, ended.said, ended.first_audio, ended.audio_seconds) == ("hello", "hi", 1.5, 0.1)
+        assert not turns.busy
+
+    def test_a_pending_call_keeps_the_conversation_busy_until_it_is_spoken_of(self) -> None:
+        turns = TurnState()
+        turns.on_event(events.FunctionCall("c1", "f", {}), 1.0)
+        turns.on_event(events.TurnComplete("", False, True), 1.1)
+        assert turns.busy
+        turns.call_settled("c1")
+        assert turns.busy
+        turns.on_event(events.Audio(bytes(2), 24000), 1.2)
+        turns.on_event(events.TurnComplete("", False, True), 1.3)
+        assert not turns.busy
+
+    def test_a_cancelled_call_owes_nothing(self) -> None:
+        turns = TurnState()
+        turns.on_event(events.FunctionCall("c1", "f", {}), 1.0)
+        turns.on_event(events.CallsCancelled(("c1",)), 1.1)
+        turns.on_event(events.TurnComplete("", False, True), 1.2)
+        turns.call_settled("c1")
+        assert not turns.busy
+
+
+def downlink(**kwargs: int) -> Downlink:
+    out = Downlink("ses_1", 1, kwargs.get("max_bytes", 10**6), kwargs.get("ahead", 1000))
+    out.attach("g1", 1, 0, FAILURE)
+    return out
+
+
+def speak(out: Downlink, count: int, ms: int = 100) -> None:
+    for _ in range(count):
+        out.emit(live_pb2.ConverseResponse(audio=live_pb2.AudioOutput(frames=[b"xx"])), audio_ms=ms)
+
+
+def say(out: Downlink) -> int:
+    return out.emit(live_pb2.ConverseResponse(turn_complete=live_pb2.TurnComplete()))
+
+
+def envelopes(out: Downlink) -> list[fabric_pb2.DownlinkEnvelope]:
+    found = []
+    while (publication := out.next_publication()) is not None:
+        found.append(fabric_pb2.DownlinkEnvelope.FromString(publication[1]))
+    return found
+
+
+def seqs(found: list[fabric_pb2.DownlinkEnvelope]) -> list[int]:
+    return [item.seq for envelope in found for item in envelope.items]
+
+
+def skipped(found: list[fabric_pb2.DownlinkEnvelope]) -> list[int]:
+    return [skip.range.from_seq for envelope in found for skip in envelope.skips]
+
+
+class TestDownlink:
+    def test_what_waits_together_leaves_in_one_envelope(self) -> None:
+        out = downlink()
+        speak(out, 3)
+        say(out)
+        (envelope,) = envelopes(out)
+        assert [item.seq for item in envelope.items] == [1, 2, 3, 4]
+        assert envelope.last_seq == 4
+
+    def test_audio_stops_at_the_window_and_goes_on_when_the_gateway_passes_it_on(self) -> None:
+        out = downlink(ahead=300)
+        speak(out, 5)
+        found = envelopes(out)
+        assert seqs(found) == [1, 2, 3]
+        assert found[-1].last_seq == 3  # what waits here is not missing there
+        out.passed_on(2)
+        assert seqs(envelopes(out)) == [4, 5]
+
+    def test_an_interruption_voids_what_is_not_acked_and_overtakes_what_is_queued(self) -> None:
+        out = downlink(ahead=200)
+        speak(out, 5)
+        marker = say(out)
+        envelopes(out)
+        out.acknowledge(1)
+        out.interrupt(live_pb2.INTERRUPTION_REASON_BARGE_IN)
+        found = envelopes(out)
+        assert seqs(found) == [marker, 7]
+        assert skipped(found) == [3, 4, 5]
+        told = live_pb2.ConverseResponse.FromString(found[-1].items[-1].response).interrupted
+        assert (told.void_from_seq, told.void_to_seq) == (2, 5)
+
+    def test_an_interruption_between_answers_voids_nothing(self) -> None:
+        out = downlink()
+        say(out)
+        out.interrupt(live_pb2.INTERRUPTION_REASON_BARGE_IN)
+        told = live_pb2.ConverseResponse.FromString(envelopes(out)[-1].items[-1].response).interrupted
+        assert told.void_to_seq < told.void_from_seq
+
+    def test_a_new_stream_gets_what_the_caller_has_not_and_the_old_one_is_told(self) -> None:
+        out = downlink()
+        speak(out, 3)
+        envelopes(out)
+        assert out.attach("g2", 2, 1, FAILURE) == 2
+        first, second = envelopes(out)
+        assert first.attach_generation == 1
+        assert first.stream_end.failure.code == 10
+        assert second.attach_generation == 2
+        assert [item.seq for item in second.items] == [2, 3]
+
+    def test_voided_audio_is_not_sent_to_a_new_stream(self) -> None:
+        out = downlink()
+        speak(out, 2)
+        out.interrupt(live_pb2.INTERRUPTION_REASON_BARGE_IN)
+        envelopes(out)
+        out.attach("g2", 2, 0, FAILURE)
+        found = envelopes(out)
+        assert seqs(found) == [3]
+        assert skipped(found) == [1, 2]
+
+    def test_what_is_missing_is_sent_again_and_what_is_forgotten_is_named(self) -> None:
+        out = downlink()
+        speak(out, 4)
+        envelopes(out)
+        out.acknowledge(2)
+        out.resend([(2, 3)])
+        found = envelopes(out)
+        assert seqs(found) == [3]
+        assert skipped(found) == [2]
+
+    def test_over_the_bound_the_oldest_audio_goes_first_and_words_stay(self) -> None:
+        out = downlink(ahead=0, max_bytes=60)
+        marker = say(out)
+        speak(out, 10)
+        gone = out.shed_over_bound()
+        assert gone
+        assert gone[0].from_seq == marker + 1
+        found = envelopes(out)
+        assert seqs(found) == [marker]
+        assert skipped(found) == list(range(gone[0].from_seq, gone[0].to_seq + 1))
+
+    def test_the_stream_ends_after_everything(self) -> None:
+        out = downlink(ahead=100)
+        speak(out, 2)
+        out.end_stream()
+        found = envelopes(out)
+        assert not any(envelope.HasField("stream_end") for envelope in found)
+        out.passed_on(1)
+        assert envelopes(out)[-1].HasField("stream_end")
+        assert out.next_publication() is None
+        assert not out.attached
+
+    def test_news_of_the_ack_goes_out_alone_and_once(self) -> None:
+        out = downlink()
+        out.uplink.acked = 5
+        out.status()
+        out.status()
+        (envelope,) = envelopes(out)
+        assert len(envelope.items) == 1
+        assert live_pb2.ConverseResponse.FromString(envelope.items[0].response).acked_seq == 5
+        out.status()
+        assert not envelopes(out)[0].items
+
+
+def envelope_of(*requests: live_pb2.ConverseRequest, last: int = 0) -> fabric_pb2.UplinkEnvelope:
+    raw = [request.SerializeToString() for request in requests]
+    return fabric_pb2.UplinkEnvelope(requests=raw, last_seq=last or max(request.seq for request in requests))
+
+
+class TestUplink:
+    def test_a_duplicate_reaches_the_link_once(self) -> None:
+        up = Uplink(10**6)
+        up.take(envelope_of(audio(1, 2)), 0.0)
+        taken = up.take(envelope_of(audio(1, 2)), 0.1)
+        assert not taken.input_waits
+        assert up.queue.pop() == AudioBatch(b"\x01\x01", 1)
+        assert up.queue.pop() is None
+
+    def test_order_is_restored_before_the_link(self) -> None:
+        up = Uplink(10**6)
+        up.take(envelope_of(audio(2, 2)), 0.0)
+        assert up.queue.pop() is None
+        assert [(gap.from_seq, gap.to_seq) for gap in up.missing()] == [(1, 1)]
+        up.take(envelope_of(audio(1, 2)), 0.1)
+        assert up.queue.pop() == AudioBatch(b"\x01\x01\x02\x02", 2)
+
+    def test_a_lost_last_message_is_noticed_and_named(self) -> None:
+        up = Uplink(10**6)
+        up.take(fabric_pb2.UplinkEnvelope(last_seq=1), 0.0)
+        assert up.missing()
+        assert up.give_up(1.0).lost == []
+        (gap,) = up.give_up(2.5).lost
+        assert (gap.from_seq, gap.to_seq, gap.reason) == (1, 1, "LOST")
+        assert up.coverage.acked == 1
+
+    def test_text_is_stored_and_a_skip_is_a_gap(self) -> None:
+        up = Uplink(10**6)
+        envelope = envelope_of(text(1), last=3)
+        envelope.skips.add(range=live_pb2.SeqRange(from_seq=2, to_seq=3), media_class=live_pb2.MEDIA_CLASS_AUDIO)
+        taken = up.take(envelope, 0.0)
+        assert taken.to_store == [text(1)]
+        assert [(gap.from_seq, gap.to_seq) for gap in taken.lost] == [(2, 3)]
+        assert up.received == 3

@@ -1,0 +1,125 @@
+"""Our codec against the SDK's, on recorded frames: both ways must say the same."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import random
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from google import genai
+from google.genai import types
+from google.genai.live import AsyncSession
+
+from services.session_worker import events, wire
+
+FRAMES = [
+    json.loads(line) for line in (Path(__file__).parent.parent / "data" / "live-frames.jsonl").read_text().splitlines()
+]
+
+
+class Socket:
+    """Records what the SDK sends."""
+
+    def __init__(self) -> None:
+        self.sent: list[str] = []
+
+    async def send(self, frame: str) -> None:
+        self.sent.append(frame)
+
+
+def sdk_session(socket: object) -> AsyncSession:
+    client = genai.Client(api_key="k", http_options=types.HttpOptions(api_version="v1beta"))
+    return AsyncSession(client._api_client, cast(Any, socket))
+
+
+def decoded_audio(frame: dict[str, Any]) -> dict[str, Any]:
+    """A frame with its base64 undone: the alphabet is allowed to differ, the bytes are not."""
+    blob = frame["realtime_input"]["audio"]
+    return {**blob, "data": base64.b64decode(blob["data"].translate(str.maketrans("-_", "+/")))}
+
+
+@pytest.mark.parametrize("size", [2, 320, 640, 1280, 3200])
+@pytest.mark.parametrize("rate", [8000, 16000, 48000])
+async def test_audio_goes_out_as_the_sdk_sends_it(size: int, rate: int) -> None:
+    pcm = os.urandom(size)
+    socket = Socket()
+    await sdk_session(socket).send_realtime_input(audio=types.Blob(data=pcm, mime_type=f"audio/pcm;rate={rate}"))
+    ours = json.loads(wire.AudioEncoder(rate).encode(pcm))
+    theirs = json.loads(socket.sent[0])
+    assert list(ours) == list(theirs)
+    assert decoded_audio(ours) == decoded_audio(theirs)
+    assert decoded_audio(ours)["data"] == pcm
+
+
+SERVER_FRAMES = [
+    pytest.param(row["frame"], id=row["label"])
+    for row in FRAMES
+    if row["direction"] == "server->client" and row["transport"] == "ws-binary"
+]
+
+
+@pytest.mark.parametrize("frame", SERVER_FRAMES)
+async def test_server_frames_mean_the_same_both_ways(frame: dict[str, Any]) -> None:
+    raw = json.dumps(frame).encode()
+    session = sdk_session(Socket())
+    assert await wire.decode(session, raw, fast=True) == await wire.decode(session, raw, fast=False)
+
+
+def audio_frame(pcm: bytes, **extra: object) -> bytes:
+    blob = {"mimeType": "audio/pcm;rate=24000", "data": base64.b64encode(pcm).decode()}
+    return json.dumps({"serverContent": {"modelTurn": {"parts": [{"inlineData": blob}]}, **extra}}).encode()
+
+
+async def test_an_audio_frame_takes_the_fast_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def forbidden(_self: AsyncSession) -> None:
+        raise AssertionError("the SDK was asked")
+
+    session = sdk_session(Socket())
+    monkeypatch.setattr(AsyncSession, "_receive", forbidden)
+    pcm = random.Random(1).randbytes(1920)
+    assert await wire.decode(session, audio_frame(pcm), fast=True) == [events.Audio(pcm, 24000)]
+
+
+async def test_audio_with_something_beside_it_loses_neither() -> None:
+    raw = audio_frame(b"\x01\x02", outputTranscription={"text": "hi"}, turnComplete=True)
+    found = await wire.decode(sdk_session(Socket()), raw, fast=True)
+    assert [type(event) for event in found] == [events.Audio, events.OutputTranscript, events.TurnComplete]
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [b'{"brandNewMessage":{"a":1}}', b'{"error":{"code":429}}', b'{"code":429,"message":"quota"}', b"not json"],
+)
+async def test_what_the_sdk_cannot_read_is_passed_on(raw: bytes) -> None:
+    found = await wire.decode(sdk_session(Socket()), raw, fast=True)
+    assert [type(event) for event in found] == [events.Unknown]
+    assert json.dumps(cast(events.Unknown, found[0]).json)
+
+
+@pytest.mark.parametrize("raw", [b"{}", b"", b'{"serverContent":{}}'])
+async def test_empty_frames_say_nothing(raw: bytes) -> None:
+    assert await wire.decode(sdk_session(Socket()), raw, fast=True) == []
+
+
+async def test_usage_is_read_from_any_frame() -> None:
+    raw = b'{"serverContent":{},"usageMetadata":{"promptTokenCount":7,"totalTokenCount":9}}'
+    (usage,) = await wire.decode(sdk_session(Socket()), raw, fast=True)
+    assert isinstance(usage, events.Usage)
+    assert (usage.prompt, usage.total) == (7, 9)
+
+
+async def test_progress_in_the_background_is_not_idle() -> None:
+    raw = b'{"serverContent":{"turnComplete":true,"interactionStatus":"IN_PROGRESS"}}'
+    (turn,) = await wire.decode(sdk_session(Socket()), raw, fast=True)
+    assert isinstance(turn, events.TurnComplete)
+    assert not turn.idle
+
+
+def test_another_sdk_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("google.genai.version.__version__", "9.9.9")
+    with pytest.raises(RuntimeError, match=r"9\.9\.9"):
+        wire.check_sdk_version()
