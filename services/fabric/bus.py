@@ -152,6 +152,8 @@ class Writer:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
         self._ready: dict[Sender, None] = {}
+        self._round: dict[Sender, None] = {}
+        """Whose turn it is in this round."""
         self._wake = asyncio.Event()
         self.failed = 0
         """Publishes that NATS did not take; the receiver's hole detection brings them back from the ring."""
@@ -162,8 +164,9 @@ class Writer:
         self._wake.set()
 
     def forget(self, sender: Sender) -> None:
-        """`sender` is gone."""
+        """`sender` is gone: it is not asked again."""
         self._ready.pop(sender, None)
+        self._round.pop(sender, None)
 
     async def run(self) -> None:
         """Publish for ever: one publication a sender in turn, so that nobody waits for a long queue of another."""
@@ -172,16 +175,17 @@ class Writer:
             await self._wake.wait()
             await self._bus.connected.wait()
             self._wake.clear()
-            ready, self._ready = self._ready, {}
-            for sender in ready:
-                publication = sender.next_publication()
+            self._round, self._ready = self._ready, {}
+            for sender in list(self._round):
+                publication = sender.next_publication() if sender in self._round else None
                 if publication is None:
                     continue
                 try:
                     await publish(*publication)
                 except nats.errors.Error:
                     self.failed += 1
-                self._ready.setdefault(sender, None)
+                if sender in self._round:  # not forgotten meanwhile
+                    self._ready.setdefault(sender, None)
             if self._ready:
                 self._wake.set()
                 await asyncio.sleep(0)

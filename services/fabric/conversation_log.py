@@ -21,6 +21,8 @@ from services.fabric.records import FencedError, ensure_stream, unavailable
 
 _WRONG_LAST_SEQUENCE: Final = 10071
 _MIB: Final = 1024 * 1024
+_ATTEMPTS: Final = 4
+"""Of one append: the older owner may come between a few times before `epoch_begins` is in."""
 
 
 async def ensure_log(js: JetStreamContext, replicas: int, max_age_seconds: float) -> None:
@@ -53,18 +55,11 @@ class ConversationLog:
 
     async def begin(self, worker: str) -> None:
         """Start the epoch: from here on nobody older can append. FencedError when somebody newer has."""
-        entry = fabric_pb2.LogEntry(epoch_begins=fabric_pb2.EpochBegins(worker=worker))
-        for _ in range(3):
-            current = await self._newest()
-            if current is not None and current[0].epoch > self._epoch:
-                raise FencedError(self._subject)
-            self._last = 0 if current is None else current[1]
-            try:
-                await self.append(entry)
-            except FencedError:
-                continue  # the old owner appended between our read and our write
-            return
-        raise FencedError(self._subject)
+        current = await self._newest()
+        if current is not None and current[0].epoch > self._epoch:
+            raise FencedError(self._subject)
+        self._last = 0 if current is None else current[1]
+        await self.append(fabric_pb2.LogEntry(epoch_begins=fabric_pb2.EpochBegins(worker=worker)))
 
     async def append(self, entry: fabric_pb2.LogEntry) -> None:
         """Store one entry. Returns when it is safe. FencedError; ServiceError when JetStream is not available."""
@@ -72,25 +67,36 @@ class ConversationLog:
         entry.epoch = self._epoch
         payload = entry.SerializeToString()
         async with self._lock:
-            try:
-                ack = await self._js.publish(
-                    self._subject, payload, headers={"Nats-Expected-Last-Subject-Sequence": str(self._last)}
-                )
-                self._last = ack.seq
-            except nats.js.errors.APIError as error:
-                if error.err_code != _WRONG_LAST_SEQUENCE:
+            for _ in range(_ATTEMPTS):
+                try:
+                    ack = await self._js.publish(
+                        self._subject, payload, headers={"Nats-Expected-Last-Subject-Sequence": str(self._last)}
+                    )
+                except nats.js.errors.APIError as error:
+                    if error.err_code != _WRONG_LAST_SEQUENCE:
+                        raise unavailable(error) from error
+                    if await self._stored_already(payload):
+                        return
+                except (nats.errors.Error, TimeoutError) as error:
                     raise unavailable(error) from error
-                await self._reconcile(payload)
-            except (nats.errors.Error, TimeoutError) as error:
-                raise unavailable(error) from error
+                else:
+                    self._last = ack.seq
+                    return
+        raise unavailable(FencedError("refused again and again although the log is ours"))
 
-    async def _reconcile(self, payload: bytes) -> None:
-        # An append that timed out may have succeeded: then it is the newest, word for word.
+    async def _stored_already(self, payload: bytes) -> bool:
+        """Look where the log is. FencedError when somebody newer appends; else True when `payload` is the newest.
+
+        An append that timed out may have succeeded; an older owner may append until a newer one has begun; a log that
+        was quiet for long has aged away. None of them means that the session belongs to somebody else.
+        """
         current = await self._newest()
-        if current is not None and current[2] == payload:
-            self._last = current[1]
-            return
-        raise FencedError(self._subject)
+        self._last = 0 if current is None else current[1]
+        if current is None:
+            return False
+        if current[0].epoch > self._epoch:
+            raise FencedError(self._subject)
+        return current[2] == payload
 
     async def _newest(self) -> tuple[fabric_pb2.LogEntry, int, bytes] | None:
         try:

@@ -63,7 +63,7 @@ _RETRY_DELAY: Final[dict[int, timedelta]] = {
 }
 
 
-@dataclass
+@dataclass(eq=False)  # by identity, and hashable: `except*` and friends put exceptions into sets
 class ServiceError(Exception):
     """Something is wrong, said so that a caller can act on it."""
 

@@ -46,7 +46,10 @@ class SequenceReceiver(Generic[T]):
         self._expected_last = max(self._expected_last, seq)
         if seq == self.received + 1:
             self.received = seq
-            return [item, *self._release(now)] if self._early else [item]
+            if self._hole_since is None:
+                return [item]
+            self._hole_since = None
+            return [item, *self._release(now)]
         self._early[seq] = (item, audio)
         self._note_hole(now)
         return []
@@ -91,12 +94,14 @@ class SequenceReceiver(Generic[T]):
 
     def _release(self, now: float) -> list[T]:
         released: list[T] = []
+        before = self.received
         while self.received + 1 in self._early:
             self.received += 1
             entry = self._early.pop(self.received)
             if entry is not None:
                 released.append(entry[0])
-        self._hole_since = None
+        if self.received > before:
+            self._hole_since = None  # what is missing now is another hole, with a wait of its own
         self._note_hole(now)
         return released
 

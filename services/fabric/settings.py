@@ -20,7 +20,10 @@ _DURATION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?\s*$")
 def parse_duration(value: Any) -> Any:
     """`500ms`, `10s`, `2m`, `1h`, `1d` or bare seconds; anything else is left to pydantic (ISO 8601)."""
     if isinstance(value, str) and (match := _DURATION.match(value)):
-        return timedelta(seconds=float(match.group(1)) * _UNITS[match.group(2) or "s"])
+        try:
+            return timedelta(seconds=float(match.group(1)) * _UNITS[match.group(2) or "s"])
+        except OverflowError:
+            raise ValueError("too long") from None
     return value
 
 

@@ -54,7 +54,12 @@ async def serve(settings: WorkerSettings) -> None:
             await worker.subscribe()
             tasks = [
                 asyncio.create_task(work, name=name)
-                for work, name in ((writer.run(), "writer"), (worker.run(), "worker"), (lag.run(), "loop lag"))
+                for work, name in (
+                    (writer.run(), "writer"),
+                    (worker.run(), "worker"),
+                    (worker.forget(), "forget"),
+                    (lag.run(), "loop lag"),
+                )
             ]
             serving = True
             process.announce_ready("worker", me, ops=ops_address)

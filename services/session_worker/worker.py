@@ -27,6 +27,7 @@ log = structlog.get_logger()
 _TICK: Final = 0.05
 _ANNOUNCE_EVERY: Final = 1.0
 _ANNOUNCE_AT_MOST: Final = 0.5
+_FORGET_AT_ONCE: Final = 16
 _PENDING_MESSAGES: Final = 65_536
 _PENDING_BYTES: Final = 64 * 1024 * 1024
 OPEN_TRACEPARENT: Final = "parley-open-traceparent"
@@ -47,6 +48,8 @@ class Worker:
         self._announced = 0.0
         self._changed = True
         self.draining = False
+        self.opened = 0
+        """Sessions opened since the start."""
         self.unroutable = 0
         """Uplink envelopes for sessions that are not here."""
 
@@ -74,17 +77,26 @@ class Worker:
                 session.tick(now)
                 if session.ending is not None and session.id not in self._closing:
                     self._closing[session.id] = asyncio.create_task(self._close(session), name="session close")
-            while self._forget and self._forget[0][0] <= now:
-                await self._forget.popleft()[1].forget()
             due = _ANNOUNCE_AT_MOST if self._changed else _ANNOUNCE_EVERY
             if now - self._announced >= due:
                 await self._announce()
+
+    async def forget(self) -> None:
+        """Remove the records of ended sessions when their retention is over, for ever."""
+        while True:
+            await asyncio.sleep(_TICK)
+            now = time.monotonic()
+            due: list[Session] = []
+            while self._forget and self._forget[0][0] <= now and len(due) < _FORGET_AT_ONCE:
+                due.append(self._forget.popleft()[1])
+            await asyncio.gather(*(session.forget() for session in due))
 
     @property
     def counts(self) -> dict[str, int | float]:
         """For /debug/vars."""
         return {
             "sessions": len(self._sessions),
+            "sessions_opened": self.opened,
             "closing": len(self._closing),
             "to_forget": len(self._forget),
             "unroutable_uplink": self.unroutable,
@@ -192,6 +204,7 @@ class Worker:
         try:
             attached = await session.open(parent, turns)
             self._sessions[session.id] = session
+            self.opened += 1
         finally:
             self._opening -= 1
             self._changed = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
@@ -92,4 +93,6 @@ def _refuse_constant(name: str) -> Any:
 def _whole_numbers_are_integers(text: str) -> int | float:
     # 3.0 is an integer in JSON Schema, and protobuf's Struct, through which models send arguments, knows only doubles.
     number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text} is too large a number")
     return int(number) if number.is_integer() else number

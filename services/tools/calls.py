@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -88,7 +89,12 @@ async def run_traced(
         ) as span,
         structlog.contextvars.bound_contextvars(tool=call.name, session=call.session, execution=call.execution_id),
     ):
-        result = await executor.run(execution)
+        try:
+            result = await executor.run(execution)
+        except asyncio.CancelledError:
+            counts.count(call.name, Result(live_pb2.TOOL_OUTCOME_CANCELLED))
+            span.set_attribute(names.TOOL_OUTCOME, outcome_name(live_pb2.TOOL_OUTCOME_CANCELLED))
+            raise
         counts.count(call.name, result)
         outcome = outcome_name(result.outcome)
         span.set_attribute(names.TOOL_OUTCOME, outcome)

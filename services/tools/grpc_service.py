@@ -67,7 +67,7 @@ class ToolServicer(tools_pb2_grpc.ToolServiceServicer):
             await _abort(context, ServiceError(errors_pb2.ERROR_REASON_FIELD_INVALID, message, missing))
         try:
             arguments = json_format.MessageToJson(request.arguments, indent=None)
-        except json_format.SerializeToJsonError as error:
+        except (json_format.SerializeToJsonError, ValueError) as error:  # NaN is a plain ValueError
             violation = {"arguments": f"not JSON ({error})"}
             await _abort(
                 context, ServiceError(errors_pb2.ERROR_REASON_ARGUMENTS_INVALID, f"arguments: {error}", violation)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 
 import grpc
@@ -197,7 +198,7 @@ async def test_without_nats_opens_are_unavailable(stack: Stack) -> None:
     await stack.nats.stop(10)
     async with asyncio.timeout(20):
         with pytest.raises(errors.Unavailable) as caught:
-            async with parley.connect(address(stack), profile="plain", api_key=KEY, open_timeout=15):
+            async with parley.connect(address(stack), profile="plain", api_key=KEY, open_timeout=timedelta(seconds=15)):
                 pass
     assert caught.value.reason == "FABRIC_UNAVAILABLE"
     assert caught.value.retry_delay

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
 
 import pytest
@@ -19,7 +18,7 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(200)
 
 WARM_UP = 50
 CALLS = 200
-AT_ONCE = 10
+AT_ONCE = 20
 ALLOWED_GROWTH = 5 * 1024 * 1024
 
 
@@ -35,16 +34,15 @@ async def call(address: str, number: int) -> None:
     manner = number % 8
     try:
         async with parley.connect(address, profile="support") as session:
-            await session.send_audio(os.urandom(12_800))
+            await session.send_audio(bytes(12_800))
             if manner == 3:
                 raise ConnectionError("the caller is gone in the middle")
             await session.send_text("where is my order 4711" if number % 2 else "hello")
             if manner == 7:
                 asyncio.current_task().cancel()  # type: ignore[union-attr]
-            spoken = False
             async for event in session:
-                spoken = spoken or isinstance(event, events.Audio)
-                if isinstance(event, events.TurnComplete) and spoken:
+                # Most callers hang up in the middle of the answer, some hear it to the end.
+                if isinstance(event, events.TurnComplete if manner == 0 else events.Audio):
                     break
     except (ConnectionError, asyncio.CancelledError):
         assert manner in {3, 7}

@@ -1,0 +1,75 @@
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from services.tools import tool
+from services.tools.arguments import ArgumentsError, parse
+from services.tools.declare import declare
+from tests.tools.test_declare import context
+
+
+class Item(BaseModel):
+    name: str
+    count: int
+
+
+@tool
+def shop(items: list[Item], express: bool = False, budget: float | None = None) -> None:
+    """Shops."""
+
+
+def violations(text: str) -> dict[str, str]:
+    with pytest.raises(ArgumentsError) as caught:
+        declare(shop).bind(text, context())
+    return caught.value.violations
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "problem"),
+    [
+        ("{}", "items", "is required"),
+        ('{"items": [{"name": "a"}]}', "items[0].count", "is required"),
+        ('{"items": [{"name": "a", "count": "3"}]}', "items[0].count", 'valid integer, got "3"'),
+        ('{"items": [{"name": 7, "count": 3}]}', "items[0].name", "valid string, got 7"),
+        ('{"items": {}}', "items", "valid array, got an object"),
+        ('{"items": [], "express": "yes"}', "express", 'valid boolean, got "yes"'),
+        ('{"items": [], "budget": "cheap"}', "budget", "valid number"),
+        ('{"items": [], "colour": 1}', "colour", "is not an argument"),
+        ('{"items": [], "colour": 1}', "", "the arguments are: items, express, budget"),
+        ("[1]", "", "expected a JSON object, got an array"),
+        ("{", "", "not JSON"),
+        ('{"items": NaN}', "", "NaN is no number"),
+        ("[" * 100_000, "", "nested too deeply"),
+        ('{"items": ' + "[" * 5000 + "]" * 5000 + "}", "", "nested too deeply"),
+    ],
+)
+def test_wrong_arguments_name_path_and_problem(text: str, path: str, problem: str) -> None:
+    assert problem in violations(text)[path]
+
+
+def test_many_wrong_arguments_are_cut_short() -> None:
+    text = '{"items": [' + ",".join(['{"name": 1, "count": 1}'] * 50) + "]}"
+    with pytest.raises(ArgumentsError) as caught:
+        declare(shop).bind(text, context())
+    assert len(caught.value.violations) == 5
+    assert str(caught.value).endswith("and 45 more")
+
+
+def test_huge_wrong_value_is_not_repeated_whole() -> None:
+    assert len(violations('{"items": [], "express": "' + "x" * 100_000 + '"}')["express"]) < 200
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("", {}), ("{}", {}), ('{"a": 3.0, "b": 3.5, "c": 1e3}', {"a": 3, "b": 3.5, "c": 1000})],
+)
+def test_whole_numbers_are_integers_as_json_schema_has_it(text: str, expected: dict[str, Any]) -> None:
+    parsed = parse(text)
+    assert parsed == expected
+    assert {type(value) for value in parsed.values()} <= {int, float}
+    assert not any(isinstance(value, float) and value.is_integer() for value in parsed.values())
+
+
+def test_number_too_large_for_json_is_refused() -> None:
+    assert violations('{"items": [], "budget": 1e999}')
