@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import Callable, Mapping
 
 from aiohttp import web
@@ -13,7 +14,8 @@ Counts = Mapping[str, int | float | str | bool]
 
 
 class OpsServer:
-    """`/livez` (the loop runs), `/readyz` (send work here), `/debug/vars` (counts, for people and leak tests)."""
+    """`/livez` (the loop runs), `/readyz` (send work here), `/debug/vars` (counts, for people and leak tests),
+    `/debug/tasks` (what every task waits for)."""
 
     def __init__(self, listen: str, ready: Callable[[], bool], counts: Callable[[], Counts]) -> None:
         self._host, _, port = listen.rpartition(":")
@@ -28,6 +30,7 @@ class OpsServer:
         app.router.add_get("/livez", self._livez)
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/debug/vars", self._vars)
+        app.router.add_get("/debug/tasks", self._tasks)
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
         site = web.TCPSite(self._runner, self._host, self._port)
@@ -45,6 +48,12 @@ class OpsServer:
 
     async def _readyz(self, _request: web.Request) -> web.Response:
         return web.Response(text="ready\n") if self._ready() else web.Response(status=503, text="not ready\n")
+
+    async def _tasks(self, _request: web.Request) -> web.Response:
+        text = io.StringIO()
+        for task in asyncio.all_tasks():
+            task.print_stack(limit=8, file=text)
+        return web.Response(text=text.getvalue())
 
     async def _vars(self, request: web.Request) -> web.Response:
         # The task that serves this request, and its connection's, come and go with the reader: not counted.

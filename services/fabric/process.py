@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 import uvloop
@@ -43,6 +43,19 @@ async def first_of(stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None
     for task in done:
         if task is not stopping:
             task.result()
+
+
+async def stop_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel tasks and wait until they are done; what they raise is theirs.
+
+    One cancellation is not enough: until Python 3.12 `asyncio.wait_for`, which nats-py uses, swallows a cancellation
+    that arrives together with the result.
+    """
+    pending = {task for task in tasks if not task.done()}
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=0.5)
 
 
 class LoopLag:

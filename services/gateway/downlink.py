@@ -18,6 +18,8 @@ from parley.v1 import fabric_pb2, live_pb2
 from services.fabric.sequence import Lost, SequenceReceiver
 
 LOST: Final = "LOST"
+_NAMED_BY_WORKER: Final = frozenset({"VOID", "OVERLOAD"})
+"""Reasons of skips that the worker itself tells the caller of, with `interrupted` or a `gap` in the series."""
 _MAX_UNACKED: Final = 1024
 """Audio messages remembered as sent; for callers that never ack."""
 
@@ -58,37 +60,44 @@ class Downlink:
 
     # From the worker
 
-    def take(self, items: Iterable[fabric_pb2.DownlinkItem], last_seq: int, now: float) -> None:
+    def take(self, envelope: fabric_pb2.DownlinkEnvelope, now: float) -> None:
         """The content of an envelope."""
-        for item in items:
-            outgoing = Outgoing(
-                item.response, item.seq, item.audio_milliseconds, item.void_from_seq, item.void_to_seq
-            )
+        for skip in envelope.skips:
+            self._skip(skip, now)
+        for item in envelope.items:
             if self._full:
                 self.refused_items += 1
                 continue
-            if not item.seq:
+            outgoing = Outgoing(item.response, item.seq, item.audio_milliseconds, item.void_from_seq, item.void_to_seq)
+            if item.seq:
+                self._push_all(self._receiver.message(item.seq, outgoing, now, audio=item.audio_milliseconds > 0))
+            else:
                 self._urgent.append(outgoing)
                 self._queue_bytes += len(outgoing.response)
-                continue
-            if item.void_from_seq and item.void_to_seq >= item.void_from_seq:
-                # Audio that the worker dropped before it was sent will not come. What was sent came before this.
-                self._push_all(
-                    self._receiver.skip(item.void_from_seq, min(item.void_to_seq, item.seq - 1), now)
-                )
-            self._push_all(self._receiver.message(item.seq, outgoing, now, audio=item.audio_milliseconds > 0))
         if not self._full:
-            self._receiver.sender_is_at(last_seq, now)
+            self._receiver.sender_is_at(envelope.last_seq, now)
 
-    def tick(self, now: float) -> None:
-        """Give up holes that waited too long; the caller is told."""
-        if self._full:
+    def _skip(self, skip: fabric_pb2.Skip, now: float) -> None:
+        first, last = max(skip.range.from_seq, self._receiver.received + 1), skip.range.to_seq
+        if last < first:
             return
+        if skip.reason not in _NAMED_BY_WORKER:
+            self.lost_items += last - first + 1
+            self.say(_gap(first, last, skip.media_class, skip.reason))
+        self._push_all(self._receiver.skip(first, last, now))
+
+    def tick(self, now: float) -> bool:
+        """Give up holes that waited too long; the caller is told. True when there is news for the writer."""
+        if self._full:
+            return False
         lost, released = self._receiver.give_up(now)
         for hole in lost:
             self.lost_items += hole.last - hole.first + 1
-            self._push(Outgoing(_gap(hole).SerializeToString()))
+            # Nobody knows what it was; the caller is told the worst.
+            gap = _gap(hole.first, hole.last, live_pb2.MEDIA_CLASS_VITAL, LOST)
+            self._push(Outgoing(gap.SerializeToString()))
         self._push_all(released)
+        return bool(lost)
 
     def missing(self) -> list[Lost]:
         """What to ask the worker for."""
@@ -205,14 +214,8 @@ class Downlink:
         return self._receiver.duplicates
 
 
-def _gap(hole: Lost) -> live_pb2.ConverseResponse:
-    # Nobody knows what it was; the caller is told the worst.
-    return live_pb2.ConverseResponse(
-        gap=live_pb2.Gap(
-            direction=live_pb2.DIRECTION_DOWNLINK,
-            from_seq=hole.first,
-            to_seq=hole.last,
-            media_class=live_pb2.MEDIA_CLASS_VITAL,
-            reason=LOST,
-        )
+def _gap(first: int, last: int, media_class: live_pb2.MediaClass, reason: str) -> live_pb2.ConverseResponse:
+    gap = live_pb2.Gap(
+        direction=live_pb2.DIRECTION_DOWNLINK, from_seq=first, to_seq=last, media_class=media_class, reason=reason
     )
+    return live_pb2.ConverseResponse(gap=gap)

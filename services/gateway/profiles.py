@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
+from typing import cast
 
 from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message_factory import GetMessageClass
 
 from parley.v1 import live_pb2
 from services.fabric.errors import ServiceError
@@ -48,7 +50,7 @@ def load_profile(path: Path) -> live_pb2.SessionConfig:
     root = yaml_file.load(path)
     if not root.is_mapping:
         raise root.problem("expected the fields of a session's settings")
-    _check_fields(root, live_pb2.SessionConfig.DESCRIPTOR)
+    _check_fields(root, cast(Descriptor, live_pb2.SessionConfig.DESCRIPTOR))
     config = live_pb2.SessionConfig()
     try:
         json_format.ParseDict(root.plain, config)
@@ -84,21 +86,16 @@ def _check_one(value: Value, field: FieldDescriptor) -> None:
             raise value.problem(f"`{field.name}` must have fields of its own")
         _check_fields(value, nested)
         return
-    if field.type == FieldDescriptor.TYPE_ENUM and value.plain not in field.enum_type.values_by_name:
-        raise value.problem(f"`{field.name}` must be one of {', '.join(field.enum_type.values_by_name)}")
+    enum = field.enum_type
+    if enum is not None and value.plain not in enum.values_by_name:
+        raise value.problem(f"`{field.name}` must be one of {', '.join(enum.values_by_name)}")
     plain = [value.plain] if field.is_repeated else value.plain
     try:
         if value.plain is None:
             raise json_format.ParseError("has no value")
-        json_format.ParseDict({field.name: plain}, _message_of(field.containing_type))
+        json_format.ParseDict({field.name: plain}, GetMessageClass(cast(Descriptor, field.containing_type))())
     except json_format.ParseError as error:
         raise value.problem(f"`{field.name}`: {_reason(error)}") from None
-
-
-def _message_of(descriptor: Descriptor | None) -> live_pb2.SessionConfig:
-    assert descriptor is not None
-    created: live_pb2.SessionConfig = descriptor._concrete_class()
-    return created
 
 
 def _reason(error: json_format.ParseError) -> str:

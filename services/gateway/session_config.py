@@ -122,7 +122,8 @@ def _known_enums(message: Message, path: str) -> None:
     """A number that no enum value has is refused: the model would never hear of it."""
     for field, value in message.ListFields():
         where = f"{path}.{field.name}"
-        if field.type == FieldDescriptor.TYPE_ENUM and value not in field.enum_type.values_by_number:
-            raise invalid_field(where, f"{value} is no {field.enum_type.name}")
+        enum = field.enum_type
+        if enum is not None and value not in enum.values_by_number:
+            raise invalid_field(where, f"{value} is no {enum.name}")
         if field.type == FieldDescriptor.TYPE_MESSAGE and not field.is_repeated:
             _known_enums(value, where)

@@ -13,19 +13,18 @@ from collections.abc import Callable
 from typing import Any
 
 import grpc.aio
-import structlog
 from google.protobuf.message import DecodeError
 
 from parley.v1 import errors_pb2, fabric_pb2, live_pb2
 from services.fabric import subjects
 from services.fabric.bus import Writer
 from services.fabric.errors import ServiceError
+from services.gateway.calls import internal_error
 from services.gateway.downlink import Downlink
 from services.gateway.settings import GatewaySettings
 from services.gateway.uplink import Batch, Uplink
 from services.gateway.uplink_check import UplinkValidator, parse
 
-log = structlog.get_logger()
 Context = grpc.aio.ServicerContext[bytes, bytes]
 
 STATUS_EVERY = 0.5
@@ -33,7 +32,7 @@ STATUS_EVERY = 0.5
 ASK_EVERY = 0.05
 """Least seconds between two requests for missing downlink."""
 HALF_CLOSE_WAIT = 0.05
-"""A cancelled call reads as closed by the caller a moment before its cancellation comes; half-closed it is after this."""
+"""Seconds after which a closed request side is believed: a call reads as closed just before it is cancelled."""
 MAX_HELD = 256
 """Envelopes kept until the attachment is known. What is beyond is sent again on request."""
 
@@ -77,6 +76,8 @@ class Stream:
         self._uplink_acked = 0
         self.stale_envelopes = 0
         self.duplicate_uplink = 0
+        self.opening: asyncio.Task[Any] | None = None
+        """Its open, which runs to its end also when the caller leaves."""
 
     # Attaching
 
@@ -126,7 +127,7 @@ class Stream:
             return
         now = self._now()
         self.heard = now
-        downlink.take(envelope.items, envelope.last_seq, now)
+        downlink.take(envelope, now)
         if envelope.uplink_acked_seq > self._uplink_acked:
             self._uplink_acked = envelope.uplink_acked_seq
             uplink.ack(envelope.uplink_acked_seq)
@@ -136,7 +137,11 @@ class Stream:
         if uplink.pending:
             self._writer.wake(self)
         if envelope.HasField("stream_end"):
+            if self._ending is None:
+                self._progress_at = now
             self._ending = envelope.stream_end
+            if envelope.stream_end.failure.reason == errors_pb2.ERROR_REASON_SUPERSEDED:
+                self._finish_as_told()  # what waits here goes to the stream that took over
         self._wake_writer.set()
 
     # To the worker (Sender)
@@ -177,7 +182,8 @@ class Stream:
         downlink = self.downlink
         if downlink is None or self.closed:
             return
-        downlink.tick(now)
+        if downlink.tick(now):
+            self._wake_writer.set()
         asks = now - self._asked_at >= ASK_EVERY and bool(downlink.missing())
         if asks:
             self._asked_at = now
@@ -185,7 +191,6 @@ class Stream:
             self.say_status()
         if self._ending is not None and now - self._progress_at > self._settings.end_wait.total_seconds():
             self._finish_as_told()
-        self._wake_writer.set()
 
     def say_status(self) -> None:
         """Send an envelope even if it is empty."""
@@ -241,8 +246,7 @@ class Stream:
             self.finish(error)
         except (grpc.aio.BaseError, grpc.RpcError, asyncio.CancelledError):
             self.finish(CallerGoneError())
-        except Exception as error:
-            log.exception("reader failed", session=self.session)
+        except Exception as error:  # noqa: BLE001 - the last line of defence: logged with an id
             self.finish(internal_error(error))
 
     async def _read_all(self, context: Context) -> None:
@@ -252,7 +256,7 @@ class Stream:
         assert validator is not None
         read, wake = context.read, self._writer.wake
         while not self.closed:
-            raw = await read()
+            raw: object = await read()
             if raw is grpc.aio.EOF:
                 await asyncio.sleep(HALF_CLOSE_WAIT)
                 if not self.closed:
@@ -266,7 +270,9 @@ class Stream:
             if request.HasField("ack"):
                 if request.seq:
                     raise ServiceError(
-                        errors_pb2.ERROR_REASON_SEQUENCE_BROKEN, "seq: must be 0 on `ack`", {"seq": "must be 0 on `ack`"}
+                        errors_pb2.ERROR_REASON_SEQUENCE_BROKEN,
+                        "seq: must be 0 on `ack`",
+                        {"seq": "must be 0 on `ack`"},
                     )
                 downlink.ack(request.ack.seq)
                 self._wake_writer.set()
@@ -300,23 +306,13 @@ class Stream:
                 self._progress_at = self._now()
         except (grpc.aio.BaseError, grpc.RpcError, asyncio.InvalidStateError, asyncio.CancelledError):
             self.finish(CallerGoneError())
-        except Exception as error:
-            log.exception("writer failed", session=self.session)
+        except Exception as error:  # noqa: BLE001 - the last line of defence: logged with an id
             self.finish(internal_error(error))
 
     def _finish_as_told(self) -> None:
         assert self._ending is not None
         failed = self._ending.HasField("failure")
         self.finish(ServiceError.from_failure(self._ending.failure) if failed else None)
-
-
-def internal_error(error: Exception) -> ServiceError:
-    """A fault of ours: logged by whoever calls this, with an id that the caller is told."""
-    from services.fabric.ids import sortable_id
-
-    fault = sortable_id()
-    log.error("internal fault", fault=fault, error=f"{type(error).__name__}: {error}")
-    return ServiceError(errors_pb2.ERROR_REASON_INTERNAL, f"a fault of the service; its id is {fault}")
 
 
 def envelope_in(data: bytes) -> fabric_pb2.DownlinkEnvelope | None:

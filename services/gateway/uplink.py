@@ -45,18 +45,18 @@ class Batch:
 
     requests: list[bytes] = field(default_factory=list)
     skips: list[fabric_pb2.Skip] = field(default_factory=list)
-    bytes: int = 0
+    size: int = 0
 
     def takes(self, size: int) -> bool:
         """Whether one more of this size fits; the first always does."""
         if not self.requests:
             return True
-        return len(self.requests) < MAX_BATCH_ITEMS and self.bytes + size <= MAX_BATCH_BYTES
+        return len(self.requests) < MAX_BATCH_ITEMS and self.size + size <= MAX_BATCH_BYTES
 
     def add(self, raw: bytes) -> None:
         """Take one more."""
         self.requests.append(raw)
-        self.bytes += len(raw)
+        self.size += len(raw)
 
     def skip(self, first: int, last: int, media_class: live_pb2.MediaClass, reason: str) -> None:
         """Say that a range will not come."""
@@ -150,11 +150,11 @@ class Uplink:
 
     def _shed_one(self) -> bool:
         wanted = live_pb2.MEDIA_CLASS_VIDEO if self._videos else live_pb2.MEDIA_CLASS_AUDIO
-        for index, item in enumerate(self._outbox):
-            if item.raw is not None and item.media_class == wanted:
-                break
-        else:
+        found = (n for n, item in enumerate(self._outbox) if item.raw is not None and item.media_class == wanted)
+        index = next(found, None)
+        if index is None:
             return False
+        item = self._outbox[index]
         assert item.raw is not None
         self.shed_items += 1
         self.shed_bytes += len(item.raw)

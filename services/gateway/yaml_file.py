@@ -53,18 +53,25 @@ def load(path: Path) -> Value:
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise ConfigurationError(f"{path}:{line}: is not UTF-8") from None
-    loader = yaml.SafeLoader(text)
     try:
-        node = loader.get_single_node()
-        if node is None:
-            raise ConfigurationError(f"{path}:1: is empty")
-        return _value(path, loader, node)
+        return _parse(path, text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise ConfigurationError(f"{path}:{mark.line + 1 if mark else 1}: {error.problem or error.context}") from None
     except yaml.YAMLError as error:  # a character that YAML does not allow: it says where, but not on which line
         line = text[: getattr(error, "position", 0)].count("\n") + 1
         raise ConfigurationError(f"{path}:{line}: {getattr(error, 'reason', 'is not YAML')}") from None
+    except RecursionError:
+        raise ConfigurationError(f"{path}:1: is nested too deeply") from None
+
+
+def _parse(path: Path, text: str) -> Value:
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            raise ConfigurationError(f"{path}:1: is empty")
+        return _value(path, loader, node)
     finally:
         loader.dispose()
 
@@ -88,7 +95,7 @@ def _value(path: Path, loader: yaml.SafeLoader, node: Node) -> Value:
         elements = tuple(_value(path, loader, child) for child in node.value)
         return Value(path, line, [element.plain for element in elements], elements=elements)
     try:
-        plain = loader.construct_object(node, deep=True)  # type: ignore[no-untyped-call]
+        plain = loader.construct_object(node, deep=True)
     except ValueError as error:
         raise ConfigurationError(f"{path}:{line}: {error}") from None
     return Value(path, line, plain)

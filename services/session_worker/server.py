@@ -66,9 +66,7 @@ async def serve(settings: WorkerSettings) -> None:
             await process.first_of(stop, tasks)
             await worker.stop(settings.shutdown_grace.total_seconds())
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await process.stop_tasks(tasks)
         await dialer.close()
         await bus.close()
         await ops.stop()

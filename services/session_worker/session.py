@@ -22,6 +22,7 @@ from services.fabric import names, telemetry
 from services.fabric.bus import Bus, Writer
 from services.fabric.conversation_log import ConversationLog
 from services.fabric.errors import ServiceError
+from services.fabric.process import stop_tasks
 from services.fabric.records import FencedError, SessionRecords
 from services.session_worker import events, live_config, responses
 from services.session_worker.downlink import Downlink
@@ -411,12 +412,9 @@ class Session:
         cause = self.ending
         assert cause is not None
         await self._tools.close()
-        tasks = list(self._tasks)
         if cause.reason != live_pb2.END_REASON_UNSPECIFIED:
             await self._recorder.flush(timeout=2)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await stop_tasks(self._tasks)
         self._spans.finish(self._turns.current, "the session ended in the middle of the turn")
         if self._link is not None:
             await self._link.close()

@@ -18,6 +18,7 @@ from parley.v1 import fabric_pb2, live_pb2, tools_pb2
 from services.fabric import ids, names, subjects, telemetry
 from services.fabric.bus import Bus, NoResponderError
 from services.fabric.errors import ServiceError
+from services.fabric.process import stop_tasks
 from services.session_worker import events, responses
 
 log = structlog.get_logger()
@@ -70,10 +71,7 @@ class ToolCalls:
 
     async def close(self) -> None:
         """Stop everything that runs."""
-        tasks = [task for task, _ in self._running.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await stop_tasks([task for task, _ in self._running.values()])
 
     def _idempotency_key(self, call: events.FunctionCall, turn: int) -> str:
         # Not the model's id: it changes when a turn is generated anew.

@@ -18,7 +18,7 @@ from parley._version import __version__
 from parley.v1 import errors_pb2, fabric_pb2, fleet_pb2, live_pb2
 from services.fabric import subjects, telemetry
 from services.fabric.errors import ServiceError
-from services.fabric.process import LoopLag
+from services.fabric.process import LoopLag, stop_tasks
 from services.session_worker import responses
 from services.session_worker.session import Services, Session
 
@@ -240,5 +240,4 @@ class Worker:
             async with asyncio.timeout(grace):
                 while self._sessions:
                     await asyncio.sleep(_TICK)
-        for task in [*self._commands, *self._closing.values()]:
-            task.cancel()
+        await stop_tasks([*self._commands, *self._closing.values()])

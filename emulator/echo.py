@@ -1,0 +1,44 @@
+"""The echo scenario: audio goes straight back, frame by frame; whatever asks for an answer gets an empty turn."""
+
+import base64
+
+from emulator.actions import Action, Send
+from emulator.audio import rate_of
+from emulator.protocol import Audio, ClientContent, Event, Text, Video
+from emulator.record import LinkRecord
+from emulator.voice import MIME_TYPE
+
+
+class Echo:
+    """A :class:`emulator.actions.Mind` without one."""
+
+    deadline: float | None = None
+
+    def __init__(self, record: LinkRecord) -> None:
+        self._record = record
+
+    def apply(self, event: Event, now: float) -> list[Action]:
+        """The audio again, byte for byte, whatever its rate was."""
+        match event:
+            case Audio(data, mime_type):
+                self._record.heard_audio(data, rate_of(mime_type))
+                blob = {"mimeType": MIME_TYPE, "data": base64.b64encode(data).decode()}
+                return [Send({"serverContent": {"modelTurn": {"parts": [{"inlineData": blob}]}}})]
+            case Text(text):
+                self._record.add("texts", text, at=now)
+                return [Send({"serverContent": {"turnComplete": True}})]
+            case ClientContent(turns, complete):
+                for turn in turns:
+                    self._record.add("turns", {"role": turn.role, "text": turn.text}, at=now)
+                return [Send({"serverContent": {"turnComplete": True}})] if complete else []
+            case Video(data, mime_type):
+                self._record.add("video", {"bytes": len(data), "mime": mime_type}, at=now)
+        return []
+
+    def heard(self, number: int, text: str | None, now: float) -> list[Action]:
+        """Never happens: nothing is listened to."""
+        return []
+
+    def tick(self, now: float) -> list[Action]:
+        """Never happens: nothing is pending."""
+        return []

@@ -1,0 +1,1 @@
+"""The scenarios that come with the emulator: YAML files read by :mod:`emulator.scenario`."""

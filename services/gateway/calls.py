@@ -1,0 +1,50 @@
+"""What every RPC of the gateway has in common: who calls, and how errors leave."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, NoReturn, TypeVar
+
+import grpc.aio
+import structlog
+from google.protobuf.message import Message
+from grpc_status import rpc_status
+
+from parley.v1 import errors_pb2
+from services.fabric.errors import ServiceError
+from services.fabric.ids import sortable_id
+from services.gateway.auth import Authenticator, Identity
+
+log = structlog.get_logger()
+R = TypeVar("R", bound=Message)
+AnyContext = grpc.aio.ServicerContext[Any, Any]
+
+
+def metadata_of(context: AnyContext) -> list[tuple[str, str | bytes]]:
+    """The caller's metadata."""
+    return [(str(key), value) for key, value in context.invocation_metadata() or ()]
+
+
+async def abort(context: AnyContext, error: ServiceError) -> NoReturn:
+    """End a call with this error and its details."""
+    status = rpc_status.to_status(error.to_status())
+    await context.abort(status.code, status.details, status.trailing_metadata)
+    raise AssertionError("abort returns by raising")
+
+
+async def answer(context: AnyContext, authenticator: Authenticator, call: Callable[[Identity], Awaitable[R]]) -> R:
+    """Answer a unary call: identify the caller, run `call`, turn errors into status and details."""
+    try:
+        caller = authenticator.identify(metadata_of(context))
+        return await call(caller)
+    except ServiceError as error:
+        await abort(context, error)
+    except Exception as error:  # noqa: BLE001 - the last line of defence: logged with an id
+        await abort(context, internal_error(error))
+
+
+def internal_error(error: Exception) -> ServiceError:
+    """A fault of ours: logged with an id, and only the id is told."""
+    fault = sortable_id()
+    log.error("internal fault", fault=fault, exc_info=error)
+    return ServiceError(errors_pb2.ERROR_REASON_INTERNAL, f"a fault of the service; its id is {fault}")

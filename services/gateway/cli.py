@@ -1,0 +1,29 @@
+"""`parley gateway`: run one gateway."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+
+def command() -> None:
+    """Run a gateway: the door for callers. Settings come from PARLEY_GATEWAY_* (see `parley settings gateway`)."""
+    from services.gateway.auth import load_keys
+    from services.gateway.profiles import load_profiles
+    from services.gateway.settings import GatewaySettings
+    from services.gateway.yaml_file import ConfigurationError
+
+    settings = GatewaySettings()
+    try:
+        keys = load_keys(Path(settings.api_keys_file)) if settings.api_keys_file else []
+        profiles = load_profiles(Path(settings.profiles_dir)) if settings.profiles_dir else {}
+    except ConfigurationError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(78) from None
+
+    # Late: what is wrong is told at once, without waiting for everything that a gateway is made of.
+    from services.fabric.process import run
+    from services.gateway.server import serve
+
+    run(lambda: serve(settings, keys, profiles))

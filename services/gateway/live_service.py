@@ -1,0 +1,153 @@
+"""`Converse`: from the first message to the end of the stream."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import grpc
+import grpc.aio
+from opentelemetry import trace
+from opentelemetry.trace import SpanKind, Status, StatusCode
+
+from parley.v1 import errors_pb2, live_pb2
+from services.fabric import names, telemetry
+from services.fabric.errors import ServiceError
+from services.gateway import calls
+from services.gateway.auth import Authenticator, Identity
+from services.gateway.opening import Opener, Session
+from services.gateway.session_config import check_open
+from services.gateway.settings import GatewaySettings
+from services.gateway.stream import CallerGoneError, Context, Stream
+from services.gateway.streams import Streams
+from services.gateway.uplink_check import parse
+
+SERVICE = "parley.v1.LiveService"
+
+
+class LiveService:
+    """Serves `Converse` on bytes: responses pass as the worker wrote them, requests are parsed once to be checked."""
+
+    def __init__(
+        self, settings: GatewaySettings, authenticator: Authenticator, opener: Opener, streams: Streams
+    ) -> None:
+        self._settings = settings
+        self._authenticator = authenticator
+        self._opener = opener
+        self._streams = streams
+        self._open_calls = 0
+        self.draining = False
+
+    @property
+    def open_calls(self) -> int:
+        """Calls that have not returned, opening ones included."""
+        return self._open_calls
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        """For the gRPC server."""
+        converse: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(self._converse)
+        return grpc.method_handlers_generic_handler(SERVICE, {"Converse": converse})
+
+    async def _converse(self, _requests: object, context: Context) -> None:
+        self._open_calls += 1
+        try:
+            await self._serve(context)
+        except ServiceError as error:
+            await calls.abort(context, error)
+        except (CallerGoneError, grpc.aio.BaseError):
+            pass  # nobody is there to be told anything
+        except Exception as error:  # noqa: BLE001 - the last line of defence: logged with an id
+            await calls.abort(context, calls.internal_error(error))
+        finally:
+            self._open_calls -= 1
+
+    async def _serve(self, context: Context) -> None:
+        metadata = calls.metadata_of(context)
+        caller = self._authenticator.identify(metadata)
+        self._admit()
+        opening = check_open(parse(await self._first_message(context)))
+        parent = telemetry.context_from_metadata(metadata, opening.traceparent)
+        span = telemetry.tracer().start_span(names.SPAN_OPEN, parent, SpanKind.SERVER)
+        stream = self._streams.create()
+        try:
+            try:
+                with trace.use_span(span, record_exception=False, set_status_on_exception=False):
+                    session = await self._open(stream, caller, opening)
+                    await context.write(_opened(session).SerializeToString())
+            except BaseException as error:
+                _note_failure(span, error)
+                raise
+            finally:
+                span.end()
+            if self.draining:
+                stream.drain(self._settings.shutdown_grace.total_seconds())
+            error_or_ok = await stream.pump(context, self._streams.keep)
+        finally:
+            self._close_when_open(stream)
+        if error_or_ok is not None:
+            raise error_or_ok
+
+    def _admit(self) -> None:
+        if self.draining:
+            raise ServiceError(errors_pb2.ERROR_REASON_GATEWAY_DRAINING, "this gateway is going away; use another one")
+        if self._open_calls > self._settings.max_streams:
+            raise ServiceError(
+                errors_pb2.ERROR_REASON_NO_CAPACITY,
+                f"this gateway has as many streams as it takes ({self._settings.max_streams})",
+                retry_delay=timedelta(seconds=2),
+            )
+
+    async def _first_message(self, context: Context) -> bytes:
+        # The read is not cancelled when it takes too long: it ends by itself with the call.
+        reading = asyncio.ensure_future(context.read())
+        reading.set_name("read first message")
+        self._streams.keep(reading)
+        done, _ = await asyncio.wait({reading}, timeout=self._settings.open_timeout.total_seconds())
+        if not done:
+            seconds = self._settings.open_timeout.total_seconds()
+            raise ServiceError(errors_pb2.ERROR_REASON_OPEN_TIMEOUT, f"no `open` came within {seconds:g} s")
+        raw: object = reading.result()
+        if raw is grpc.aio.EOF:
+            raise ServiceError(
+                errors_pb2.ERROR_REASON_OPEN_MISPLACED, "the stream ended before `open`", {"open": "required"}
+            )
+        assert isinstance(raw, bytes)
+        return raw
+
+    async def _open(self, stream: Stream, caller: Identity, opening: live_pb2.Open) -> Session:
+        span = trace.get_current_span()
+        span.set_attributes({names.TENANT: caller.tenant, names.PROFILE: opening.profile, names.RPC_SYSTEM: "grpc"})
+        span.set_attribute(names.RPC_METHOD, f"{SERVICE}/Converse")
+        task = asyncio.create_task(self._opener.open(stream, caller, opening), name="open")
+        self._streams.keep(task)
+        stream.opening = task
+        session = await asyncio.shield(task)
+        span.set_attributes({names.SESSION_ID: session.session_id, names.WORKER: session.worker})
+        return session
+
+    def _close_when_open(self, stream: Stream) -> None:
+        """Close a stream; one that is still being opened when its caller leaves, as soon as that is over."""
+        if stream.opening is None or stream.opening.done():
+            self._streams.close(stream)
+        else:
+            stream.opening.add_done_callback(lambda _: self._streams.close(stream))
+
+
+def _opened(session: Session) -> live_pb2.ConverseResponse:
+    opened = live_pb2.Opened(
+        session_id=session.session_id,
+        resume_token=session.resume_token,
+        next_uplink_seq=session.attached.next_uplink_seq,
+        existing=session.existing,
+        resume_window=session.attached.resume_window,
+    )
+    return live_pb2.ConverseResponse(opened=opened)
+
+
+def _note_failure(span: trace.Span, error: BaseException) -> None:
+    if isinstance(error, ServiceError):
+        span.set_attribute(names.ERROR_REASON, error.reason_name)
+        span.set_status(Status(StatusCode.ERROR, error.message))
+    else:
+        span.set_attribute(names.ERROR_TYPE, type(error).__name__)
+        span.set_status(Status(StatusCode.ERROR))

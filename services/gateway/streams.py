@@ -1,0 +1,259 @@
+"""All streams of the process: who gets which downlink, housekeeping, and whether workers are still there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+import structlog
+from nats.aio.msg import Msg
+
+from parley.v1 import errors_pb2, fabric_pb2
+from services.fabric import subjects
+from services.fabric.bus import Bus, NoResponderError, Writer
+from services.fabric.errors import ServiceError
+from services.gateway.placement import WorkerTable
+from services.gateway.settings import GatewaySettings
+from services.gateway.stream import Stream, envelope_in
+
+log = structlog.get_logger()
+
+TICK: Final = 0.05
+SILENT: Final = 3.0
+"""Seconds without downlink (a worker says something every 500 ms) after which it is asked whether it is there."""
+LOST: Final = 15.0
+"""Seconds without downlink after which a stream is given up although its worker answers, or cannot be asked."""
+PROBE_PAUSE: Final = 0.3
+"""Two "no responders" this far apart are proof of death (design, section 8)."""
+PROBE_TIMEOUT: Final = 2.0
+FLUSH_LIMIT: Final = 5.0
+"""Seconds that a closed stream may take to hand its last uplink to NATS."""
+
+
+class Streams:
+    """The streams by session. A session has two for the moment in which one takes over from another."""
+
+    def __init__(
+        self, settings: GatewaySettings, bus: Bus, writer: Writer, table: WorkerTable, now: Callable[[], float]
+    ) -> None:
+        self._settings = settings
+        self._bus = bus
+        self._writer = writer
+        self._table = table
+        self._now = now
+        self._by_session: dict[str, list[Stream]] = {}
+        self._closing: dict[Stream, float] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._probed: dict[tuple[str, str], float] = {}
+        self._probing: set[tuple[str, str]] = set()
+        self.dropped: Counter[str] = Counter()
+        """What was dropped, by name; streams add theirs when they end."""
+
+    # Who gets what
+
+    def create(self) -> Stream:
+        """A stream that is nowhere yet."""
+        return Stream(self._settings, self._writer, self._now)
+
+    def add(self, session: str, stream: Stream) -> None:
+        """From here on `stream` gets the downlink of `session`."""
+        self.remove(stream)
+        stream.session = session
+        self._by_session.setdefault(session, []).append(stream)
+
+    def remove(self, stream: Stream) -> None:
+        """`stream` gets nothing any more."""
+        listed = self._by_session.get(stream.session)
+        if listed and stream in listed:
+            listed.remove(stream)
+            if not listed:
+                del self._by_session[stream.session]
+
+    def close(self, stream: Stream) -> None:
+        """A stream is over: it gets nothing more, and the worker is told. Safe to call twice."""
+        self.remove(stream)
+        if stream.closed:
+            return
+        self._count_dropped(stream)
+        stream.close()
+        if not stream.flushed:
+            self._closing[stream] = self._now() + FLUSH_LIMIT
+
+    async def on_downlink(self, message: Msg) -> None:
+        """Callback of the one downlink subscription."""
+        streams = self._by_session.get(subjects.session_of(message.subject))
+        if not streams:
+            self.dropped["downlink_unroutable"] += 1
+            return
+        envelope = envelope_in(message.data)
+        if envelope is None:
+            self.dropped["downlink_unreadable"] += 1
+            return
+        for stream in tuple(streams):
+            stream.on_envelope(envelope)
+
+    def all(self) -> list[Stream]:
+        """Every stream that is not over."""
+        return [stream for listed in self._by_session.values() for stream in listed]
+
+    def __len__(self) -> int:
+        return sum(map(len, self._by_session.values()))
+
+    # Time
+
+    async def run(self, each_tick: Callable[[float], Coroutine[Any, Any, None]]) -> None:
+        """Housekeeping for ever: one timer for all streams."""
+        while True:
+            await asyncio.sleep(TICK)
+            now = self._now()
+            self._tick(now)
+            await each_tick(now)
+
+    def _tick(self, now: float) -> None:
+        connected = self._bus.connected.is_set()
+        for stream in self.all():
+            stream.tick(now)
+            if not connected:
+                stream.heard = now  # nobody can be heard; silence proves nothing
+            elif stream.attached and now - stream.heard > SILENT:
+                self._doubt(stream, now)
+        for stream, limit in list(self._closing.items()):
+            if not stream.flushed and now < limit:
+                continue
+            if not stream.flushed:
+                assert stream.uplink is not None
+                self.dropped["uplink_unflushed_items"] += stream.uplink.waiting_items
+                self.dropped["uplink_unflushed_bytes"] += stream.uplink.waiting_bytes
+            self._writer.forget(stream)
+            del self._closing[stream]
+
+    def _doubt(self, stream: Stream, now: float) -> None:
+        if now - stream.heard > LOST:
+            stream.finish(_worker_lost(stream.worker))
+            return
+        key = (stream.worker, stream.session)
+        if key not in self._probing and now - self._probed.get(key, -SILENT) >= SILENT:
+            self._probing.add(key)
+            self.keep(asyncio.create_task(self._probe(*key), name=f"probe {stream.session}"))
+
+    async def _probe(self, worker: str, session: str) -> None:
+        """Ask a silent worker whether it is there and holds the session; nobody listening twice proves its death."""
+        ping = fabric_pb2.ControlRequest(schema_version=1, ping=fabric_pb2.Ping(session_id=session))
+        try:
+            for attempt in (1, 2):
+                try:
+                    reply = await self._bus.request(
+                        subjects.control(worker), ping, fabric_pb2.ControlReply, PROBE_TIMEOUT
+                    )
+                except NoResponderError:
+                    if attempt == 1:
+                        await asyncio.sleep(PROBE_PAUSE)
+                        continue
+                    self._worker_is_gone(worker)
+                except ServiceError:
+                    pass  # it hangs, or NATS does: that is no proof
+                else:
+                    if reply.failure.reason == errors_pb2.ERROR_REASON_SESSION_UNKNOWN:
+                        for stream in self._by_session.get(session, []):
+                            stream.finish(_worker_lost(worker))
+                return
+        finally:
+            self._probing.discard((worker, session))
+            self._probed = {key: at for key, at in self._probed.items() if self._now() - at < SILENT}
+            self._probed[worker, session] = self._now()
+
+    def _worker_is_gone(self, worker: str) -> None:
+        """A worker is proven dead: its streams end."""
+        log.warning("worker lost", worker=worker)
+        self._table.gone(worker)
+        for stream in self.all():
+            if stream.worker == worker and stream.attached:
+                stream.finish(_worker_lost(worker))
+
+    async def on_reconnect(self) -> None:
+        """NATS is back: everybody says where it stands, which shows both sides what was lost."""
+        for stream in self.all():
+            if stream.attached:
+                stream.heard = self._now()
+                stream.say_status()
+
+    # Tasks and counts
+
+    def keep(self, task: asyncio.Task[Any]) -> None:
+        """Hold a task until it ends."""
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+
+    def _task_done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, ServiceError):
+            log.error("task failed", task=task.get_name(), exc_info=error)
+
+    async def stop(self) -> None:
+        """Cancel what is left."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    @property
+    def flushing(self) -> int:
+        """Closed streams whose last uplink has not left."""
+        return sum(not stream.flushed for stream in self._closing)
+
+    def _count_dropped(self, stream: Stream) -> None:
+        uplink, downlink = stream.uplink, stream.downlink
+        if uplink is None or downlink is None:
+            return
+        self.dropped.update(_dropped_by(stream))
+
+    def counts(self) -> dict[str, int]:
+        """For /debug/vars."""
+        streams = self.all()
+        dropped = Counter(self.dropped)
+        sums: Counter[str] = Counter()
+        for stream in streams:
+            dropped.update(_dropped_by(stream))
+            if stream.uplink is not None and stream.downlink is not None:
+                sums["uplink_ring_bytes"] += stream.uplink.ring_bytes
+                sums["uplink_waiting_items"] += stream.uplink.waiting_items
+                sums["uplink_waiting_bytes"] += stream.uplink.waiting_bytes
+                sums["downlink_waiting_items"] += stream.downlink.waiting_items
+                sums["downlink_waiting_bytes"] += stream.downlink.waiting_bytes
+        gauges = (
+            "uplink_ring_bytes",
+            "uplink_waiting_items",
+            "uplink_waiting_bytes",
+            "downlink_waiting_items",
+            "downlink_waiting_bytes",
+        )
+        return {
+            "streams": len(streams),
+            "streams_closing": len(self._closing),
+            "stream_tasks": len(self._tasks),
+            **{name: sums[name] for name in gauges},
+            **{f"dropped_{name}": count for name, count in sorted(dropped.items())},
+        }
+
+
+def _dropped_by(stream: Stream) -> dict[str, int]:
+    uplink, downlink = stream.uplink, stream.downlink
+    if uplink is None or downlink is None:
+        return {}
+    return {
+        "uplink_shed_items": uplink.shed_items,
+        "uplink_shed_bytes": uplink.shed_bytes,
+        "uplink_ring_forgotten_items": uplink.forgotten_items,
+        "uplink_duplicates": stream.duplicate_uplink,
+        "downlink_voided_items": downlink.voided_items,
+        "downlink_voided_bytes": downlink.voided_bytes,
+        "downlink_refused_items": downlink.refused_items,
+        "downlink_lost_items": downlink.lost_items,
+        "downlink_duplicates": downlink.duplicates,
+        "downlink_stale_envelopes": stream.stale_envelopes,
+    }
+
+
+def _worker_lost(worker: str) -> ServiceError:
+    return ServiceError(errors_pb2.ERROR_REASON_WORKER_LOST, f"the session's worker ({worker}) is gone")

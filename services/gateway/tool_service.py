@@ -1,0 +1,38 @@
+"""The tools of the catalog. Running one outside a session is for the tools service's own port."""
+
+from __future__ import annotations
+
+from parley.v1 import tools_pb2, tools_pb2_grpc
+from services.fabric.bus import Bus
+from services.fabric.catalog import Catalog
+from services.fabric.errors import not_implemented
+from services.gateway.auth import Authenticator, Identity
+from services.gateway.calls import AnyContext, answer
+from services.gateway.settings import GatewaySettings
+
+
+class ToolService(tools_pb2_grpc.ToolServiceServicer):
+    """`parley.v1.ToolService` as far as a gateway serves it."""
+
+    def __init__(self, settings: GatewaySettings, authenticator: Authenticator, bus: Bus, catalog: Catalog) -> None:
+        self._settings = settings
+        self._authenticator = authenticator
+        self._bus = bus
+        self._catalog = catalog
+
+    async def ListTools(  # noqa: N802, D102
+        self, request: tools_pb2.ListToolsRequest, context: AnyContext
+    ) -> tools_pb2.ListToolsResponse:
+        async def listed(_caller: Identity) -> tools_pb2.ListToolsResponse:
+            await self._bus.wait_connected(self._settings.fabric_wait.total_seconds())
+            return tools_pb2.ListToolsResponse(tools=await self._catalog.all())
+
+        return await answer(context, self._authenticator, listed)
+
+    async def CallTool(  # noqa: N802, D102
+        self, request: tools_pb2.CallToolRequest, context: AnyContext
+    ) -> tools_pb2.CallToolResponse:
+        async def refuse(_caller: Identity) -> tools_pb2.CallToolResponse:
+            raise not_implemented("CallTool (on the gateway)")
+
+        return await answer(context, self._authenticator, refuse)

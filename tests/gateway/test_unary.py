@@ -1,0 +1,194 @@
+"""Everything beside `Converse`, over real sockets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from parley.v1 import (
+    fleet_pb2,
+    fleet_pb2_grpc,
+    live_pb2,
+    sessions_pb2,
+    sessions_pb2_grpc,
+    tools_pb2,
+    tools_pb2_grpc,
+)
+from services.fabric.catalog import Catalog
+from services.gateway.server import Gateway
+from services.gateway.session_service import session_of_token, token_after
+from tests.gateway.conftest import (
+    KEY,
+    OTHER_KEY,
+    Refusal,
+    StartGateway,
+    channel_to,
+    converse,
+    open_request,
+    opened,
+)
+from tests.gateway.fake_worker import FakeWorker, start_worker
+from tests.support.eventually import eventually
+from tests.support.nats import NatsServer, nats_server
+
+AUTH = (("x-parley-api-key", KEY),)
+OTHER = (("x-parley-api-key", OTHER_KEY),)
+
+
+async def refused(call: Any) -> Refusal:
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await call
+    return Refusal(raised.value)
+
+
+async def test_a_session_is_shown_listed_and_ended_for_its_tenant_only(start_gateway: StartGateway) -> None:
+    async with nats_server() as server:
+        worker = await start_worker(server.url)
+        gateway = await start_gateway(server.url)
+        async with channel_to(gateway) as channel:
+            sessions = sessions_pb2_grpc.SessionServiceStub(channel)
+            ids = [(await opened(converse(channel), open_request())).session_id for _ in range(3)]
+            await opened(converse(channel, key=OTHER_KEY), open_request())
+
+            got = await sessions.GetSession(sessions_pb2.GetSessionRequest(session_id=ids[0]), metadata=AUTH)
+            assert (got.session.session_id, got.session.profile) == (ids[0], "support")
+            assert got.session.state == sessions_pb2.SESSION_STATE_DETACHED  # the fake writes no attachment
+
+            page = await sessions.ListSessions(sessions_pb2.ListSessionsRequest(page_size=2), metadata=AUTH)
+            assert [session.session_id for session in page.sessions] == [ids[2], ids[1]]
+            rest = sessions_pb2.ListSessionsRequest(page_size=2, page_token=page.next_page_token)
+            page = await sessions.ListSessions(rest, metadata=AUTH)
+            assert [session.session_id for session in page.sessions] == [ids[0]]
+            assert not page.next_page_token
+
+            for request in (
+                sessions_pb2.GetSessionRequest(session_id=ids[0]),
+                sessions_pb2.GetSessionRequest(session_id="ses_*"),
+            ):
+                answer = await refused(sessions.GetSession(request, metadata=OTHER))
+                assert (answer.code, answer.reason) == (grpc.StatusCode.NOT_FOUND, "SESSION_UNKNOWN")
+
+            await sessions.EndSession(sessions_pb2.EndSessionRequest(session_id=ids[0], reason="enough"), metadata=AUTH)
+            (end,) = worker.asked("end")
+            assert (end.session_id, end.reason, end.message) == (ids[0], live_pb2.END_REASON_OPERATOR, "enough")
+
+            # The worker is gone: the gateway itself records the end, and the request id is free.
+            subscriptions = gateway.counts()["subscriptions"]
+            await worker.stop(quietly=True)
+            await sessions.EndSession(sessions_pb2.EndSessionRequest(session_id=ids[1]), metadata=AUTH)
+            got = await sessions.GetSession(sessions_pb2.GetSessionRequest(session_id=ids[1]), metadata=AUTH)
+            assert got.session.state == sessions_pb2.SESSION_STATE_ENDED
+            assert got.session.end_reason == live_pb2.END_REASON_OPERATOR
+            assert got.session.HasField("end_time")
+            await sessions.EndSession(sessions_pb2.EndSessionRequest(session_id=ids[1]), metadata=AUTH)
+            assert gateway.counts()["subscriptions"] == subscriptions
+
+
+async def test_wrong_requests_are_refused(channel: grpc.aio.Channel) -> None:
+    sessions = sessions_pb2_grpc.SessionServiceStub(channel)
+    for request, reason, fields in (
+        (sessions_pb2.ListSessionsRequest(page_size=1001), "FIELD_INVALID", ["page_size"]),
+        (sessions_pb2.ListSessionsRequest(page_size=-1), "FIELD_INVALID", ["page_size"]),
+        (sessions_pb2.ListSessionsRequest(page_token="x"), "FIELD_INVALID", ["page_token"]),
+        (sessions_pb2.ListSessionsRequest(filter="x"), "NOT_IMPLEMENTED", []),
+    ):
+        answer = await refused(sessions.ListSessions(request, metadata=AUTH))
+        assert (answer.reason, answer.fields) == (reason, fields)
+    answer = await refused(sessions.GetSession(sessions_pb2.GetSessionRequest(), metadata=AUTH))
+    assert answer.fields == ["session_id"]
+    answer = await refused(sessions.EndSession(sessions_pb2.EndSessionRequest(reason="x" * 257), metadata=AUTH))
+    assert answer.fields == ["reason"]
+    answer = await refused(sessions.ListSessions(sessions_pb2.ListSessionsRequest()))
+    assert answer.code is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_what_is_not_served_yet_says_so_by_name(channel: grpc.aio.Channel) -> None:
+    sessions = sessions_pb2_grpc.SessionServiceStub(channel)
+    fleet = fleet_pb2_grpc.FleetServiceStub(channel)
+    tools = tools_pb2_grpc.ToolServiceStub(channel)
+    for name, call in (
+        ("MoveSession", sessions.MoveSession(sessions_pb2.MoveSessionRequest(), metadata=AUTH)),
+        ("MintEphemeralToken", sessions.MintEphemeralToken(sessions_pb2.MintEphemeralTokenRequest(), metadata=AUTH)),
+        ("DrainWorker", fleet.DrainWorker(fleet_pb2.DrainWorkerRequest(), metadata=AUTH)),
+        ("UndrainWorker", fleet.UndrainWorker(fleet_pb2.UndrainWorkerRequest(), metadata=AUTH)),
+        ("CallTool", tools.CallTool(tools_pb2.CallToolRequest(), metadata=AUTH)),
+        ("WatchSession", sessions.WatchSession(sessions_pb2.WatchSessionRequest(), metadata=AUTH).read()),
+    ):
+        answer = await refused(call)
+        assert (answer.code, answer.reason) == (grpc.StatusCode.UNIMPLEMENTED, "NOT_IMPLEMENTED"), name
+        assert name in answer.message
+
+
+async def test_workers_and_tools_are_listed(channel: grpc.aio.Channel, worker: FakeWorker) -> None:
+    fleet = fleet_pb2_grpc.FleetServiceStub(channel)
+    (listed,) = (await fleet.ListWorkers(fleet_pb2.ListWorkersRequest(), metadata=AUTH)).workers
+    assert (listed.worker, listed.capacity) == (worker.name, 100)
+    catalog = Catalog(worker.client.jetstream())
+    declaration = live_pb2.FunctionDeclaration(name="lookup_order", description="Finds an order.")
+    await catalog.publish([tools_pb2.Tool(declaration=declaration, idempotent=True)])
+    tools = tools_pb2_grpc.ToolServiceStub(channel)
+    (tool,) = (await tools.ListTools(tools_pb2.ListToolsRequest(), metadata=AUTH)).tools
+    assert tool.declaration.name == "lookup_order"
+    # And a session that names it brings its declaration to the worker.
+    config = live_pb2.SessionConfig(model="gemini-3.8-live", tools=["lookup_order"])
+    request = live_pb2.ConverseRequest(open=live_pb2.Open(request_id="with-tool", config=config))
+    session = await opened(converse(channel), request)
+    spec = worker.sessions[session.session_id]
+    assert (spec.profile, spec.config) == ("", config)
+    assert [tool.declaration.description for tool in spec.tools] == ["Finds an order."]
+
+
+async def test_health_follows_readiness(channel: grpc.aio.Channel, worker: FakeWorker, gateway: Gateway) -> None:
+    health = health_pb2_grpc.HealthStub(channel)
+
+    async def status(service: str = "") -> health_pb2.HealthCheckResponse.ServingStatus:
+        answer: health_pb2.HealthCheckResponse = await health.Check(health_pb2.HealthCheckRequest(service=service))
+        return answer.status
+
+    async def serves(service: str = "") -> bool:
+        return await status(service) == health_pb2.HealthCheckResponse.SERVING
+
+    await eventually(serves)
+    assert await serves("parley.v1.LiveService")
+    await worker.stop()
+    await eventually(lambda: not gateway.ready())
+
+    async def refuses() -> bool:
+        return await status() == health_pb2.HealthCheckResponse.NOT_SERVING
+
+    await eventually(refuses)
+
+
+async def test_reflection_is_for_development_only(
+    nats: NatsServer, worker: FakeWorker, start_gateway: StartGateway
+) -> None:
+    async def services(gateway: Gateway) -> list[str]:
+        request = reflection_pb2.ServerReflectionRequest(list_services="")
+        async with channel_to(gateway) as channel:
+            stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+            async for answer in stub.ServerReflectionInfo(iter([request])):
+                return [service.name for service in answer.list_services_response.service]
+        return []
+
+    open_house = await start_gateway(nats.url, development=True, api_keys_file="")
+    assert "parley.v1.LiveService" in await services(open_house)
+    async with channel_to(open_house) as channel:
+        session = await opened(converse(channel, key=""), open_request())
+    assert worker.sessions[session.session_id].tenant == "dev"
+    closed = await start_gateway(nats.url)
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await services(closed)
+    assert raised.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_page_tokens_are_only_those_that_were_given_out() -> None:
+    session = "ses_" + "0" * 26
+    assert session_of_token(token_after(session)) == session
+    for token in ("", "x", "====", token_after("ses_1"), token_after(session) + "A", "ä"):
+        with pytest.raises(Exception, match="page_token"):
+            session_of_token(token)
