@@ -416,8 +416,10 @@ class Session:
             await self._recorder.flush(timeout=2)
         await stop_tasks(self._tasks)
         self._spans.finish(self._turns.current, "the session ended in the middle of the turn")
-        if self._link is not None:
-            await self._link.close()
+        # Dropped, not only closed: a link's TLS buffers (256 KiB) would wait for the garbage collector with the session.
+        link, self._link = self._link, None
+        if link is not None:
+            await link.close()
         if cause.reason != live_pb2.END_REASON_UNSPECIFIED:
             await self._ownership.end(cause.reason, self.generation, self._services.settings.record_retention)
 

@@ -1,0 +1,97 @@
+"""Opening a session."""
+
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import grpc
+
+from parley._session import Resume, Session
+from parley._tracing import trace_metadata, traceparent_of
+from parley._version import __version__
+from parley.v1 import live_pb2 as pb
+from parley.v1.live_pb2_grpc import LiveServiceStub
+
+CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
+    # gRPC would otherwise widen its windows until a caller that does not read has minutes of speech queued below it.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", 65_536),
+    ("grpc.primary_user_agent", f"parley-python/{__version__}"),
+)
+
+
+def open_channel(target: str, credentials: grpc.ChannelCredentials | None = None) -> grpc.aio.Channel:
+    """A channel with Parley's options; without credentials it is not encrypted."""
+    if credentials is None:
+        return grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
+    return grpc.aio.secure_channel(target, credentials, options=CHANNEL_OPTIONS)
+
+
+def call_metadata(api_key: str | None, traceparent: str | None = None) -> tuple[tuple[str, str], ...]:
+    """Credential and trace context as gRPC metadata."""
+    credential = [("authorization", f"Bearer {api_key}")] if api_key else []
+    return (*credential, *trace_metadata(traceparent))
+
+
+@asynccontextmanager
+async def connect(
+    target: str,
+    *,
+    profile: str | None = None,
+    config: pb.SessionConfig | None = None,
+    resume: Resume | None = None,
+    api_key: str | None = None,
+    labels: Mapping[str, str] | None = None,
+    request_id: str | None = None,
+    channel_credentials: grpc.ChannelCredentials | None = None,
+    traceparent: str | None = None,
+    frame_ms: int = 40,
+    open_timeout: timedelta = timedelta(seconds=30),
+    close_timeout: timedelta = timedelta(seconds=5),
+) -> AsyncIterator[Session]:
+    """Opens a session at a gateway, or attaches to one, for the length of an `async with` block.
+
+    `target` is `HOST:PORT`. Exactly one of `profile` (a name that the operator keeps), `config` and `resume` says what
+    to open. A repeated `request_id` finds the session that the first call made; by default it is random. Without
+    `channel_credentials` the connection is not encrypted. The trace context is `traceparent` if given, else
+    OpenTelemetry's current one. `frame_ms` is 20 or 40: shorter frames are heard a little sooner and cost more.
+
+    Leaving the block normally ends the session (unless `end` or `half_close` was called) and waits up to
+    `close_timeout` for the service to say so; leaving it by an exception cancels the stream, and the session then waits
+    for a resume within its window. An error of the stream that the block has not seen yet is raised on leaving.
+
+    Raises `parley.errors`; `DeadlineExceeded` when the session is not open within `open_timeout`; ValueError or
+    TypeError for arguments that fit no call.
+    """
+    if sum(source is not None for source in (profile, config, resume)) != 1:
+        raise TypeError("give exactly one of profile, config and resume")
+    metadata = call_metadata(api_key, traceparent)
+    opening = pb.Open(
+        request_id="" if resume else request_id or f"req_{uuid.uuid4().hex}",
+        profile=profile,
+        config=config,
+        traceparent=traceparent_of(metadata),
+        labels=labels,
+    )
+    if resume is not None:
+        opening.resume.CopyFrom(
+            pb.Resume(
+                session_id=resume.session_id,
+                resume_token=resume.resume_token,
+                last_received_seq=resume.last_received_seq,
+            )
+        )
+    rate = (config.input_sample_rate_hertz if config else 0) or 16_000
+    async with open_channel(target, channel_credentials) as channel:
+        session = Session(
+            LiveServiceStub(channel).Converse(metadata=metadata),
+            pb.ConverseRequest(open=opening),
+            rate=rate,
+            frame_ms=frame_ms,
+            after=resume.last_received_seq if resume else 0,
+            close_timeout=close_timeout,
+        )
+        async with session:
+            await session.start(open_timeout)
+            yield session

@@ -1,0 +1,43 @@
+"""Where the command writes: tables and progress for people, one JSON document for programs."""
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+PIPE_WIDTH = 240
+"""Columns where the output is no terminal: text cut to 80 would lose what grep looks for."""
+
+
+def console(*, stderr: bool = False) -> "Console":
+    """A rich console; plain text, and wide lines, where the output is no terminal."""
+    # Imported late: `--json` needs none of it, and a test may start twenty talks at once.
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, highlight=False, width=None if stream.isatty() else PIPE_WIDTH)
+
+
+def print_json(document: Any) -> None:
+    """One line of JSON on stdout."""
+    print(json.dumps(document, ensure_ascii=False), flush=True)
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A table on stdout."""
+    from rich.table import Table
+
+    table = Table(title=title or None, title_justify="left", show_edge=False, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console().print(table)
+
+
+def flat(mapping: Mapping[str, Any]) -> str:
+    """`a=1, b=2` for a mapping."""
+    return ", ".join(f"{key}={value}" for key, value in mapping.items())

@@ -1,0 +1,114 @@
+"""Builds the command for one run and turns whatever happens into an exit status."""
+
+import importlib
+import os
+import sys
+from importlib.metadata import EntryPoint
+from typing import Any
+
+import typer
+
+from parley.cli import _failures, _plugins
+
+_OWN = {
+    "version": "version:version",
+    "settings": "settings:settings",
+    "talk": "talk:talk_command",
+    "session": "sessions:session_app",
+    "up": "up:up",
+    "demo": "demo:demo",
+}
+"""Our own commands: module and attribute below `parley.cli`."""
+
+
+def run(arguments: list[str]) -> int:
+    """Runs `parley ARGUMENTS...`; never lets a stack trace out (PARLEY_TRACEBACK=1 asks for it)."""
+    try:
+        command = typer.main.get_command(build(arguments))
+        command.main(args=arguments, prog_name="parley")
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except KeyboardInterrupt:
+        return _failures.EX_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has gone; writing the last buffered bytes must not fail again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _failures.EX_PIPE
+    except Exception as error:
+        if os.environ.get("PARLEY_TRACEBACK"):
+            raise
+        return _failures.report(error)
+    return 0
+
+
+def build(arguments: list[str]) -> typer.Typer:
+    """The application with the command that is asked for; with all of them when none is, or none of ours.
+
+    Loading everything would make every `parley talk` pay for four services' imports.
+    """
+    app = typer.Typer(
+        name="parley",
+        help="Gemini Live conversations as a service.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+    )
+    app.callback()(_parley)
+    words = [argument for argument in arguments if not argument.startswith("-")]
+    services = {point.name: point for point in _plugins.service_points("parley.commands")}
+    if words[:2] == ["worker", "list"]:
+        # A question to a gateway: the worker itself, and its libraries, are not needed.
+        _add_own(app, "worker", "sessions:worker_app")
+    elif words and words[0] in _OWN:
+        _add_own(app, words[0], _OWN[words[0]])
+    elif words and words[0] in services:
+        _add_service(app, words[0], _plugins.load(services[words[0]]))
+    else:
+        for name, place in _OWN.items():
+            _add_own(app, name, place)
+        for point in services.values():
+            _add_placeholder(app, point)
+    return app
+
+
+def _parley() -> None:
+    """Gemini Live conversations as a service."""
+
+
+def _add_own(app: typer.Typer, name: str, place: str) -> None:
+    module, _, attribute = place.partition(":")
+    value = getattr(importlib.import_module(f"parley.cli.{module}"), attribute)
+    if isinstance(value, typer.Typer):
+        app.add_typer(value, name=name)
+    else:
+        app.command(name)(value)
+
+
+def _add_placeholder(app: typer.Typer, point: EntryPoint) -> None:
+    """A line in the list of commands; never run, because a service that is asked for is loaded above."""
+
+    def command() -> None:
+        _plugins.load(point)
+
+    missing = _plugins.missing_for(point.name)
+    hint = f"(not installed: pip install 'parley\\[{point.name}]')" if missing else f"Run the {point.name}."
+    app.command(point.name, help=hint)(command)
+
+
+def _add_service(app: typer.Typer, name: str, value: Any) -> None:
+    """A service brings a function, or a Typer with one command or a callback."""
+    if isinstance(value, typer.Typer) and value.registered_callback is None and len(value.registered_commands) == 1:
+        value = value.registered_commands[0].callback
+    if not isinstance(value, typer.Typer):
+        if name != "worker":
+            app.command(name)(value)
+            return
+        group = typer.Typer(help=value.__doc__, rich_markup_mode="rich")
+        group.callback(invoke_without_command=True)(value)
+        value = group
+    if name == "worker":
+        from parley.cli.sessions import worker_list
+
+        value.command("list")(worker_list)
+    app.add_typer(value, name=name)

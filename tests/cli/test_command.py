@@ -1,0 +1,205 @@
+"""The `parley` command as a user meets it: what it loads, what it prints, how it exits."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import typer
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from typer.testing import CliRunner
+
+import parley
+from parley import errors
+from parley.cli import _failures, _plugins, _run, main, settings
+from parley.cli._failures import CliError
+
+
+def python(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+def test_without_typer_only_the_version_works():
+    blocked = "import sys; sys.modules['typer'] = None; from parley.cli import main; sys.exit(main({}))"
+    assert python(blocked.format(["version"])).stdout.strip() == parley.__version__
+    refused = python(blocked.format(["talk"]))
+    assert refused.returncode == 69
+    assert refused.stderr.strip().endswith("pip install 'parley[cli]'")
+    assert refused.stderr.count("\n") == 1
+
+
+def test_talk_loads_neither_services_nor_telemetry():
+    code = (
+        "import sys; from parley.cli._run import build; build(['talk', '--wav', 'x']); "
+        "print(sorted({m.split('.')[0] for m in sys.modules} & "
+        "{'services', 'emulator', 'opentelemetry', 'pydantic', 'nats', 'rich', 'yaml', 'uvloop'}))"
+    )
+    assert python(code).stdout.strip() == "[]"
+
+
+def test_help_lists_every_command_also_of_services(capsys):
+    assert main(["--help"]) == 0
+    out = capsys.readouterr().out
+    for name in ("version", "talk", "up", "demo", "session", "settings", "gateway", "worker", "tools", "emulator"):
+        assert f" {name} " in out
+
+
+def test_an_unknown_command_is_a_usage_error(capsys):
+    assert main(["tlak"]) == 2
+    assert "talk" in capsys.readouterr().err
+
+
+class FakePoint:
+    def __init__(self, name, value):
+        self.name, self.value = name, value
+
+    def load(self):
+        if isinstance(self.value, Exception):
+            raise self.value
+        return self.value
+
+
+def test_a_service_may_bring_a_function_or_a_typer():
+    def function() -> None:
+        print("function ran")
+
+    single = typer.Typer()
+    single.command()(function)
+    group = typer.Typer(invoke_without_command=True)
+    group.callback()(function)
+    for value in (function, single, group):
+        for name in ("gateway", "worker"):
+            app = typer.Typer()
+            app.callback()(lambda: None)
+            _run._add_service(app, name, value)
+            result = CliRunner().invoke(app, [name])
+            assert result.exit_code == 0, result.output
+            assert "function ran" in result.output
+    app = typer.Typer()
+    app.callback()(lambda: None)
+    _run._add_service(app, "worker", function)
+    assert "list" in CliRunner().invoke(app, ["worker", "--help"]).output
+
+
+def test_a_service_whose_libraries_are_missing_names_the_extra_and_leaves_the_rest_alone(monkeypatch, capsys):
+    point = FakePoint("gateway", ModuleNotFoundError("No module named 'nats'"))
+    monkeypatch.setattr(_plugins, "service_points", lambda group: [point])
+    monkeypatch.setattr(_plugins, "_installed", lambda name: name != "nats-py")
+    assert main(["gateway"]) == 69
+    assert capsys.readouterr().err == "parley: gateway needs nats-py: pip install 'parley[gateway]'\n"
+    assert main(["version"]) == 0
+    assert main(["--help"]) == 0
+    assert "pip install 'parley[gateway]'" in " ".join(capsys.readouterr().out.split())
+
+
+def test_extras_are_followed_through_each_other():
+    names = _plugins._names(
+        "gateway",
+        [
+            "grpcio>=1",
+            "parley[fabric,cli]; extra == 'gateway'",
+            'pyyaml<7,>=6; extra == "gateway"',
+            "nats-py>=2; extra == 'fabric'",
+            "parley[gateway]; extra == 'fabric'",
+            "typer; extra == 'cli'",
+            "pocketsphinx; extra == 'emulator'",
+        ],
+        set(),
+    )
+    assert names == {"pyyaml", "nats-py", "typer"}
+
+
+class ToySettings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="PARLEY_TOY_")
+
+    port: int = Field(8080, ge=1, le=65535, description="TCP port.")
+    key: SecretStr = Field(SecretStr(""), min_length=8, description="API key.")
+    names: list[str] = Field(["a", "b"], description="Names.")
+    address: str = Field(description="Where to listen.")
+
+
+@pytest.fixture
+def toy(monkeypatch):
+    point = FakePoint("toy", ToySettings)
+    point.module, point.attr = __name__, "ToySettings"
+    monkeypatch.setattr(_plugins, "service_points", lambda group: [point])
+    monkeypatch.setattr(_failures, "entry_points", lambda group: [point])
+
+
+def wrong():
+    ToySettings()
+
+
+def test_wrong_settings_are_named_one_a_line_and_secrets_are_not_shown(toy, monkeypatch, capsys):
+    monkeypatch.setenv("PARLEY_TOY_PORT", "70000")
+    monkeypatch.setenv("PARLEY_TOY_KEY", "hunter2")
+    with pytest.raises(Exception, match="validation errors") as caught:
+        ToySettings()
+    assert _failures.report(caught.value) == 78
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("parley: PARLEY_TOY_PORT is '70000': input should be less than or equal to 65535")
+    assert lines[0].endswith("TCP port.")
+    assert lines[1].startswith("parley: PARLEY_TOY_KEY is (secret): ")
+    assert lines[2].startswith("parley: PARLEY_TOY_ADDRESS is not set")
+    assert len(lines) == 3
+    assert "hunter2" not in "".join(lines)
+
+
+def test_a_setting_that_should_be_json_is_named(toy, monkeypatch, capsys):
+    monkeypatch.setenv("PARLEY_TOY_NAMES", "no json")
+    with pytest.raises(Exception, match="names") as caught:
+        ToySettings()
+    assert _failures.report(caught.value) == 78
+    assert capsys.readouterr().err == "parley: PARLEY_TOY_NAMES: expected JSON. Names.\n"
+
+
+def test_settings_shows_default_and_meaning(toy, capsys):
+    assert main(["settings", "toy", "--json"]) == 0
+    (document,) = json.loads(capsys.readouterr().out)
+    rows = {row["name"]: row for row in document["settings"]}
+    assert rows["PARLEY_TOY_PORT"]["default"] == "8080"
+    assert rows["PARLEY_TOY_PORT"]["description"] == "TCP port."
+    assert (rows["PARLEY_TOY_KEY"]["default"], rows["PARLEY_TOY_KEY"]["secret"]) == ("(secret)", True)
+    assert rows["PARLEY_TOY_NAMES"]["default"] == "a,b"
+    assert rows["PARLEY_TOY_ADDRESS"]["required"]
+    assert main(["settings"]) == 0
+    assert "PARLEY_TOY_PORT" in capsys.readouterr().out
+    assert main(["settings", "nonsense"]) == 2
+    assert "there are: toy" in capsys.readouterr().err
+
+
+def test_real_services_describe_every_setting():
+    for point in _plugins.service_points("parley.settings"):
+        for row in settings.describe(_plugins.load(point)):
+            assert row["name"].startswith(f"PARLEY_{point.name.upper()}_")
+            assert row["description"], row["name"]
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (CliError("no file x", 2), 2, "no file x"),
+        (errors.Unavailable("gone", code="UNAVAILABLE"), 69, "gone [UNAVAILABLE]. Check that the service runs"),
+        (errors.Unauthenticated("who?", code="UNAUTHENTICATED"), 77, "who? [UNAUTHENTICATED]. Give a valid API key"),
+        (errors.NotFound("no", code="NOT_FOUND", reason="PROFILE_UNKNOWN"), 1, "[NOT_FOUND/PROFILE_UNKNOWN]. Use the"),
+        (ExceptionGroup("g", [errors.Superseded("taken", code="ABORTED")]), 1, "taken [ABORTED]"),
+        (FileNotFoundError(2, "No such file", "x.wav"), 1, "No such file"),
+        (ZeroDivisionError("oops"), 70, "internal error: ZeroDivisionError: oops"),
+    ],
+)
+def test_every_error_is_one_line_and_a_status(error, status, said, capsys):
+    assert _failures.report(error) == status
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt(), 130), (BrokenPipeError(), 141)])
+def test_interruptions_have_their_status(error, status, monkeypatch):
+    def fail(arguments):
+        raise error
+
+    monkeypatch.setattr(_run, "build", fail)
+    monkeypatch.setattr(_run.os, "dup2", lambda a, b: None)
+    assert _run.run([]) == status
