@@ -416,7 +416,7 @@ class Session:
             await self._recorder.flush(timeout=2)
         await stop_tasks(self._tasks)
         self._spans.finish(self._turns.current, "the session ended in the middle of the turn")
-        # Dropped, not only closed: a link's TLS buffers (256 KiB) would wait for the garbage collector with the session.
+        # Dropped, not only closed: a link's TLS buffers (256 KiB) would wait with the session to be collected.
         link, self._link = self._link, None
         if link is not None:
             await link.close()
