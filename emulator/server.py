@@ -1,6 +1,7 @@
 """The emulator as a whole: both ports, what all connections share, start and stop."""
 
 import asyncio
+import gc
 import functools
 import json
 import os
@@ -238,6 +239,10 @@ async def run(settings: EmulatorSettings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with Emulator(settings) as emulator:
+        # What set-up made stays for good; told so, the collector paces itself by what connections leave behind.
+        gc.collect()
+        gc.freeze()
+        gc.collect()
         sys.stdout.write(json.dumps(emulator.ready()) + "\n")
         sys.stdout.flush()
         log.info("ready", id=emulator.id, port=emulator.port, control_port=emulator.control_port)

@@ -184,6 +184,13 @@ class Downlink:
         self._skips.clear()
         self._missing.clear()
 
+    def clear(self) -> None:
+        """Forget everything; for a session that is over."""
+        self.detach()
+        self._farewells.clear()
+        self._in_flight.clear()
+        self._ring.discard(lambda _entry: True)
+
     def passed_on(self, seq: int) -> None:
         """The gateway has passed on everything up to `seq`: the window opens."""
         self.received = max(self.received, min(seq, self._last_seq))

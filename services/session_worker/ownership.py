@@ -79,15 +79,6 @@ class Ownership:
         except ServiceError as error:
             log.warning("the end of a session was not recorded", session=session_id, error=str(error))
 
-    async def forget(self) -> None:
-        """Remove what the retention kept: the log and the request id. Never raises."""
-        try:
-            await self._conversation.forget()
-            if self._spec.request_key:
-                await self._records.forget_request(self._spec.request_key)
-        except ServiceError as error:
-            log.warning("records stay until they age out", session=self._spec.session_id, error=str(error))
-
     async def undo(self) -> None:
         """Leave nothing of a session whose open failed. Never raises."""
         if not self.revision:

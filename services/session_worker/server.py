@@ -57,7 +57,7 @@ async def serve(settings: WorkerSettings) -> None:
                 for work, name in (
                     (writer.run(), "writer"),
                     (worker.run(), "worker"),
-                    (worker.forget(), "forget"),
+                    (worker.leftovers.run(), "leftovers"),
                     (lag.run(), "loop lag"),
                 )
             ]

@@ -423,10 +423,6 @@ class Session:
         if cause.reason != live_pb2.END_REASON_UNSPECIFIED:
             await self._ownership.end(cause.reason, self.generation, self._services.settings.record_retention)
 
-    async def forget(self) -> None:
-        """Remove what the retention kept. Never raises."""
-        await self._ownership.forget()
-
     def lingers(self, now: float) -> bool:
         """The end is not yet with the gateway, and there is still reason to wait for that."""
         assert self.ending is not None
@@ -437,8 +433,9 @@ class Session:
         return not self._downlink.drained and since < _LINGER
 
     def dispose(self) -> None:
-        """Nothing of this session is sent any more."""
+        """Nothing of this session is sent any more: let go of its media now, not when it is collected."""
         self._services.writer.forget(self._downlink)
+        self._downlink.clear()
 
     def _supervise(self, work: Coroutine[Any, Any, None], name: str, *, optional: bool = False) -> None:
         task = asyncio.create_task(work, name=f"session {name}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import deque
 from typing import Final
 
 import nats.errors
@@ -20,6 +19,7 @@ from services.fabric import subjects, telemetry
 from services.fabric.errors import ServiceError
 from services.fabric.process import LoopLag, stop_tasks
 from services.session_worker import responses
+from services.session_worker.leftovers import Leftovers
 from services.session_worker.session import Services, Session
 
 log = structlog.get_logger()
@@ -27,7 +27,6 @@ log = structlog.get_logger()
 _TICK: Final = 0.05
 _ANNOUNCE_EVERY: Final = 1.0
 _ANNOUNCE_AT_MOST: Final = 0.5
-_FORGET_AT_ONCE: Final = 16
 _PENDING_MESSAGES: Final = 65_536
 _PENDING_BYTES: Final = 64 * 1024 * 1024
 OPEN_TRACEPARENT: Final = "parley-open-traceparent"
@@ -43,7 +42,8 @@ class Worker:
         self._sessions: dict[str, Session] = {}
         self._closing: dict[str, asyncio.Task[None]] = {}
         self._commands: set[asyncio.Task[None]] = set()
-        self._forget: deque[tuple[float, Session]] = deque()
+        retention = services.settings.record_retention.total_seconds()
+        self.leftovers = Leftovers(services.bus.js, services.records, retention)
         self._opening = 0
         self._announced = 0.0
         self._changed = True
@@ -81,16 +81,6 @@ class Worker:
             if now - self._announced >= due:
                 await self._announce()
 
-    async def forget(self) -> None:
-        """Remove the records of ended sessions when their retention is over, for ever."""
-        while True:
-            await asyncio.sleep(_TICK)
-            now = time.monotonic()
-            due: list[Session] = []
-            while self._forget and self._forget[0][0] <= now and len(due) < _FORGET_AT_ONCE:
-                due.append(self._forget.popleft()[1])
-            await asyncio.gather(*(session.forget() for session in due))
-
     @property
     def counts(self) -> dict[str, int | float]:
         """For /debug/vars."""
@@ -98,7 +88,7 @@ class Worker:
             "sessions": len(self._sessions),
             "sessions_opened": self.opened,
             "closing": len(self._closing),
-            "to_forget": len(self._forget),
+            "to_forget": len(self.leftovers),
             "unroutable_uplink": self.unroutable,
             "stale_uplink": sum(session.stale_uplink for session in self._sessions.values()),
             "loop_lag_seconds": round(self._lag.worst, 4),
@@ -226,8 +216,7 @@ class Worker:
             self._changed = True
         reason = live_pb2.EndReason.Name(session.ending.reason).removeprefix("END_REASON_")
         log.info("session ended", session=session.id, reason=reason, message=session.ending.message)
-        retention = self._services.settings.record_retention.total_seconds()
-        self._forget.append((time.monotonic() + retention, session))
+        self.leftovers.add(session.id, session.spec.request_key)
 
     async def stop(self, grace: float) -> None:
         """Take nothing new, end what is here, within `grace` seconds. Moving sessions away is not served yet."""
