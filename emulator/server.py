@@ -1,8 +1,8 @@
 """The emulator as a whole: both ports, what all connections share, start and stop."""
 
 import asyncio
-import gc
 import functools
+import gc
 import json
 import os
 import secrets
