@@ -74,12 +74,15 @@ async def talk(options: TalkOptions, observer: Observer | None = None) -> TalkRe
     conversation = Conversation(options.steps, frame_bytes=frame_bytes, playout=playout)
     caller = _Caller(options, conversation, playout, report, observer or Silent())
     try:
-        async with asyncio.timeout(options.timeout):
+        async with asyncio.timeout(options.timeout) as limit:
             async with caller_span(options.otlp_endpoint, options.profile) as span:
                 report.trace_id = span.trace_id
                 await caller.call(span.traceparent)
                 span.set("session.id", report.session_id)
-    except TimeoutError:
+    except (TimeoutError, asyncio.CancelledError) as error:
+        # CPython 3.11.2 lets the timeout's own cancellation escape once a TaskGroup of the same task has failed.
+        if isinstance(error, asyncio.CancelledError) and not limit.expired():
+            raise
         report.fail("timeout", f"the conversation took longer than {options.timeout:g} s", "Allow more with --timeout.")
     except errors.ParleyError as error:
         report.failed_by(error)

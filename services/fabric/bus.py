@@ -31,6 +31,16 @@ _PENDING_BYTES = 2 * 1024 * 1024
 """Bytes that nats-py may hold for a server that does not read. More only makes data stale."""
 
 
+async def settle(client: Client, timeout: float = 5.0) -> None:
+    """Return when the server has taken everything that `client` sent so far.
+
+    One `flush()` of nats-py does not tell: its PING overtakes what is still in the client's own buffer, subscriptions
+    included. When the first answer is here the buffer has been written, so the second one does.
+    """
+    await client.flush(timeout=timeout)  # type: ignore[arg-type]  # seconds; only its annotation says int
+    await client.flush(timeout=timeout)  # type: ignore[arg-type]
+
+
 class NoResponderError(Exception):
     """Nobody listens on the subject: the process asked for is gone."""
 
@@ -104,6 +114,15 @@ class Bus:
         except DecodeError as error:
             raise ServiceError(errors_pb2.ERROR_REASON_INTERNAL, f"unreadable answer on {subject}") from error
 
+    async def barrier(self) -> None:
+        """Return when the server has taken everything sent so far, subscriptions too. ServiceError otherwise."""
+        try:
+            await settle(self.client)
+        except (nats.errors.Error, TimeoutError) as error:
+            raise ServiceError(
+                errors_pb2.ERROR_REASON_FABRIC_UNAVAILABLE, "the message bus (NATS) does not answer"
+            ) from error
+
     async def close(self) -> None:
         """Flush what is pending and close."""
         if self._connecting is not None and not self._connecting.done():
@@ -112,7 +131,7 @@ class Bus:
                 await self._connecting
         if self.client.is_connected:
             with contextlib.suppress(nats.errors.Error, TimeoutError):
-                await self.client.flush(timeout=1)
+                await settle(self.client, timeout=1)
         if not self.client.is_closed:
             # RuntimeError: uvloop's word for a transport that the server closed first.
             with contextlib.suppress(nats.errors.Error, TimeoutError, OSError, RuntimeError):

@@ -52,6 +52,7 @@ async def serve(settings: WorkerSettings) -> None:
             await SessionRecords(bus.js).ensure(settings.fabric_replicas)
             await ensure_log(bus.js, settings.fabric_replicas, settings.log_retention.total_seconds())
             await worker.subscribe()
+            await bus.barrier()
             tasks = [
                 asyncio.create_task(work, name=name)
                 for work, name in (

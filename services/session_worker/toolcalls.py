@@ -100,10 +100,10 @@ class ToolCalls:
                 reply = await self._execute(call, turn, execution)
             except asyncio.CancelledError:
                 await self._bus.client.publish(subjects.tool_cancel(execution), b"")
-                span.set_attribute(names.TOOL_OUTCOME, "CANCELLED")
+                span.set_attribute(names.TOOL_OUTCOME, "cancelled")
                 self._activity(call, live_pb2.TOOL_PHASE_FINISHED, outcome=live_pb2.TOOL_OUTCOME_CANCELLED)
                 raise
-            outcome = live_pb2.ToolOutcome.Name(reply.outcome).removeprefix("TOOL_OUTCOME_")
+            outcome = live_pb2.ToolOutcome.Name(reply.outcome).removeprefix("TOOL_OUTCOME_").lower()
             span.set_attribute(names.TOOL_OUTCOME, outcome)
             if reply.outcome != live_pb2.TOOL_OUTCOME_SUCCEEDED:
                 span.set_status(trace.StatusCode.ERROR, reply.error)

@@ -22,7 +22,7 @@ from nats.micro.service import EndpointStats, Service, ServiceConfig
 from parley._version import __version__
 from parley.v1 import fabric_pb2
 from services.fabric import ids, names, subjects, telemetry
-from services.fabric.bus import Bus
+from services.fabric.bus import Bus, settle
 from services.tools.calls import CallCounts, run_traced
 from services.tools.execute import Call, Execution, Executor, Refusal, Result, refused
 from services.tools.registry import Registry
@@ -82,7 +82,7 @@ class ToolEndpoints:
                 metadata={"tool": tool.name, "idempotent": str(tool.idempotent).lower()},
             )
             self._endpoints.add(tool.name)
-        await client.flush()
+        await settle(client)
 
     def _handler(self, name: str) -> Callable[[Request], Awaitable[None]]:
         async def handle(request: Request) -> None:

@@ -11,7 +11,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from parley.v1 import fabric_pb2
-from services.fabric.bus import Bus, NoResponderError, Writer
+from services.fabric.bus import Bus, NoResponderError, Writer, settle
 from services.fabric.errors import ServiceError
 from services.fabric.settings import ServiceSettings
 from tests.support.eventually import eventually
@@ -64,7 +64,7 @@ async def collect(client: Client, subject: str) -> list[tuple[str, bytes]]:
         seen.append((message.subject, message.data))
 
     await client.subscribe(subject, cb=take)
-    await client.flush()
+    await settle(client)
     return seen
 
 
@@ -83,7 +83,7 @@ async def test_request_carries_headers_and_returns_the_reply(bus: Bus, client: C
         await message.respond(fabric_pb2.ControlReply(schema_version=7).SerializeToString())
 
     await client.subscribe("test.echo", cb=answer)
-    await client.flush()
+    await settle(client)
     reply = await bus.request(
         "test.echo", fabric_pb2.ControlRequest(), fabric_pb2.ControlReply, timeout=5, headers={"traceparent": "x"}
     )
@@ -95,7 +95,7 @@ async def test_unreadable_reply_is_a_fault_of_ours(bus: Bus, client: Client) -> 
         await message.respond(b"\xff\xff\xff")
 
     await client.subscribe("test.garbage", cb=answer)
-    await client.flush()
+    await settle(client)
     with pytest.raises(ServiceError, match="INTERNAL"):
         await bus.request("test.garbage", fabric_pb2.ControlRequest(), fabric_pb2.ControlReply, timeout=5)
 

@@ -11,6 +11,7 @@ from nats.aio.msg import Msg
 
 from parley.v1 import errors_pb2, fabric_pb2, fleet_pb2, live_pb2, sessions_pb2
 from services.fabric import subjects
+from services.fabric.bus import settle
 from services.fabric.errors import ServiceError
 from services.fabric.records import SessionRecords
 
@@ -53,7 +54,7 @@ class FakeWorker:
             task.cancel()
         if not quietly and self.client.is_connected:
             await self.announce(leaving=True)
-            await self.client.flush()
+            await settle(self.client)
         if not self.client.is_closed:
             await self.client.close()
 

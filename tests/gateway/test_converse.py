@@ -10,6 +10,7 @@ import grpc.aio
 import pytest
 
 from parley.v1 import errors_pb2, fabric_pb2, live_pb2
+from services.fabric.bus import settle
 from services.fabric.errors import ServiceError
 from services.gateway.server import Gateway
 from tests.gateway.conftest import OTHER_KEY, StartGateway, channel_to, converse, open_request, opened, read, refusal
@@ -61,7 +62,7 @@ async def test_opened_comes_before_downlink_that_overtook_the_reply(
     async def speak_first() -> None:
         (session,) = worker.sessions
         await worker.say(session, text(1))
-        await worker.client.flush()
+        await settle(worker.client)
 
     worker.before_reply = speak_first
     call = converse(channel)

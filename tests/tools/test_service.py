@@ -17,6 +17,7 @@ from nats.errors import NoRespondersError
 
 from parley.v1 import fabric_pb2, live_pb2
 from services.fabric import ids, subjects
+from services.fabric.bus import settle
 from services.fabric.catalog import Catalog
 from tests.support.eventually import eventually
 from tests.support.nats import NatsServer, nats_server
@@ -170,7 +171,7 @@ async def test_cancel_sent_right_behind_its_call_reaches_it(client: Client, serv
     for number in range(20):
         running = asyncio.create_task(call(client, "hang", execution_id=f"quick-{number}"))
         await asyncio.sleep(0)
-        await client.flush()
+        await settle(client)
         await client.publish(subjects.tool_cancel(f"quick-{number}"))
         replies.append(await running)
     assert {reply.outcome for reply in replies} == {live_pb2.TOOL_OUTCOME_CANCELLED}
