@@ -36,8 +36,9 @@ def serve(
 
     try:
         asyncio.run(run(settings))
-    except (ScenarioError, HearingError) as error:
-        sys.stderr.write(f"emulator: {error}\n")
+    except (ScenarioError, HearingError, OSError) as error:
+        # OSError: an address that cannot be listened on, or a CA file that cannot be written; its text names it.
+        sys.stderr.write(f"PARLEY_EMULATOR_*: {error}\n")
         raise typer.Exit(EX_CONFIG) from error
 
 

@@ -44,10 +44,11 @@ def report(error: BaseException) -> int:
 
 def explain(error: BaseException) -> tuple[list[str], int]:
     """What to tell the user about an error, and the exit status."""
-    if isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        return explain(error.exceptions[0])
+    error = single(error)
     if isinstance(error, CliError):
         return [str(error)], error.status
+    if (status := _own_status(error)) is not None:
+        return [" ".join(str(error).split()) or type(error).__name__], status
     if isinstance(error, errors.ParleyError):
         return [f"{error}. {error.what_to_do}"], _STATUS.get(type(error), EX_FAILED)
     if (settings := _wrong_settings(error)) is not None:
@@ -56,6 +57,22 @@ def explain(error: BaseException) -> tuple[list[str], int]:
         return [str(error)], EX_FAILED
     fault = f"{type(error).__name__}: {error}"
     return [f"internal error: {fault} (set PARLEY_TRACEBACK=1 for the stack trace, and report it)"], EX_SOFTWARE
+
+
+def single(error: BaseException) -> BaseException:
+    """The error itself where groups hold nothing but one."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+def _own_status(error: BaseException) -> int | None:
+    """The exit status that an error names itself: its attribute `exit_status`, 1 to 255.
+
+    Known by the attribute and not by the class, because the services raise it and nothing here may import them.
+    """
+    status = getattr(error, "exit_status", None)
+    return status if isinstance(status, int) and not isinstance(status, bool) and 0 < status < 256 else None
 
 
 def _wrong_settings(error: BaseException) -> list[str] | None:

@@ -4,6 +4,7 @@ A service whose libraries are not installed stays visible and says which extra t
 """
 
 import re
+import sys
 from importlib.metadata import EntryPoint, PackageNotFoundError, distribution, entry_points, requires
 from typing import Any
 
@@ -11,6 +12,9 @@ from parley.cli._failures import EX_UNAVAILABLE, CliError
 
 _REQUIREMENT = re.compile(r"^\s*([A-Za-z0-9_.-]+)(?:\[([^\]]*)\])?")
 _EXTRA = re.compile(r"""extra\s*==\s*['"]([^'"]+)['"]""")
+
+
+_OURS = frozenset({"parley", "services", "emulator"})
 
 
 def service_points(group: str) -> list[EntryPoint]:
@@ -23,12 +27,22 @@ def load(point: EntryPoint) -> Any:
     try:
         return point.load()
     except (ImportError, AttributeError) as error:
-        missing = missing_for(point.name)
-        if missing:
-            why = f"needs {', '.join(missing)}: pip install 'parley[{point.name}]'"
-        else:
-            why = f"cannot be loaded: {error}"
-        raise CliError(f"{point.name} {why}", EX_UNAVAILABLE) from error
+        raise unavailable(point.name, error) from error
+
+
+def unavailable(service: str, error: BaseException) -> CliError:
+    """What to install for a service that cannot be imported; status 69."""
+    missing = missing_for(service)
+    why = f"needs {', '.join(missing)}: pip install 'parley[{service}]'" if missing else f"cannot be loaded: {error}"
+    return CliError(f"{service} {why}", EX_UNAVAILABLE)
+
+
+def is_foreign(error: BaseException) -> bool:
+    """A module of somebody else is missing: one of ours, or of Python's, would be a fault of ours."""
+    if not isinstance(error, ModuleNotFoundError) or not error.name:
+        return False
+    top = error.name.partition(".")[0]
+    return top not in _OURS and top not in sys.stdlib_module_names
 
 
 def missing_for(extra: str) -> list[str]:

@@ -37,8 +37,17 @@ def run(arguments: list[str]) -> int:
     except Exception as error:
         if os.environ.get("PARLEY_TRACEBACK"):
             raise
-        return _failures.report(error)
+        return _failures.report(_advised(error, arguments))
     return 0
+
+
+def _advised(error: Exception, arguments: list[str]) -> BaseException:
+    """For a service that finds a library missing only once it runs: what to install; else the error itself."""
+    cause = _failures.single(error)
+    name = next(iter(_words(arguments)), "")
+    if _plugins.is_foreign(cause) and any(point.name == name for point in _plugins.service_points("parley.commands")):
+        return _plugins.unavailable(name, cause)
+    return error
 
 
 def build(arguments: list[str]) -> typer.Typer:
@@ -55,7 +64,7 @@ def build(arguments: list[str]) -> typer.Typer:
         rich_markup_mode="rich",
     )
     app.callback()(_parley)
-    words = [argument for argument in arguments if not argument.startswith("-")]
+    words = _words(arguments)
     services = {point.name: point for point in _plugins.service_points("parley.commands")}
     if words[:2] == ["worker", "list"]:
         # A question to a gateway: the worker itself, and its libraries, are not needed.
@@ -70,6 +79,10 @@ def build(arguments: list[str]) -> typer.Typer:
         for point in services.values():
             _add_placeholder(app, point)
     return app
+
+
+def _words(arguments: list[str]) -> list[str]:
+    return [argument for argument in arguments if not argument.startswith("-")]
 
 
 def _parley() -> None:

@@ -24,6 +24,8 @@ from parley.cli._child import Child
 from parley.cli._failures import EX_CONFIG, CliError
 
 PACKAGED_PROFILES = Path(__file__).parent / "profiles"
+_NO = frozenset({"0", "off", "f", "false", "n", "no"})
+"""What pydantic reads as false."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,11 @@ class StackConfig:
     def emulated(self) -> bool:
         """The emulator is started."""
         return not self.gemini and not self.gemini_base_url
+
+    @property
+    def development(self) -> bool:
+        """Gateways let anybody in, unless `env` says otherwise; in doubt true."""
+        return self.env.get("PARLEY_GATEWAY_DEVELOPMENT", "true").strip().lower() not in _NO
 
 
 class Stack:
@@ -181,6 +188,7 @@ class Stack:
             "gateways": [_address(child) for child in self.gateways],
             "state_dir": str(self.state_dir),
             "profiles_dir": str(self.config.profiles_dir.absolute()),
+            "development": self.config.development,
         }
 
     def _check(self) -> None:

@@ -12,6 +12,7 @@ from parley.cli._failures import EX_FAILED, CliError
 from parley.cli.conversation import Step
 from parley.cli.report import TalkReport
 from parley.cli.talking import INPUT_RATE, TalkOptions, talk
+from parley.cli.tracing import checked_endpoint
 from parley.cli.wav import read_wav, write_wav
 
 
@@ -19,7 +20,10 @@ def talk_command(
     *,
     target: Target = DEFAULT_TARGET,
     wav: Annotated[list[Path] | None, typer.Option(help="Speech of the caller, 16 bit PCM mono; repeatable.")] = None,
-    more_wavs: Annotated[list[Path] | None, typer.Argument(metavar="[WAV]...", help="More speech.")] = None,
+    more_wavs: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[WAV]...", help="The same as --wav, for shell globs: parley talk *.wav."),
+    ] = None,
     text: Annotated[list[str] | None, typer.Option(help="Say this in writing, after the speech; repeatable.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where the reply goes, as a listener would have heard it.")] = None,
     profile: Annotated[str, typer.Option(help="Profile of the session.")] = "support",
@@ -53,7 +57,7 @@ def talk_command(
         api_key=api_key,
         video=[_picture(path) for path in video or []],
         frame_ms=frame_ms,
-        otlp_endpoint=otlp_endpoint,
+        otlp_endpoint=checked_endpoint(otlp_endpoint),
         timeout=timeout,
         turn_timeout=turn_timeout,
     )
@@ -73,7 +77,9 @@ def talk_command(
 
 
 def make_steps(wavs: list[Path], texts: list[str], *, barge_in: bool = False) -> list[Step]:
-    """What the caller says: each file, then each text. CliError names a file that cannot be used."""
+    """What the caller says: each file, then each text. CliError names what cannot be used."""
+    if not all(text.strip() for text in texts):
+        raise CliError("--text says nothing: give it some words", 2)
     spoken = [
         Step(path.stem, read_wav(path, INPUT_RATE), barge_in=barge_in and index > 0) for index, path in enumerate(wavs)
     ]

@@ -5,13 +5,37 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from parley._version import __version__
+from parley.cli._failures import CliError
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
 SERVICE_NAME = "parley-caller"
+
+
+def checked_endpoint(endpoint: str) -> str:
+    """An OTLP/gRPC address as given; empty stays empty. CliError (2) when it is not http(s)://HOST:PORT."""
+    try:
+        parts = urlsplit(endpoint)
+        usable = (
+            parts.scheme in {"http", "https"}
+            and bool(parts.hostname and parts.port)
+            and "@" not in parts.netloc
+            and (parts.path, parts.query, parts.fragment) in {("", "", ""), ("/", "", "")}
+            and not any(map(str.isspace, endpoint))
+        )
+    except ValueError:
+        usable = False
+    if endpoint and not usable:
+        raise CliError(
+            f"--otlp-endpoint (or OTEL_EXPORTER_OTLP_ENDPOINT) must be http://HOST:PORT or https://HOST:PORT, "
+            f"not {endpoint!r}",
+            2,
+        )
+    return endpoint
 
 
 class CallerSpan:

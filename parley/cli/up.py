@@ -12,6 +12,7 @@ from parley.cli import _output
 from parley.cli._child import Child, describe_exit
 from parley.cli._failures import CliError
 from parley.cli.stack import PACKAGED_PROFILES, Stack, StackConfig, is_failure
+from parley.cli.tracing import checked_endpoint
 
 
 def up(
@@ -21,7 +22,9 @@ def up(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line when everything is ready.")] = False,
     gemini: Annotated[bool, typer.Option("--gemini", help="Use Google's endpoint (needs GEMINI_API_KEY).")] = False,
     gemini_base_url: Annotated[str, typer.Option(help="Use this Live endpoint, https://HOST:PORT.")] = "",
-    gemini_ca_file: Annotated[str, typer.Option(help="PEM file of the CA to trust for it.")] = "",
+    gemini_ca_file: Annotated[
+        str, typer.Option("--gemini-ca", "--gemini-ca-file", help="PEM file of the CA to trust for that endpoint.")
+    ] = "",
     profiles: Annotated[Path, typer.Option(help="Folder of profiles.")] = PACKAGED_PROFILES,
     otlp_endpoint: Annotated[
         str, typer.Option(help="Where traces go, e.g. http://127.0.0.1:4317.", envvar="OTEL_EXPORTER_OTLP_ENDPOINT")
@@ -39,6 +42,8 @@ def up(
     """
     if gemini and gemini_base_url:
         raise CliError("give either --gemini or --gemini-base-url", 2)
+    if gemini_ca_file and not gemini_base_url:
+        raise CliError("--gemini-ca is the CA of another endpoint: give its --gemini-base-url too", 2)
     config = StackConfig(
         workers=workers,
         gateways=gateways,
@@ -46,7 +51,7 @@ def up(
         gemini_base_url=gemini_base_url,
         gemini_ca_file=gemini_ca_file,
         profiles_dir=profiles,
-        otlp_endpoint=otlp_endpoint,
+        otlp_endpoint=checked_endpoint(otlp_endpoint),
         state_dir=state_dir,
         env=parse_env(env or []),
     )
@@ -97,6 +102,8 @@ async def _serve(stack: Stack, *, as_json: bool) -> None:
 
 
 def _announce(stack: Stack, *, as_json: bool) -> None:
+    if stack.gateways and stack.config.development:
+        print("parley: DEVELOPMENT MODE IS ON: anybody who reaches the gateway gets in", file=sys.stderr, flush=True)
     if as_json:
         _output.print_json(stack.summary())
         return

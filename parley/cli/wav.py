@@ -21,13 +21,20 @@ def read_wav(path: Path, rate: int = 16_000) -> bytes:
             pcm = file.readframes(file.getnframes())
     except FileNotFoundError:
         raise CliError(f"there is no file {path}") from None
+    except OSError as error:
+        raise CliError(f"cannot read {path}: {error.strerror}") from None
     except (wave.Error, EOFError) as error:
-        raise CliError(f"{path} is no PCM WAV file: {error}") from None
+        # The module says nothing when the file ends before its header does.
+        raise CliError(f"{path} is no PCM WAV file: {str(error) or _why_short(path)}") from None
     if channels != 1 or width != 2 or not 8000 <= own_rate <= 48_000:
         raise CliError(
             f"{path} has {channels} channel(s) of {8 * width} bit at {own_rate} Hz; wanted is 16 bit PCM, mono, at "
             f"8000 to 48000 Hz (sox {path} -b 16 -c 1 -r {rate} OUT.wav)"
         )
+    # A file that was cut off may end within a sample.
+    pcm = pcm[: len(pcm) // width * width]
+    if not pcm:
+        raise CliError(f"{path} has no sound: it is a WAV file without samples")
     return resample(pcm, own_rate, rate)
 
 
@@ -78,6 +85,10 @@ def speech_end(pcm: bytes, frame_bytes: int, *, floor: float = 0.02) -> int:
         if loudest and max(map(abs, samples[start : start + frame])) > loudest * floor:
             return min(len(pcm), (start + frame) * 2)
     return 0
+
+
+def _why_short(path: Path) -> str:
+    return "it ends within its header" if path.stat().st_size else "it is empty (0 bytes)"
 
 
 def _samples(pcm: bytes) -> "array.array[int]":

@@ -52,7 +52,7 @@ class Skip(_message.Message):
     def __init__(self, range: _Optional[_Union[_live_pb2.SeqRange, _Mapping]] = ..., media_class: _Optional[_Union[_live_pb2.MediaClass, str]] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class DownlinkEnvelope(_message.Message):
-    __slots__ = ("schema_version", "epoch", "attach_generation", "items", "last_seq", "uplink_received_seq", "uplink_acked_seq", "uplink_missing", "stream_end", "skips")
+    __slots__ = ("schema_version", "epoch", "attach_generation", "items", "last_seq", "uplink_received_seq", "uplink_acked_seq", "uplink_missing", "stream_end", "skips", "uplink_stored")
     SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     ATTACH_GENERATION_FIELD_NUMBER: _ClassVar[int]
@@ -63,6 +63,7 @@ class DownlinkEnvelope(_message.Message):
     UPLINK_MISSING_FIELD_NUMBER: _ClassVar[int]
     STREAM_END_FIELD_NUMBER: _ClassVar[int]
     SKIPS_FIELD_NUMBER: _ClassVar[int]
+    UPLINK_STORED_FIELD_NUMBER: _ClassVar[int]
     schema_version: int
     epoch: int
     attach_generation: int
@@ -73,7 +74,8 @@ class DownlinkEnvelope(_message.Message):
     uplink_missing: _containers.RepeatedCompositeFieldContainer[_live_pb2.SeqRange]
     stream_end: StreamEnd
     skips: _containers.RepeatedCompositeFieldContainer[Skip]
-    def __init__(self, schema_version: _Optional[int] = ..., epoch: _Optional[int] = ..., attach_generation: _Optional[int] = ..., items: _Optional[_Iterable[_Union[DownlinkItem, _Mapping]]] = ..., last_seq: _Optional[int] = ..., uplink_received_seq: _Optional[int] = ..., uplink_acked_seq: _Optional[int] = ..., uplink_missing: _Optional[_Iterable[_Union[_live_pb2.SeqRange, _Mapping]]] = ..., stream_end: _Optional[_Union[StreamEnd, _Mapping]] = ..., skips: _Optional[_Iterable[_Union[Skip, _Mapping]]] = ...) -> None: ...
+    uplink_stored: _containers.RepeatedCompositeFieldContainer[_live_pb2.SeqRange]
+    def __init__(self, schema_version: _Optional[int] = ..., epoch: _Optional[int] = ..., attach_generation: _Optional[int] = ..., items: _Optional[_Iterable[_Union[DownlinkItem, _Mapping]]] = ..., last_seq: _Optional[int] = ..., uplink_received_seq: _Optional[int] = ..., uplink_acked_seq: _Optional[int] = ..., uplink_missing: _Optional[_Iterable[_Union[_live_pb2.SeqRange, _Mapping]]] = ..., stream_end: _Optional[_Union[StreamEnd, _Mapping]] = ..., skips: _Optional[_Iterable[_Union[Skip, _Mapping]]] = ..., uplink_stored: _Optional[_Iterable[_Union[_live_pb2.SeqRange, _Mapping]]] = ...) -> None: ...
 
 class DownlinkItem(_message.Message):
     __slots__ = ("response", "seq", "audio_milliseconds", "void_from_seq", "void_to_seq")

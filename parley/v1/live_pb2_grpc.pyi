@@ -43,13 +43,16 @@ class LiveServiceStub:
     Status codes, each with google.rpc.ErrorInfo (reason: see ErrorReason) in the details:
       INVALID_ARGUMENT    a message or field is wrong (google.rpc.BadRequest names it); change the call
       UNAUTHENTICATED     the credential is missing or unknown
-      PERMISSION_DENIED   the session belongs to somebody else, or the tenant may not use the profile
-      NOT_FOUND           no such profile or session
+      PERMISSION_DENIED   the resume token is wrong
+      NOT_FOUND           no such profile or session, or the session is another tenant's
+      DEADLINE_EXCEEDED   no first message came in time
       FAILED_PRECONDITION the session has ended
       RESOURCE_EXHAUSTED  a limit; google.rpc.RetryInfo says when to try again
       ABORTED             another stream took this session over (SUPERSEDED); do not retry
       UNAVAILABLE         no worker, no message bus, no model, or a gateway going away; RetryInfo says when
       UNIMPLEMENTED       part of this API that this release does not serve yet; the message names it
+
+    A message over 4 MiB is refused by gRPC itself: RESOURCE_EXHAUSTED without details.
     """
 
 @_typing.type_check_only
@@ -67,13 +70,16 @@ class LiveServiceAsyncStub(LiveServiceStub):
     Status codes, each with google.rpc.ErrorInfo (reason: see ErrorReason) in the details:
       INVALID_ARGUMENT    a message or field is wrong (google.rpc.BadRequest names it); change the call
       UNAUTHENTICATED     the credential is missing or unknown
-      PERMISSION_DENIED   the session belongs to somebody else, or the tenant may not use the profile
-      NOT_FOUND           no such profile or session
+      PERMISSION_DENIED   the resume token is wrong
+      NOT_FOUND           no such profile or session, or the session is another tenant's
+      DEADLINE_EXCEEDED   no first message came in time
       FAILED_PRECONDITION the session has ended
       RESOURCE_EXHAUSTED  a limit; google.rpc.RetryInfo says when to try again
       ABORTED             another stream took this session over (SUPERSEDED); do not retry
       UNAVAILABLE         no worker, no message bus, no model, or a gateway going away; RetryInfo says when
       UNIMPLEMENTED       part of this API that this release does not serve yet; the message names it
+
+    A message over 4 MiB is refused by gRPC itself: RESOURCE_EXHAUSTED without details.
     """
 
 class LiveServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -94,13 +100,16 @@ class LiveServiceServicer(metaclass=_abc_1.ABCMeta):
         Status codes, each with google.rpc.ErrorInfo (reason: see ErrorReason) in the details:
           INVALID_ARGUMENT    a message or field is wrong (google.rpc.BadRequest names it); change the call
           UNAUTHENTICATED     the credential is missing or unknown
-          PERMISSION_DENIED   the session belongs to somebody else, or the tenant may not use the profile
-          NOT_FOUND           no such profile or session
+          PERMISSION_DENIED   the resume token is wrong
+          NOT_FOUND           no such profile or session, or the session is another tenant's
+          DEADLINE_EXCEEDED   no first message came in time
           FAILED_PRECONDITION the session has ended
           RESOURCE_EXHAUSTED  a limit; google.rpc.RetryInfo says when to try again
           ABORTED             another stream took this session over (SUPERSEDED); do not retry
           UNAVAILABLE         no worker, no message bus, no model, or a gateway going away; RetryInfo says when
           UNIMPLEMENTED       part of this API that this release does not serve yet; the message names it
+
+        A message over 4 MiB is refused by gRPC itself: RESOURCE_EXHAUSTED without details.
         """
 
 def add_LiveServiceServicer_to_server(servicer: LiveServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

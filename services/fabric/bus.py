@@ -62,6 +62,12 @@ class Bus:
     def start(self) -> None:
         """Begin to connect; tries for ever, once a second."""
         self._connecting = asyncio.create_task(self._connect(), name="bus connect")
+        self._connecting.add_done_callback(self._connect_ended)
+
+    def _connect_ended(self, task: asyncio.Task[None]) -> None:
+        """It tries for ever, so an end with an error is one that trying does not mend: say it, loudly."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.critical("cannot connect to nats", servers=self._settings.nats_url, error=repr(error))
 
     async def _connect(self) -> None:
         settings = self._settings
@@ -132,7 +138,7 @@ class Bus:
         if self.client.is_connected:
             with contextlib.suppress(nats.errors.Error, TimeoutError):
                 await settle(self.client, timeout=1)
-        if not self.client.is_closed:
+        if self.client.is_connected or self.client.is_reconnecting:
             # RuntimeError: uvloop's word for a transport that the server closed first.
             with contextlib.suppress(nats.errors.Error, TimeoutError, OSError, RuntimeError):
                 await self.client.close()

@@ -18,14 +18,20 @@ class ModelCapabilities:
     """It can answer in text instead of speech."""
     default_non_blocking: bool = False
     """Functions without a behaviour do not block the conversation; the turn then completes at the call."""
+    blocking_tools: bool = True
+    """It takes functions that block the conversation."""
+    non_blocking_tools: bool = True
+    """It takes functions that do not."""
     idle_by_interaction_status: bool = False
     """`interactionStatus: IDLE`, not `turnComplete`, says that the model is idle."""
 
 
 MODELS: Final[dict[str, ModelCapabilities]] = {
     "gemini-3.8-live": ModelCapabilities(default_non_blocking=True),
-    "gemini-3.8-live-extended-thinking": ModelCapabilities(default_non_blocking=True, idle_by_interaction_status=True),
-    "gemini-3.1-flash-live-preview": ModelCapabilities(),
+    "gemini-3.8-live-extended-thinking": ModelCapabilities(
+        default_non_blocking=True, blocking_tools=False, idle_by_interaction_status=True
+    ),
+    "gemini-3.1-flash-live-preview": ModelCapabilities(non_blocking_tools=False),
     "gemini-2.5-flash-native-audio-preview-12-2025": ModelCapabilities(),
 }
 

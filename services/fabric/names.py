@@ -37,7 +37,9 @@ LINK: Final = "parley.link"
 TURN_NUMBER: Final = "parley.turn.number"
 TURN_INTERRUPTED: Final = "parley.turn.interrupted"
 FIRST_AUDIO_MS: Final = "parley.turn.first_audio_ms"
-"""Milliseconds from the begin of the turn's span to its first audio."""
+"""Milliseconds from what the model answers (text, turn, tool result, or the transcript of speech) to its first audio.
+
+When speech ended only the model knows: its own wait for silence is not in here; callers measure that."""
 AUDIO_SECONDS: Final = "parley.turn.audio_seconds"
 PLACE_ATTEMPTS: Final = "parley.place.attempts"
 TOOL_OUTCOME: Final = "parley.tool.outcome"

@@ -74,6 +74,18 @@ class Ring(Generic[T]):
         while self._entries and self._entries[0].seq <= seq:
             self.bytes -= self._entries.popleft().size
 
+    def make_room(self, size: int, up_to: int) -> None:
+        """Forget the oldest, whatever it is, until `size` bytes fit, but nothing beyond `up_to`; counted."""
+        while (
+            self._entries
+            and self._entries[0].seq <= up_to
+            and (len(self._entries) + 1 >= self._max_items or self.bytes + size >= self._max_bytes)
+        ):
+            entry = self._entries.popleft()
+            self.bytes -= entry.size
+            self.forgotten_items += 1
+            self.forgotten_bytes += entry.size
+
     def discard(self, unwanted: Callable[[Entry[T]], bool]) -> None:
         """Forget what nobody will ask for."""
         self._entries = deque(entry for entry in self._entries if not unwanted(entry))

@@ -30,7 +30,9 @@ class Lost:
 class SequenceReceiver(Generic[T]):
     """Turns what arrives into what is in order."""
 
-    def __init__(self, received: int = 0) -> None:
+    def __init__(self, received: int = 0, audio_wait: float = AUDIO_HOLE_WAIT) -> None:
+        """`audio_wait`: seconds to wait for a hole behind which only audio waits."""
+        self._audio_wait = audio_wait
         self.received = received
         """Highest `seq` up to which everything was handed on, skipped or given up."""
         self.duplicates = 0
@@ -83,10 +85,13 @@ class SequenceReceiver(Generic[T]):
         if self._hole_since is None:
             return [], []
         only_audio = bool(self._early) and all(entry is None or entry[1] for entry in self._early.values())
-        wait = AUDIO_HOLE_WAIT if only_audio else HOLE_WAIT
-        if now - self._hole_since < wait and len(self._early) < MAX_EARLY:
+        wait = self._audio_wait if only_audio else HOLE_WAIT
+        crowded = len(self._early) >= MAX_EARLY
+        if now - self._hole_since < wait and not crowded:
             return [], []
         lost = self.missing()
+        if not crowded:
+            lost = lost[:1]  # the next hole is younger and has a wait of its own
         for hole in lost:
             for seq in range(hole.first, hole.last + 1):
                 self._early[seq] = None

@@ -7,6 +7,8 @@ wrong setting (the `parley` command prints it and exits with 78).
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
@@ -33,6 +35,15 @@ Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 PositiveDuration = Annotated[Duration, Field(gt=timedelta(0))]
 
 
+class SettingError(Exception):
+    """A setting turned out wrong when it was put to use. The `parley` command prints it and exits with 78."""
+
+    exit_status = 78
+
+    def __init__(self, variable: str, value: object, reason: str) -> None:
+        super().__init__(f"{variable}: {value}: {reason}")
+
+
 class ServiceSettings(BaseSettings):
     """What gateway, session worker and tools have in common."""
 
@@ -54,6 +65,7 @@ class ServiceSettings(BaseSettings):
     )
     otlp_endpoint: str = Field(
         "",
+        pattern=r"^(https?://(\[[0-9a-fA-F:]+\]|[^\s/:]+):\d{1,5}/?)?$",
         description="OTLP/gRPC address that traces are sent to, e.g. http://127.0.0.1:4317; empty: nowhere.",
     )
     ops_listen: str = Field(
@@ -71,8 +83,9 @@ class ServiceSettings(BaseSettings):
     @classmethod
     def _nats_url_has_scheme(cls, value: str) -> str:
         for address in value.split(","):
-            if not re.match(r"^(nats|tls)://[^\s/]+$", address.strip()):
-                raise ValueError("expected nats://HOST:PORT or tls://HOST:PORT, comma-separated")
+            match = re.match(r"^(nats|tls)://[^\s/:]+(?::(\d+))?$", address.strip())
+            if match is None or not 0 < int(match.group(2) or 4222) <= 65535:
+                raise ValueError("expected nats://HOST:PORT or tls://HOST:PORT, comma-separated, ports 1 to 65535")
         return value
 
     @field_validator("ops_listen", "listen", check_fields=False)
@@ -82,6 +95,16 @@ class ServiceSettings(BaseSettings):
         if not host or not port.isdigit() or int(port) > 65535:
             raise ValueError("expected HOST:PORT, port 0 for any free one")
         return value
+
+    @contextmanager
+    def applying(self, field: str) -> Iterator[None]:
+        """What fails within is this setting's fault: SettingError instead of OSError or RuntimeError."""
+        try:
+            yield
+        except (OSError, RuntimeError) as error:
+            variable = f"{self.model_config.get('env_prefix', '')}{field}".upper()
+            reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+            raise SettingError(variable, getattr(self, field), reason) from error
 
     def nats_servers(self) -> list[str]:
         """`nats_url` as a list."""

@@ -15,11 +15,13 @@ def command() -> None:
     from services.gateway.yaml_file import ConfigurationError
 
     settings = GatewaySettings()
+    reading = "PARLEY_GATEWAY_API_KEYS_FILE"
     try:
         keys = load_keys(Path(settings.api_keys_file)) if settings.api_keys_file else []
+        reading = "PARLEY_GATEWAY_PROFILES_DIR"
         profiles = load_profiles(Path(settings.profiles_dir)) if settings.profiles_dir else {}
     except ConfigurationError as error:
-        typer.echo(str(error), err=True)
+        typer.echo(f"{reading}: {error}", err=True)
         raise typer.Exit(78) from None
 
     # Late: what is wrong is told at once, without waiting for everything that a gateway is made of.

@@ -117,9 +117,11 @@ class Gateway:
         """Listen for callers and begin to connect to NATS; returns without waiting for it."""
         await self._set_health(ready=False)
         host, _, _ = self._settings.listen.rpartition(":")
-        port = self._server.add_insecure_port(self._settings.listen)
+        with self._settings.applying("listen"):
+            port = self._server.add_insecure_port(self._settings.listen)
         self.address = f"{host}:{port}"
-        self.ops_url = await self._ops.start()
+        with self._settings.applying("ops_listen"):
+            self.ops_url = await self._ops.start()
         self._bus.on_reconnect = self._on_reconnect
         self._bus.start()
         await self._server.start()

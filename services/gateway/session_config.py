@@ -26,6 +26,8 @@ MAX_TOOLS: Final = 128
 def check_open(request: live_pb2.ConverseRequest) -> live_pb2.Open:
     """The first message of a stream. ServiceError when it is not a well-formed `open`."""
     if request.WhichOneof("payload") != "open":
+        if request.WhichOneof("payload") is None:
+            raise invalid_field("payload", "the first message must be `open`", errors_pb2.ERROR_REASON_PAYLOAD_MISSING)
         raise invalid_field("open", "must be the first message", errors_pb2.ERROR_REASON_OPEN_MISPLACED)
     if request.seq:
         raise invalid_field("seq", "must be 0 on `open`", errors_pb2.ERROR_REASON_SEQUENCE_BROKEN)
@@ -34,7 +36,7 @@ def check_open(request: live_pb2.ConverseRequest) -> live_pb2.Open:
         raise invalid_field("open.labels", "at most 16")
     for key, value in opening.labels.items():
         if not _LABEL_KEY.fullmatch(key):
-            raise invalid_field("open.labels", f"a key must match {_LABEL_KEY.pattern}")
+            raise invalid_field("open.labels", f"key {key[:80]!r} must match {_LABEL_KEY.pattern}")
         if len(value) > 128:
             raise invalid_field(f"open.labels.{key}", "at most 128 characters")
     source = opening.WhichOneof("source")

@@ -113,6 +113,11 @@ class Stream:
         """Whether a worker has it."""
         return self.uplink is not None
 
+    @property
+    def told_to_end(self) -> bool:
+        """The worker let go of it: from now on its silence is right."""
+        return self._ending is not None
+
     # From the worker
 
     def on_envelope(self, envelope: fabric_pb2.DownlinkEnvelope) -> None:
@@ -131,6 +136,9 @@ class Stream:
         if envelope.uplink_acked_seq > self._uplink_acked:
             self._uplink_acked = envelope.uplink_acked_seq
             uplink.ack(envelope.uplink_acked_seq)
+            self._room.set()
+        if envelope.uplink_stored:
+            uplink.stored([(span.from_seq, span.to_seq) for span in envelope.uplink_stored])
             self._room.set()
         for hole in envelope.uplink_missing:
             uplink.send_again(hole.from_seq, hole.to_seq)

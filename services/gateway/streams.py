@@ -117,7 +117,7 @@ class Streams:
             stream.tick(now)
             if not connected:
                 stream.heard = now  # nobody can be heard; silence proves nothing
-            elif stream.attached and now - stream.heard > SILENT:
+            elif stream.attached and not stream.told_to_end and now - stream.heard > SILENT:
                 self._doubt(stream, now)
         for stream, limit in list(self._closing.items()):
             if not stream.flushed and now < limit:
@@ -157,7 +157,8 @@ class Streams:
                 else:
                     if reply.failure.reason == errors_pb2.ERROR_REASON_SESSION_UNKNOWN:
                         for stream in self._by_session.get(session, []):
-                            stream.finish(_worker_lost(worker))
+                            if not stream.told_to_end:
+                                stream.finish(_worker_lost(worker))
                 return
         finally:
             self._probing.discard((worker, session))
@@ -169,7 +170,7 @@ class Streams:
         log.warning("worker lost", worker=worker)
         self._table.gone(worker)
         for stream in self.all():
-            if stream.worker == worker and stream.attached:
+            if stream.worker == worker and stream.attached and not stream.told_to_end:
                 stream.finish(_worker_lost(worker))
 
     async def on_reconnect(self) -> None:

@@ -173,6 +173,10 @@ class Uplink:
         self._waiting -= 1
         self._videos -= item.media_class == live_pb2.MEDIA_CLASS_VIDEO
 
+    def stored(self, ranges: list[tuple[int, int]]) -> None:
+        """The worker has these safe, beyond what it acks: text behind audio must not fill the ring for ever."""
+        self._ring.discard(lambda entry: any(first <= entry.seq <= last for first, last in ranges))
+
     def ack(self, seq: int) -> None:
         """The worker can restore everything up to `seq` without the caller."""
         seq = min(seq, self.last_taken)

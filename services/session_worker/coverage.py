@@ -53,6 +53,16 @@ class Coverage:
         self.covered = max(self.covered, self._turn_end)
         return self._advance()
 
+    def settled_beyond(self) -> list[tuple[int, int]]:
+        """Ranges beyond `acked` that are stored or named in a gap: nobody need keep them."""
+        ranges: list[tuple[int, int]] = []
+        for seq in sorted(self._settled):
+            if ranges and ranges[-1][1] == seq - 1:
+                ranges[-1] = (ranges[-1][0], seq)
+            else:
+                ranges.append((seq, seq))
+        return ranges
+
     def _advance(self) -> int:
         while True:
             following = self.acked + 1

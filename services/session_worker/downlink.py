@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from parley.v1 import fabric_pb2, live_pb2
@@ -13,6 +13,8 @@ from services.fabric.ring import Ring
 _MAX_ITEMS_PER_ENVELOPE: Final = 64
 _MAX_BYTES_PER_ENVELOPE: Final = 256 * 1024
 _MAX_RING_ITEMS: Final = 16_384
+VOID: Final = "VOID"
+"""Reason of a skip that the caller knows of, by `interrupted` or a `gap`."""
 
 
 @dataclass(slots=True)
@@ -21,6 +23,8 @@ class _Uplink:
 
     received: int = 0
     acked: int = 0
+    stored: list[tuple[int, int]] = field(default_factory=list)
+    """Safe beyond `acked`; told in every envelope until `acked` has passed it."""
 
 
 class Downlink:
@@ -38,6 +42,8 @@ class Downlink:
         self._in_flight: deque[tuple[int, int]] = deque()  # (seq, audio ms) that the gateway has not passed on
         self._in_flight_ms = 0
         self._last_seq = 0
+        self._explained: deque[tuple[int, int]] = deque()  # ranges that the caller was told will not come
+        self._turn_first = 1
         self._farewells: deque[tuple[str, bytes]] = deque()
         self._gateway = ""
         self._generation = 0
@@ -85,19 +91,29 @@ class Downlink:
             item.void_from_seq = response.interrupted.void_from_seq
             item.void_to_seq = response.interrupted.void_to_seq
         size = len(item.response)
+        # For a caller that never acks: what gRPC has taken gives way to what is new.
+        self._ring.make_room(size, up_to=self.received)
         self._ring.append(self._last_seq, item, size, expendable=audio_ms > 0)
+        if response.WhichOneof("payload") == "turn_complete":
+            self._turn_first = self._last_seq + 1
         if self._gateway:
             self._outbox.append(item)
             self._outbox_bytes += size
         return self._last_seq
 
     def interrupt(self, reason: live_pb2.InterruptionReason) -> None:
-        """The answer was cut off: void the audio that the caller has not acked, and tell it before anything else."""
-        audio = [entry.seq for entry in self._ring.after(self._ring.acked) if entry.item.audio_milliseconds]
+        """The answer was cut off: void the audio that the caller has not acked, and tell it before anything else.
+
+        A caller that never acks may have played every answer before this one: only this one is void then.
+        """
+        after = self._ring.acked or self._turn_first - 1
+        audio = [entry.seq for entry in self._ring.after(after) if entry.item.audio_milliseconds]
         first = audio[0] if audio else self._last_seq + 1
         last = audio[-1] if audio else self._last_seq
-        self._skip_queued_audio("VOID")
-        self._ring.discard(lambda entry: bool(entry.item.audio_milliseconds))
+        if audio:
+            self._explained.append((first, last))
+        self._skip_queued_audio(VOID)
+        self._ring.discard(lambda entry: entry.seq > after and bool(entry.item.audio_milliseconds))
         self.emit(
             live_pb2.ConverseResponse(
                 interrupted=live_pb2.Interrupted(reason=reason, void_from_seq=first, void_to_seq=last)
@@ -116,7 +132,8 @@ class Downlink:
             self.shed_items += 1
             self.shed_bytes += len(item.response)
             self._ring.discard(lambda entry, seq=item.seq: entry.seq == seq)  # type: ignore[misc]
-            self._skips.append(_skip(item.seq, "OVERLOAD"))
+            self._skip(item.seq, "OVERLOAD")
+            self._explained.append((item.seq, item.seq))
             if gone and gone[-1].to_seq == item.seq - 1:
                 gone[-1].to_seq = item.seq
             else:
@@ -128,7 +145,7 @@ class Downlink:
         for item in self._outbox:
             if item.audio_milliseconds:
                 self._outbox_bytes -= len(item.response)
-                self._skips.append(_skip(item.seq, reason))
+                self._skip(item.seq, reason)
             else:
                 kept.append(item)
         self._outbox = kept
@@ -172,7 +189,10 @@ class Downlink:
         self._outbox = deque(entry.item for entry in self._ring.after(first - 1))
         self._outbox_bytes = sum(len(item.response) for item in self._outbox)
         known = {item.seq for item in self._outbox}
-        self._skips = [_skip(seq, "VOID") for seq in range(first, self._last_seq + 1) if seq not in known]
+        self._skips = []
+        for seq in range(first, self._last_seq + 1):
+            if seq not in known:
+                self._skip(seq, self._why_gone(seq))
         return first
 
     def detach(self) -> None:
@@ -200,6 +220,8 @@ class Downlink:
     def acknowledge(self, seq: int) -> None:
         """The caller has everything up to `seq`."""
         self._ring.ack(min(seq, self._last_seq))
+        while self._explained and self._explained[0][1] <= self._ring.acked:
+            self._explained.popleft()
 
     def resend(self, missing: list[tuple[int, int]]) -> None:
         """The gateway misses these ranges: send them again, or say that they will not come."""
@@ -213,13 +235,17 @@ class Downlink:
                 if seq in kept:
                     again.append(kept[seq])
                 else:
-                    self._skips.append(_skip(seq, "FORGOTTEN"))
+                    self._skip(seq, self._why_gone(seq))
         self._outbox.extendleft(reversed(again))
         self._outbox_bytes += sum(len(item.response) for item in again)
 
     def ask_for(self, missing: list[live_pb2.SeqRange]) -> None:
         """Ask the gateway for uplink that did not come."""
         self._missing = missing
+        self._status_due = True
+
+    def tell(self) -> None:
+        """Publish where the uplink stands, soon."""
         self._status_due = True
 
     def status(self) -> None:
@@ -229,6 +255,20 @@ class Downlink:
             self._told_acked = self.uplink.acked
             news = live_pb2.ConverseResponse(acked_seq=self.uplink.acked)
             self._outbox.append(fabric_pb2.DownlinkItem(response=news.SerializeToString()))
+
+    def _why_gone(self, seq: int) -> str:
+        """What the caller was told is VOID; the rest it must be told now."""
+        return VOID if any(first <= seq <= last for first, last in self._explained) else "FORGOTTEN"
+
+    def _skip(self, seq: int, reason: str) -> None:
+        """`seq` will not come; neighbours leave as one range."""
+        before = self._skips[-1] if self._skips else None
+        if before is not None and before.reason == reason and before.range.to_seq == seq - 1:
+            before.range.to_seq = seq
+            return
+        # Only audio is shed, voided, or forgotten by a ring that is not full of words.
+        span = live_pb2.SeqRange(from_seq=seq, to_seq=seq)
+        self._skips.append(fabric_pb2.Skip(range=span, media_class=live_pb2.MEDIA_CLASS_AUDIO, reason=reason))
 
     # What the writer takes
 
@@ -251,6 +291,7 @@ class Downlink:
             uplink_received_seq=self.uplink.received,
             uplink_acked_seq=self.uplink.acked,
             uplink_missing=self._missing,
+            uplink_stored=[live_pb2.SeqRange(from_seq=first, to_seq=last) for first, last in self.uplink.stored],
             skips=self._skips,
         )
         self._skips, self._missing, self._status_due = [], [], False
@@ -281,9 +322,3 @@ class Downlink:
                 self._in_flight.append((item.seq, item.audio_milliseconds))
                 self._in_flight_ms += item.audio_milliseconds
         return items
-
-
-def _skip(seq: int, reason: str) -> fabric_pb2.Skip:
-    return fabric_pb2.Skip(
-        range=live_pb2.SeqRange(from_seq=seq, to_seq=seq), media_class=live_pb2.MEDIA_CLASS_AUDIO, reason=reason
-    )

@@ -9,6 +9,7 @@ from google.genai import types
 from google.protobuf import json_format
 
 from parley.v1 import live_pb2, tools_pb2
+from services.fabric.capabilities import ModelCapabilities, capabilities_of
 
 _MODALITY: Final = {live_pb2.MODALITY_TEXT: types.Modality.TEXT}
 _THINKING: Final = {
@@ -39,10 +40,6 @@ _END: Final = {
     live_pb2.SENSITIVITY_HIGH: types.EndSensitivity.END_SENSITIVITY_HIGH,
     live_pb2.SENSITIVITY_LOW: types.EndSensitivity.END_SENSITIVITY_LOW,
 }
-_BEHAVIOR: Final = {
-    live_pb2.TOOL_BEHAVIOR_BLOCKING: types.Behavior.BLOCKING,
-    live_pb2.TOOL_BEHAVIOR_NON_BLOCKING: types.Behavior.NON_BLOCKING,
-}
 
 DEFAULT_INPUT_RATE: Final = 16_000
 
@@ -66,7 +63,7 @@ def live_config(
         response_modalities=[_MODALITY.get(config.response_modality, types.Modality.AUDIO)],
         system_instruction=config.instructions or None,
         speech_config=_speech(config),
-        tools=_tools(tools),
+        tools=_tools(tools, capabilities_of(config.model) or ModelCapabilities()),
         temperature=sampling.temperature if sampling.HasField("temperature") else None,
         top_p=sampling.top_p if sampling.HasField("top_p") else None,
         top_k=sampling.top_k if sampling.HasField("top_k") else None,
@@ -99,15 +96,21 @@ def _speech(config: live_pb2.SessionConfig) -> types.SpeechConfig | None:
     return types.SpeechConfig(voice_config=voice, language_code=config.language or None)
 
 
-def _tools(tools: Sequence[tools_pb2.Tool]) -> list[types.Tool | object] | None:
+def _tools(tools: Sequence[tools_pb2.Tool], model: ModelCapabilities) -> list[types.Tool | object] | None:
+    """Declarations. A behaviour that the model does not take is left out, so that its own default holds."""
     if not tools:
         return None
+    behaviors: dict[int, types.Behavior] = {}
+    if model.blocking_tools:
+        behaviors[live_pb2.TOOL_BEHAVIOR_BLOCKING] = types.Behavior.BLOCKING
+    if model.non_blocking_tools:
+        behaviors[live_pb2.TOOL_BEHAVIOR_NON_BLOCKING] = types.Behavior.NON_BLOCKING
     declarations = [
         types.FunctionDeclaration(
             name=tool.declaration.name,
             description=tool.declaration.description or None,
             parameters_json_schema=json_format.MessageToDict(tool.declaration.parameters) or None,
-            behavior=_BEHAVIOR.get(tool.declaration.behavior),
+            behavior=behaviors.get(tool.declaration.behavior),
         )
         for tool in tools
     ]

@@ -28,6 +28,7 @@ class Ownership:
         self._records = records
         self._conversation = conversation
         self._own = fabric_pb2.OwnRecord()
+        self._attempted = False
         self.revision = 0
         """Stream sequence of our `own`, which fences every other write."""
 
@@ -48,6 +49,7 @@ class Ownership:
         session.open_time.GetCurrentTime()
         epochs = [fabric_pb2.EpochRange(epoch=self.epoch, first_downlink_seq=1)]
         self._own = fabric_pb2.OwnRecord(schema_version=1, session=session, request_key=spec.request_key, epochs=epochs)
+        self._attempted = True
         try:
             self.revision = await self._records.create_own(spec.session_id, self._own)
             await self._conversation.begin(self._worker)
@@ -64,27 +66,30 @@ class Ownership:
         await self._records.write_attachment(self._spec.session_id, self.revision, record)
 
     async def end(self, reason: live_pb2.EndReason, generation: int, retention: timedelta) -> None:
-        """Replace `own` by a tombstone and remove what only a living session needs. Never raises."""
+        """Replace `own` by a tombstone and remove what only a living session needs; safe to repeat. ServiceError."""
         session_id = self._spec.session_id
         session = self._own.session
         session.state = sessions_pb2.SESSION_STATE_ENDED
         session.end_reason = reason
         session.attach_generation = generation
-        session.end_time.GetCurrentTime()
+        if not session.HasField("end_time"):
+            session.end_time.GetCurrentTime()
         try:
             await self._records.end_own(session_id, self.revision, self._own, retention)
-            await self._records.forget_work(session_id)
         except FencedError:
-            log.warning("ownership lost before the end", session=session_id)
-        except ServiceError as error:
-            log.warning("the end of a session was not recorded", session=session_id, error=str(error))
+            if await self._records.read_own(session_id) is not None:
+                log.warning("ownership lost before the end", session=session_id)
+                return
+        await self._records.forget_work(session_id)
 
     async def undo(self) -> None:
-        """Leave nothing of a session whose open failed. Never raises."""
-        if not self.revision:
+        """Leave nothing of a session whose open failed; safe to repeat. ServiceError."""
+        if not self._attempted:
             return
-        try:
-            await self._conversation.forget()
-            await self._records.forget(self._spec.session_id)
-        except ServiceError as error:
-            log.warning("a failed open left records behind", session=self._spec.session_id, error=str(error))
+        if not self.revision:
+            # A create that timed out may have succeeded: the record is ours if it says so word for word.
+            found = await self._records.read_own(self._spec.session_id)
+            if found is None or found[0] != self._own:
+                return
+        await self._conversation.forget()
+        await self._records.forget(self._spec.session_id)

@@ -13,6 +13,7 @@ from services.fabric.conversation_log import ensure_log
 from services.fabric.ops import Counts, OpsServer
 from services.fabric.records import SessionRecords
 from services.fabric.telemetry import Telemetry
+from services.session_worker.leftovers import Leftovers
 from services.session_worker.link import Dialer
 from services.session_worker.session import Services
 from services.session_worker.settings import WorkerSettings
@@ -31,7 +32,9 @@ async def serve(settings: WorkerSettings) -> None:
     bus = Bus(settings, "worker", me)
     writer = Writer(bus)
     lag = process.LoopLag()
-    worker = Worker(Services(me, bus, writer, SessionRecords(bus.js), dialer, settings), lag)
+    records = SessionRecords(bus.js)
+    leftovers = Leftovers(bus.js, records, settings.record_retention.total_seconds())
+    worker = Worker(Services(me, bus, writer, records, dialer, leftovers, settings), lag)
 
     def counts() -> Counts:
         return {
@@ -44,12 +47,13 @@ async def serve(settings: WorkerSettings) -> None:
 
     serving = False
     ops = OpsServer(settings.ops_listen, lambda: serving and bus.connected.is_set() and not worker.draining, counts)
+    with settings.applying("ops_listen"):
+        ops_address = await ops.start()
     bus.start()
-    ops_address = await ops.start()
     tasks: list[asyncio.Task[None]] = []
     try:
         if await _connected_or_stopped(bus, stop):
-            await SessionRecords(bus.js).ensure(settings.fabric_replicas)
+            await records.ensure(settings.fabric_replicas)
             await ensure_log(bus.js, settings.fabric_replicas, settings.log_retention.total_seconds())
             await worker.subscribe()
             await bus.barrier()
@@ -58,7 +62,7 @@ async def serve(settings: WorkerSettings) -> None:
                 for work, name in (
                     (writer.run(), "writer"),
                     (worker.run(), "worker"),
-                    (worker.leftovers.run(), "leftovers"),
+                    (leftovers.run(), "leftovers"),
                     (lag.run(), "loop lag"),
                 )
             ]

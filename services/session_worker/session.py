@@ -7,6 +7,7 @@ performs: it owns the tasks of the session and ends them.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass
@@ -21,12 +22,13 @@ from parley.v1 import errors_pb2, fabric_pb2, live_pb2
 from services.fabric import names, telemetry
 from services.fabric.bus import Bus, Writer
 from services.fabric.conversation_log import ConversationLog
-from services.fabric.errors import ServiceError
+from services.fabric.errors import ServiceError, invalid_field
 from services.fabric.process import stop_tasks
 from services.fabric.records import FencedError, SessionRecords
 from services.session_worker import events, live_config, responses
 from services.session_worker.downlink import Downlink
 from services.session_worker.input_queue import AudioBatch
+from services.session_worker.leftovers import Leftovers
 from services.session_worker.link import Dialer, Link, LinkClosedError
 from services.session_worker.ownership import Ownership
 from services.session_worker.recorder import Recorder
@@ -53,6 +55,7 @@ class Services:
     writer: Writer
     records: SessionRecords
     dialer: Dialer
+    leftovers: Leftovers
     settings: WorkerSettings
 
 
@@ -91,6 +94,10 @@ class Session:
         self._asked_again = 0.0
         self._detached_since: float | None = None
         self._half_closed_since: float | None = None
+        self._gateway = ""
+        self._silent_gateway = ""
+        """The gateway whose stream was given up for its silence, and which may yet be heard again."""
+        self._attaching = asyncio.Lock()
         self._audio_since_turn = False
         self.stale_uplink = 0
 
@@ -106,7 +113,7 @@ class Session:
             await self._connect(parent)
             attached = await self._attach(self.spec.gateway, 0)
         except BaseException:
-            await asyncio.shield(self._undo_open())
+            await self._undo_open()
             raise
         self._supervise(self._read(), "read")
         self._supervise(self._feed(), "feed")
@@ -115,9 +122,21 @@ class Session:
 
     async def _undo_open(self) -> None:
         self._services.writer.forget(self._downlink)
-        if self._link is not None:
-            await self._link.close()
-        await self._ownership.undo()
+
+        async def undo() -> None:
+            if self._link is not None:
+                await self._link.close()
+            try:
+                await self._ownership.undo()
+            except ServiceError as error:
+                log.warning("a failed open left records behind", session=self.id, error=str(error))
+                self._services.leftovers.again(self.id, self._ownership.undo)
+
+        # Also when the process is told to stop again and again meanwhile; bounded by JetStream's time limits.
+        undoing = asyncio.create_task(undo(), name="session undo")
+        while not undoing.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.shield(undoing)
 
     async def _connect(self, parent: Context) -> None:
         spec, settings = self.spec, self._services.settings
@@ -137,16 +156,20 @@ class Session:
             raise ServiceError(errors_pb2.ERROR_REASON_SESSION_UNKNOWN, f"there is no session {request.session_id}")
         if request.presented_token_sha256 and request.presented_token_sha256 != self._token:
             raise ServiceError(errors_pb2.ERROR_REASON_RESUME_REFUSED, "the resume token is not this session's")
+        if request.last_received_seq > self._downlink.last_seq:
+            raise invalid_field(
+                "open.resume.last_received_seq", f"is beyond the newest message, {self._downlink.last_seq}"
+            )
         if request.new_token_sha256:
             self._token = request.new_token_sha256
         return await self._attach(request.gateway, request.last_received_seq)
 
     async def _attach(self, gateway: str, last_received: int) -> fabric_pb2.Attached:
-        self.generation += 1
-        generation = self.generation
-        await self._write_attachment(gateway)
-        if generation != self.generation:
-            raise ServiceError(errors_pb2.ERROR_REASON_SUPERSEDED, "a newer stream attached meanwhile")
+        async with self._attaching:
+            generation = self.generation + 1
+            await self._write_attachment(generation, gateway)
+            self.generation = generation
+        self._gateway, self._silent_gateway = gateway, ""
         superseded = ServiceError(errors_pb2.ERROR_REASON_SUPERSEDED, "another stream took this session over")
         first = self._downlink.attach(gateway, generation, last_received, superseded.to_failure())
         now = time.monotonic()
@@ -161,9 +184,24 @@ class Session:
             resume_window=responses.duration(self._services.settings.resume_window.total_seconds()),
         )
 
-    async def _write_attachment(self, gateway: str) -> None:
+    def _reattach(self, now: float) -> None:
+        """The gateway that was silent is heard again, with the same stream: go on where it is."""
+        gateway, self._silent_gateway = self._silent_gateway, ""
+        self._detached_since = None
+        self._downlink.attach(gateway, self.generation, self._downlink.acked, fabric_pb2.Failure())
+        self._supervise(self._record_gateway(gateway), "reattach", optional=True)
+        self._said_status = now
+
+    async def _record_gateway(self, gateway: str) -> None:
+        """Write who is attached, in order with every other such write; an attach that came meanwhile wins."""
+        generation = self.generation
+        async with self._attaching:
+            if generation == self.generation:
+                await self._write_attachment(generation, gateway)
+
+    async def _write_attachment(self, generation: int, gateway: str) -> None:
         try:
-            await self._ownership.attach(self.generation, gateway, self._token)
+            await self._ownership.attach(generation, gateway, self._token)
         except FencedError:
             self._fail(FencedError(self.id))
             raise ServiceError(errors_pb2.ERROR_REASON_WORKER_LOST, "the session moved to another worker") from None
@@ -176,6 +214,8 @@ class Session:
             self.stale_uplink += 1
             return
         self._heard_gateway = now
+        if self._detached_since is not None and self._silent_gateway and not envelope.detached:
+            self._reattach(now)
         self._downlink.passed_on(envelope.downlink_received_seq)
         self._downlink.acknowledge(envelope.downlink_acked_seq)
         if envelope.downlink_missing:
@@ -196,10 +236,20 @@ class Session:
         if taken.input_waits:
             self._input.set()
         self._downlink.uplink.received = self._uplink.received
-        self._downlink.uplink.acked = self._uplink.coverage.acked
+        if taken.lost:
+            self._tell_stored()
 
     def _stored(self, seq: int) -> None:
-        self._downlink.uplink.acked = self._uplink.coverage.stored(seq)
+        self._uplink.coverage.stored(seq)
+        self._tell_stored()
+
+    def _tell_stored(self) -> None:
+        told = self._downlink.uplink
+        told.acked = self._uplink.coverage.acked
+        told.stored = self._uplink.coverage.settled_beyond()
+        if told.stored:
+            self._downlink.tell()
+            self._services.writer.wake(self._downlink)
 
     async def _feed(self) -> None:
         """Hand the caller's input to the link, in order."""
@@ -213,7 +263,7 @@ class Session:
                 # Nothing more will be said: let the model answer what it has heard.
                 self._audio_since_turn = False
                 await self._connected().send_realtime(audio_stream_end=True)
-                self._turns.asked()
+                self._turns.asked(time.monotonic())
 
     async def _send(self, item: AudioBatch | live_pb2.ConverseRequest) -> None:
         link = self._connected()
@@ -227,11 +277,11 @@ class Session:
                 image = item.video.image
                 await link.send_realtime(video=types.Blob(data=image.data, mime_type=image.mime_type))
             case "text":
-                self._turns.asked()
+                self._turns.asked(time.monotonic())
                 await link.send_realtime(text=item.text.text)
             case "turn":
                 if item.turn.turn_complete:
-                    self._turns.asked()
+                    self._turns.asked(time.monotonic())
                 await link.send_turn([live_config.content(part) for part in item.turn.content], item.turn.turn_complete)
             case "activity_start":
                 await link.send_realtime(activity_start=types.ActivityStart())
@@ -261,7 +311,7 @@ class Session:
 
     def _on_event(self, event: events.Event, now: float) -> None:
         ended = self._turns.on_event(event, now)
-        self._spans.on_event(event, ended or self._turns.current)
+        self._spans.on_event(event, ended or self._turns.current, now)
         match event:
             case events.Interrupted():
                 self._downlink.interrupt(live_pb2.INTERRUPTION_REASON_BARGE_IN)
@@ -296,7 +346,8 @@ class Session:
         if not (update.resumable and update.handle):
             return  # the last good handle stays good
         self._handle = update.handle
-        self._downlink.uplink.acked = self._uplink.coverage.handle_arrived()
+        self._uplink.coverage.handle_arrived()
+        self._tell_stored()
         self._recorder.checkpoint(
             fabric_pb2.CheckpointRecord(
                 schema_version=1,
@@ -310,7 +361,7 @@ class Session:
         )
 
     async def _respond(self, response: types.FunctionResponse) -> None:
-        self._turns.call_settled(response.id or "")
+        self._turns.call_settled(response.id or "", time.monotonic())
         try:
             await self._connected().send_tool_response(response)
         except LinkClosedError:
@@ -346,6 +397,8 @@ class Session:
             self.finish(live_pb2.END_REASON_ABANDONED, "nobody came back within the resume window")
 
     def _tick_attached(self, now: float, settings: WorkerSettings) -> None:
+        if not self._services.bus.connected.is_set():
+            self._heard_gateway = now  # nobody can be heard; silence proves nothing
         missing = self._uplink.missing()
         if missing and now - self._asked_again >= _NACK_INTERVAL:
             self._asked_again = now
@@ -356,6 +409,8 @@ class Session:
             self._downlink.status()
             self._services.writer.wake(self._downlink)
         if now - self._heard_gateway > settings.attachment_timeout.total_seconds():
+            log.warning("gateway silent", session=self.id, gateway=self._gateway)
+            self._silent_gateway = self._gateway
             self._detach(now)
         elif self._half_closed_since is not None and not len(self._uplink.queue):
             quiet_since = max(self._half_closed_since, self._turns.last_event)
@@ -368,7 +423,7 @@ class Session:
         self._detached_since = now
         self._downlink.end_stream()
         self._services.writer.wake(self._downlink)
-        self._supervise(self._write_attachment(""), "detach", optional=True)
+        self._supervise(self._record_gateway(""), "detach", optional=True)
 
     def _detach(self, now: float) -> None:
         """The stream is gone; the session waits for its caller."""
@@ -377,7 +432,7 @@ class Session:
         self._detached_since = now
         self._half_closed_since = None
         self._downlink.detach()
-        self._supervise(self._write_attachment(""), "detach", optional=True)
+        self._supervise(self._record_gateway(""), "detach", optional=True)
 
     # Ending
 
@@ -421,7 +476,19 @@ class Session:
         if link is not None:
             await link.close()
         if cause.reason != live_pb2.END_REASON_UNSPECIFIED:
-            await self._ownership.end(cause.reason, self.generation, self._services.settings.record_retention)
+            await self._record_end(cause)
+
+    async def _record_end(self, cause: EndCause) -> None:
+        retention = self._services.settings.record_retention
+
+        async def record() -> None:
+            await self._ownership.end(cause.reason, self.generation, retention)
+
+        try:
+            await record()
+        except ServiceError as error:
+            log.warning("the end of a session is not recorded yet", session=self.id, error=str(error))
+            self._services.leftovers.again(self.id, record)
 
     def lingers(self, now: float) -> bool:
         """The end is not yet with the gateway, and there is still reason to wait for that."""

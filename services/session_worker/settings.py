@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import ssl
 from datetime import timedelta
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from services.fabric.settings import Duration, PositiveDuration, ServiceSettings
@@ -25,6 +26,18 @@ class WorkerSettings(ServiceSettings):
         description="Endpoint of the Live API as https://HOST[:PORT]; empty: Google's.",
     )
     gemini_ca_file: str = Field("", description="PEM file of the CA to trust for that endpoint; empty: the system's.")
+
+    @field_validator("gemini_ca_file")
+    @classmethod
+    def _ca_file_can_be_loaded(cls, value: str) -> str:
+        if value:
+            try:
+                ssl.create_default_context(cafile=value)
+            except OSError as error:  # ssl.SSLError is one
+                reason = error.strerror or str(error)
+                raise ValueError(f"no readable PEM file of certificates ({reason})") from None
+        return value
+
     gemini_api_version: str = Field(
         "v1beta", pattern=r"^v1(beta|alpha)?$", description="Version of the Live API that links dial."
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from opentelemetry import trace
 from opentelemetry.context import Context
 
@@ -25,14 +27,17 @@ class TurnSpans:
         """The context of the turn in progress, or of the session between turns."""
         return self._parent if self._span is None else trace.set_span_in_context(self._span, self._parent)
 
-    def on_event(self, event: events.Event, turn: Turn | None) -> None:
+    def on_event(self, event: events.Event, turn: Turn | None, now: float) -> None:
         """Follow an event that belongs to `turn` (None: between turns)."""
         if turn is None:
             return
         if self._span is None or turn.number != self._number:
             self.finish(None)
             self._number = turn.number
-            self._span = telemetry.tracer().start_span(names.SPAN_TURN, self._parent, trace.SpanKind.INTERNAL)
+            start = time.time_ns() - round((now - turn.began) * 1e9)
+            self._span = telemetry.tracer().start_span(
+                names.SPAN_TURN, self._parent, trace.SpanKind.INTERNAL, start_time=start
+            )
             self._span.set_attributes(
                 {
                     names.SESSION_ID: self._session.session_id,

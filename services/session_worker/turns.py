@@ -13,7 +13,7 @@ class Turn:
 
     number: int
     began: float
-    """Monotonic seconds."""
+    """When the model was given what it answers, or else its first sign; monotonic seconds."""
     heard: str = ""
     """What the caller said, as transcribed."""
     said: str = ""
@@ -35,25 +35,35 @@ class TurnState:
     def __init__(self) -> None:
         self.current: Turn | None = None
         self.count = 0
-        self.owes_answer = False
+        self._owed: int | None = None
+        self._owed_since = 0.0
         self.pending_calls: set[str] = set()
         self.last_event = 0.0
         """When the model was last heard, in monotonic seconds."""
+
+    @property
+    def owes_answer(self) -> bool:
+        """The model has been given something to answer and has not begun to."""
+        return self._owed is not None
 
     @property
     def busy(self) -> bool:
         """Something is in progress or owed: not the moment to let go of the caller."""
         return self.current is not None or self.owes_answer or bool(self.pending_calls)
 
-    def asked(self) -> None:
-        """The model was given something that it answers."""
-        self.owes_answer = True
+    def asked(self, now: float) -> None:
+        """The model was given something that it answers: in this turn, or in the next if this one already speaks."""
+        if self._owed is None:
+            self._owed_since = now
+        turn = self.current
+        speaks = turn is not None and (turn.first_audio is not None or bool(turn.said))
+        self._owed = self.count if turn is not None and not speaks else self.count + 1
 
-    def call_settled(self, call_id: str) -> None:
+    def call_settled(self, call_id: str, now: float) -> None:
         """A function call was answered; the model will speak of it."""
         if call_id in self.pending_calls:
             self.pending_calls.discard(call_id)
-            self.owes_answer = True
+            self.asked(now)
 
     def on_event(self, event: events.Event, now: float) -> Turn | None:
         """Follow one event; return the turn that it ended, if it did."""
@@ -62,18 +72,20 @@ class TurnState:
             case events.InputTranscript(text=text):
                 self._turn(now).heard += text
             case events.OutputTranscript(text=text) | events.Text(text=text, thought=False):
-                self._turn(now).said += text
-                self.owes_answer = False
+                turn = self._turn(now)
+                turn.said += text
+                self._answered_by(turn)
             case events.Audio():
                 turn = self._turn(now)
                 turn.audio_seconds += len(event.pcm) / 2 / event.rate
                 if turn.first_audio is None:
                     turn.first_audio = now
-                self.owes_answer = False
+                self._answered_by(turn)
             case events.FunctionCall():
-                self._turn(now).tool_calls.append(event.name)
+                turn = self._turn(now)
+                turn.tool_calls.append(event.name)
                 self.pending_calls.add(event.id)
-                self.owes_answer = False
+                self._answered_by(turn)
             case events.CallsCancelled(ids=ids):
                 self.pending_calls.difference_update(ids)
             case events.Interrupted():
@@ -83,15 +95,22 @@ class TurnState:
                 if self.current is not None:
                     self.current.usage = event
             case events.TurnComplete(idle=idle):
-                self.owes_answer = self.owes_answer and not idle
                 ended, self.current = self.current, None
+                if idle:
+                    self._answered_by(ended)
                 return ended
             case _:
                 pass
         return None
 
+    def _answered_by(self, turn: Turn | None) -> None:
+        """`turn` settles what is owed, unless it began before that was asked. An empty turn settles it too."""
+        if self._owed is not None and (turn is None or turn.number >= self._owed):
+            self._owed = None
+
     def _turn(self, now: float) -> Turn:
         if self.current is None:
             self.count += 1
-            self.current = Turn(self.count, now)
+            # The answer to a question begins with the question, as whoever asked sees it.
+            self.current = Turn(self.count, now if self._owed is None else self._owed_since)
         return self.current

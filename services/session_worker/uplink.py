@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from parley.v1 import fabric_pb2, live_pb2
-from services.fabric.sequence import SequenceReceiver
+from services.fabric.sequence import HOLE_WAIT, SequenceReceiver
 from services.session_worker.coverage import Coverage
 from services.session_worker.input_queue import InputQueue
 
@@ -31,7 +31,8 @@ class Uplink:
     def __init__(self, max_audio_bytes: int) -> None:
         self.queue = InputQueue(max_audio_bytes)
         self.coverage = Coverage()
-        self._receiver: SequenceReceiver[live_pb2.ConverseRequest] = SequenceReceiver()
+        # What is missing may be text, and the gateway answers at once with the message or a skip: no hurry.
+        self._receiver: SequenceReceiver[live_pb2.ConverseRequest] = SequenceReceiver(audio_wait=HOLE_WAIT)
 
     @property
     def received(self) -> int:

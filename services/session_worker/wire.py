@@ -165,8 +165,9 @@ def _content_before_end(content: types.LiveServerContent) -> list[events.Event]:
     if content.interrupted:
         out.append(events.Interrupted())
     for part in (content.model_turn.parts if content.model_turn else None) or []:
-        if part.inline_data is not None and part.inline_data.data:
-            out.append(_audio(part.inline_data.data, part.inline_data.mime_type or ""))
+        blob = part.inline_data
+        if blob is not None and blob.data and (blob.mime_type or "audio/").startswith("audio/"):
+            out.append(_audio(blob.data, blob.mime_type or ""))
         elif part.text:
             out.append(events.Text(part.text, bool(part.thought)))
         else:

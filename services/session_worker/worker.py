@@ -19,7 +19,6 @@ from services.fabric import subjects, telemetry
 from services.fabric.errors import ServiceError
 from services.fabric.process import LoopLag, stop_tasks
 from services.session_worker import responses
-from services.session_worker.leftovers import Leftovers
 from services.session_worker.session import Services, Session
 
 log = structlog.get_logger()
@@ -42,9 +41,7 @@ class Worker:
         self._sessions: dict[str, Session] = {}
         self._closing: dict[str, asyncio.Task[None]] = {}
         self._commands: set[asyncio.Task[None]] = set()
-        retention = services.settings.record_retention.total_seconds()
-        self.leftovers = Leftovers(services.bus.js, services.records, retention)
-        self._opening = 0
+        self._opening: set[asyncio.Task[None]] = set()
         self._announced = 0.0
         self._changed = True
         self.draining = False
@@ -87,8 +84,9 @@ class Worker:
         return {
             "sessions": len(self._sessions),
             "sessions_opened": self.opened,
+            "opening": len(self._opening),
             "closing": len(self._closing),
-            "to_forget": len(self.leftovers),
+            "to_forget": len(self._services.leftovers),
             "unroutable_uplink": self.unroutable,
             "stale_uplink": sum(session.stale_uplink for session in self._sessions.values()),
             "loop_lag_seconds": round(self._lag.worst, 4),
@@ -99,7 +97,7 @@ class Worker:
     def _described(self) -> fleet_pb2.Worker:
         return fleet_pb2.Worker(
             worker=self._services.worker,
-            sessions=len(self._sessions) + self._opening,
+            sessions=len(self._sessions) + len(self._opening),
             capacity=self._services.settings.capacity,
             loop_lag=responses.duration(self._lag.worst),
             draining=self.draining,
@@ -147,6 +145,11 @@ class Worker:
         except DecodeError:
             unreadable = ServiceError(errors_pb2.ERROR_REASON_MESSAGE_INVALID, "unreadable command")
             reply.failure.CopyFrom(unreadable.to_failure())
+        except asyncio.CancelledError:
+            if not self.draining:
+                raise
+            refused = ServiceError(errors_pb2.ERROR_REASON_NO_CAPACITY, f"worker {self._services.worker} is draining")
+            reply.failure.CopyFrom(refused.to_failure())
         except Exception as error:
             # Whoever asked must get an answer; the log gets the cause.
             log.exception("command failed")
@@ -166,9 +169,7 @@ class Worker:
             case "attach":
                 reply.attached.CopyFrom(await self._held(request.attach.session_id).attach(request.attach))
             case "end":
-                session = self._sessions.get(request.end.session_id)
-                if session is not None:
-                    session.finish(request.end.reason, request.end.message)
+                self._held(request.end.session_id).finish(request.end.reason, request.end.message)
                 reply.done.SetInParent()
             case "ping":
                 if request.ping.session_id:
@@ -184,19 +185,21 @@ class Worker:
         return session
 
     async def _open(self, spec: fabric_pb2.OpenSession, parent: Context, turns: Context) -> fabric_pb2.Attached:
-        if self.draining or len(self._sessions) + self._opening >= self._services.settings.capacity:
+        if self.draining or len(self._sessions) + len(self._opening) >= self._services.settings.capacity:
             why = "is draining" if self.draining else "is full"
             raise ServiceError(errors_pb2.ERROR_REASON_NO_CAPACITY, f"worker {self._services.worker} {why}")
         if spec.session_id in self._sessions:
             raise ServiceError(errors_pb2.ERROR_REASON_NO_CAPACITY, f"session {spec.session_id} is open already")
         session = Session(spec, self._services)
-        self._opening += 1
+        task = asyncio.current_task()
+        assert task is not None
+        self._opening.add(task)
         try:
             attached = await session.open(parent, turns)
             self._sessions[session.id] = session
             self.opened += 1
         finally:
-            self._opening -= 1
+            self._opening.discard(task)
             self._changed = True
         log.info("session opened", session=session.id, tenant=spec.tenant, model=spec.config.model)
         return attached
@@ -216,12 +219,13 @@ class Worker:
             self._changed = True
         reason = live_pb2.EndReason.Name(session.ending.reason).removeprefix("END_REASON_")
         log.info("session ended", session=session.id, reason=reason, message=session.ending.message)
-        self.leftovers.add(session.id, session.spec.request_key)
+        self._services.leftovers.add(session.id, session.spec.request_key)
 
     async def stop(self, grace: float) -> None:
         """Take nothing new, end what is here, within `grace` seconds. Moving sessions away is not served yet."""
         self.draining = True
         await self._announce(leaving=True)
+        await stop_tasks(self._opening)  # they are answered NO_CAPACITY, and the gateway tries another worker
         gone = ServiceError(errors_pb2.ERROR_REASON_WORKER_LOST, "the session's worker is shutting down")
         for session in self._sessions.values():
             session.finish(live_pb2.END_REASON_OPERATOR, gone.message, gone)

@@ -23,6 +23,8 @@ class Registry:
     def __init__(self) -> None:
         self._tools: dict[str, FunctionTool] = {}
         self.problems: list[str] = []
+        self.unknown_modules: list[str] = []
+        """Names that are no module at all: a wrong setting, not a broken source."""
         """One sentence for each module or function that is not served, naming it."""
 
     def load(self, modules: Iterable[str], settings: ToolsSettings) -> None:
@@ -34,6 +36,8 @@ class Registry:
                 if set_up is not None:
                     set_up(settings)
             except BaseException as error:  # noqa: BLE001 - foreign code: also sys.exit is its module's problem alone
+                if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
+                    self.unknown_modules.append(name)
                 self._problem(f"module {name} cannot be loaded: {type(error).__name__}: {error}", error)
                 continue
             # What a module imported from another one belongs to the other one.

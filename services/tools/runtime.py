@@ -14,6 +14,7 @@ from services.fabric.bus import Bus
 from services.fabric.catalog import Catalog
 from services.fabric.errors import ServiceError
 from services.fabric.ops import OpsServer
+from services.fabric.settings import SettingError
 from services.tools.calls import CallCounts
 from services.tools.execute import Executor
 from services.tools.grpc_service import GrpcPort, ToolServicer
@@ -77,7 +78,8 @@ class ToolsProcess:
     async def main(self) -> None:
         """Serve until told to stop."""
         stop = process.stop_signal()
-        ops = await self._ops.start()
+        with self._settings.applying("ops_listen"):
+            ops = await self._ops.start()
         self.bus.on_reconnect = self._on_reconnect
         self.bus.start()
         try:
@@ -90,6 +92,8 @@ class ToolsProcess:
                 for task in tasks:
                     task.cancel()
             await self._drain()
+        except* SettingError as group:
+            raise group.exceptions[0] from None
         finally:
             await self.bus.close()
             await self._ops.stop()
@@ -97,7 +101,12 @@ class ToolsProcess:
     async def _serve(self, ops: str) -> None:
         # In a thread of its own: what a module does while it is imported must hold up neither loop nor shutdown.
         await DaemonThreads(1).run(lambda: self.registry.load(self._settings.modules, self._settings))
-        address = await self.grpc.start()
+        if self.registry.unknown_modules:
+            raise SettingError(
+                "PARLEY_TOOLS_MODULES", ", ".join(self.registry.unknown_modules), "there is no such module"
+            )
+        with self._settings.applying("listen"):
+            address = await self.grpc.start()
         await self.bus.connected.wait()
         await _until_it_works("tools not on the bus yet", self.endpoints.start)
         catalog = Catalog(self.bus.js)

@@ -14,6 +14,7 @@ import parley
 from parley import errors
 from parley.cli import _failures, _plugins, _run, main, settings
 from parley.cli._failures import CliError
+from parley.cli.tracing import checked_endpoint
 
 
 def python(code):
@@ -110,6 +111,40 @@ def test_extras_are_followed_through_each_other():
     assert names == {"pyyaml", "nats-py", "typer"}
 
 
+@pytest.mark.parametrize(
+    ("absent", "installed", "expected"),
+    [
+        ("nats.aio", False, (69, "gateway needs nats-py: pip install 'parley[gateway]'")),
+        ("nats", True, (69, "gateway cannot be loaded: No module named 'nats'")),
+        ("services.gateway.gone", False, (70, "internal error: ModuleNotFoundError: No module named 'services")),
+        ("asyncio.gone", False, (70, "internal error: ModuleNotFoundError: No module named 'asyncio.gone'")),
+    ],
+)
+def test_a_service_that_finds_a_library_missing_only_when_it_runs_says_the_same(
+    absent, installed, expected, monkeypatch, capsys
+):
+    def command() -> None:
+        raise ExceptionGroup("tasks", [ModuleNotFoundError(f"No module named '{absent}'", name=absent)])
+
+    monkeypatch.setattr(_plugins, "service_points", lambda group: [FakePoint("gateway", command)])
+    monkeypatch.setattr(_plugins, "_installed", lambda name: installed or name != "nats-py")
+    status, said = expected
+    assert main(["gateway"]) == status
+    err = capsys.readouterr().err
+    assert err.startswith(f"parley: {said}")
+    assert err.count("\n") == 1
+
+
+def test_a_real_service_without_one_of_its_libraries_gives_the_advice():
+    code = (
+        "import sys; sys.modules['pydantic_settings'] = None; from parley.cli import _plugins, main; "
+        "_plugins._installed = lambda name: name != 'pydantic-settings'; sys.exit(main(['gateway']))"
+    )
+    refused = python(code)
+    assert refused.returncode == 69
+    assert refused.stderr == "parley: gateway needs pydantic-settings: pip install 'parley[gateway]'\n"
+
+
 class ToySettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="PARLEY_TOY_")
 
@@ -176,9 +211,25 @@ def test_real_services_describe_every_setting():
             assert row["description"], row["name"]
 
 
+class SaidError(Exception):
+    def __init__(self, message, exit_status):
+        super().__init__(message)
+        self.exit_status = exit_status
+
+
+class SaidOSError(SaidError, OSError):
+    pass
+
+
 @pytest.mark.parametrize(
     ("error", "status", "said"),
     [
+        (SaidError("PARLEY_X is wrong:\nport 80 is taken", 78), 78, "parley: PARLEY_X is wrong: port 80 is taken\n"),
+        (ExceptionGroup("g", [SaidOSError("cannot listen", 69)]), 69, "parley: cannot listen\n"),
+        (SaidError("", 3), 3, "parley: SaidError\n"),
+        (SaidError("true is no status", True), 70, "internal error: SaidError: true is no status"),
+        (SaidError("nor is 0", 0), 70, "internal error"),
+        (SaidError("nor is text", "78"), 70, "internal error"),
         (CliError("no file x", 2), 2, "no file x"),
         (errors.Unavailable("gone", code="UNAVAILABLE"), 69, "gone [UNAVAILABLE]. Check that the service runs"),
         (errors.Unauthenticated("who?", code="UNAUTHENTICATED"), 77, "who? [UNAUTHENTICATED]. Give a valid API key"),
@@ -193,6 +244,61 @@ def test_every_error_is_one_line_and_a_status(error, status, said, capsys):
     err = capsys.readouterr().err
     assert said in err
     assert err.count("\n") == 1
+
+
+GOOD_ENDPOINTS = ("", "http://127.0.0.1:4317", "https://collector.example:443/", "http://[::1]:4317")
+BAD_ENDPOINTS = (
+    "127.0.0.1:4317", "localhost:4317", "http://", "http://host", "http://host:port", "http://host:99999", "http://:4317",
+    "grpc://host:4317", "http://host:4317/v1/traces", "http://user@host:4317", "http://ho st:4317", "http://[::1:4317",
+)  # fmt: skip
+
+
+def test_an_endpoint_for_traces_is_a_scheme_a_host_and_a_port():
+    for endpoint in GOOD_ENDPOINTS:
+        assert checked_endpoint(endpoint) == endpoint
+    for endpoint in BAD_ENDPOINTS:
+        with pytest.raises(CliError, match=r"must be http://HOST:PORT or https://HOST:PORT, not") as caught:
+            checked_endpoint(endpoint)
+        assert caught.value.status == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["up", "--gemini-ca", "ca.pem"], "give its --gemini-base-url too"),
+        (["up", "--gemini-ca-file", "ca.pem", "--gemini"], "give its --gemini-base-url too"),
+        (["up", "--otlp-endpoint", "localhost:4317"], "must be http://HOST:PORT"),
+        (["talk", "--text", "hi", "--otlp-endpoint", "localhost:4317"], "must be http://HOST:PORT"),
+        (["talk", "--text", "hi", "--text", ""], "--text says nothing"),
+        (["talk", "--text", " \n"], "--text says nothing"),
+    ],
+)
+def test_options_that_cannot_work_are_refused_before_anything_is_started_or_dialled(
+    arguments, said, monkeypatch, capsys
+):
+    for doing in ("parley.cli.up.Stack", "parley.cli.talk.talk"):
+        monkeypatch.setattr(doing, lambda *_: pytest.fail("it went on"))
+    assert main(arguments) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1
+
+
+def test_an_endpoint_from_the_environment_is_checked_too(monkeypatch, capsys):
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "collector")
+    assert main(["talk", "--text", "hi"]) == 2
+    assert "OTEL_EXPORTER_OTLP_ENDPOINT" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--gemini-ca", "--gemini-ca-file"])
+def test_up_takes_the_ca_of_another_endpoint(option, monkeypatch, capsys):
+    assert main(["up", "--gemini-base-url", "https://x:1", option, "/nowhere.pem"]) == 78
+    assert capsys.readouterr().err == "parley: there is no CA file /nowhere.pem\n"
+
+
+def test_words_after_the_options_of_talk_are_more_speech(capsys):
+    assert main(["talk", "--help"]) == 0
+    assert "The same as --wav, for shell globs" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt(), 130), (BrokenPipeError(), 141)])

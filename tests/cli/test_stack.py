@@ -1,6 +1,7 @@
 """Processes of a local stack: ready lines, logs, signals, and that none outlives its parent."""
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -151,6 +152,28 @@ async def test_up_with_a_broken_setting_says_which_and_leaves_nothing(tmp_path):
     assert b"tools-1 exited with status 78" in err
     assert b"PARLEY_TOOLS_MAX_CONCURRENCY" in err
     assert b"Traceback" not in err
+
+
+async def test_up_says_that_anybody_gets_in(tmp_path):
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "parley.cli", "up", "--json", "--workers", "0"),
+        *("--gemini-base-url", "https://127.0.0.1:1", "--state-dir", str(tmp_path)),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(60):
+        line = await process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        _, err = await process.communicate()
+    assert process.returncode == 0
+    assert json.loads(line)["development"] is True
+    assert err == b"parley: DEVELOPMENT MODE IS ON: anybody who reaches the gateway gets in\n"
+
+
+def test_development_mode_is_off_only_where_the_gateway_reads_it_so():
+    assert StackConfig().development
+    for value, development in (("false", False), ("0", False), ("Off", False), ("true", True), ("nonsense", True)):
+        assert StackConfig(env={"PARLEY_GATEWAY_DEVELOPMENT": value}).development is development
 
 
 def test_packaged_profiles_are_there():

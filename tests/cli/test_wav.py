@@ -47,6 +47,13 @@ def test_speech_ends_where_the_voice_does():
     assert speech_end(voice[:1300], 1280) == 1300
 
 
+def test_a_file_that_was_cut_off_within_a_sample_is_spoken_to_its_last_whole_one(tmp_path):
+    path = tmp_path / "cut.wav"
+    write_wav(path, tone(8000, 440).tobytes(), 8000)
+    path.write_bytes(path.read_bytes()[:-1])
+    assert len(read_wav(path)) == 2 * (2 * 1600 - 2)
+
+
 def test_a_file_that_does_not_fit_is_named_with_what_would(tmp_path):
     stereo = tmp_path / "stereo.wav"
     with wave.open(str(stereo), "wb") as file:
@@ -60,6 +67,18 @@ def test_a_file_that_does_not_fit_is_named_with_what_would(tmp_path):
     text.write_text("no sound")
     with pytest.raises(CliError, match=r"text\.wav is no PCM WAV"):
         read_wav(text)
+    empty, silent, cut = tmp_path / "empty.wav", tmp_path / "silent.wav", tmp_path / "cut.wav"
+    empty.touch()
+    with pytest.raises(CliError, match=r"empty\.wav is no PCM WAV file: it is empty \(0 bytes\)$"):
+        read_wav(empty)
+    write_wav(silent, b"", 16_000)
+    with pytest.raises(CliError, match=r"silent\.wav has no sound"):
+        read_wav(silent)
+    cut.write_bytes(silent.read_bytes()[:20])
+    with pytest.raises(CliError, match=r"cut\.wav is no PCM WAV file: it ends within its header$"):
+        read_wav(cut)
+    with pytest.raises(CliError, match=f"^cannot read {tmp_path}: Is a directory$"):
+        read_wav(tmp_path)
     with pytest.raises(CliError, match="there is no file"):
         read_wav(tmp_path / "absent.wav")
     with pytest.raises(CliError, match="cannot write"):

@@ -112,6 +112,24 @@ async def test_after_a_takeover_the_old_owner_is_refused(
         await records.end_own(session, old, own_record(session, "ended"), timedelta(seconds=60))
 
 
+async def test_write_that_meets_another_in_flight_is_tried_again(
+    records: SessionRecords, js: JetStreamContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Only a cluster answers so; the code is the server's (10164).
+    publish, refusals = js.publish, [10164, 10164]
+
+    async def busy(*args: Any, **kwargs: Any) -> Any:
+        if refusals:
+            raise nats.js.errors.BadRequestError(code=400, err_code=refusals.pop())
+        return await publish(*args, **kwargs)
+
+    monkeypatch.setattr(js, "publish", busy)
+    session = ids.session_id()
+    revision = await records.create_own(session, own_record(session))
+    assert not refusals
+    assert await records.read_own(session) == (own_record(session), revision)
+
+
 @pytest.mark.parametrize("write", [checkpoint, attachment])
 async def test_without_ownership_nothing_is_written(records: SessionRecords, write: Write) -> None:
     session = ids.session_id()

@@ -18,6 +18,9 @@ from tests.gateway.fake_worker import FakeWorker, audio, interrupted, skip, star
 from tests.support.eventually import eventually
 from tests.support.nats import NatsServer, nats_server
 
+RING = 64
+"""Messages: the smallest bound that may be set."""
+
 
 def audio_in(seq: int, data: bytes = b"\1\2" * 320) -> live_pb2.ConverseRequest:
     return live_pb2.ConverseRequest(seq=seq, audio=live_pb2.AudioInput(frames=[data]))
@@ -85,6 +88,19 @@ async def test_downlink_is_put_in_order_and_what_is_missing_is_asked_for(
     await eventually(lambda: worker.envelopes[-1].downlink_received_seq == 3)
 
 
+@pytest.mark.parametrize("stale", [{"epoch": 0}, {"attach_generation": 0}, {"attach_generation": 2}])
+async def test_downlink_of_another_epoch_or_generation_never_reaches_the_caller(
+    channel: grpc.aio.Channel, worker: FakeWorker, gateway: Gateway, stale: dict[str, int]
+) -> None:
+    call = converse(channel)
+    session = (await opened(call)).session_id
+    failure = ServiceError(errors_pb2.ERROR_REASON_SUPERSEDED, "for another stream").to_failure()
+    await worker.say(session, text(1, "stale"), stream_end=fabric_pb2.StreamEnd(failure=failure), **stale)
+    await worker.say(session, text(1, "mine"))
+    assert (await read(call)).text.text == "mine"
+    assert gateway.counts()["dropped_downlink_stale_envelopes"] == 1
+
+
 async def test_downlink_that_never_comes_is_named_in_a_gap(channel: grpc.aio.Channel, worker: FakeWorker) -> None:
     call = converse(channel)
     session = (await opened(call)).session_id
@@ -106,6 +122,25 @@ async def test_uplink_is_sent_again_when_the_worker_misses_it(channel: grpc.aio.
     await worker.say(session, uplink_acked_seq=1, uplink_missing=[live_pb2.SeqRange(from_seq=2, to_seq=3)])
     await eventually(lambda: len(worker.requests) == 2)
     assert [live_pb2.ConverseRequest.FromString(raw).seq for raw in worker.requests] == [2, 3]
+
+
+async def test_a_full_ring_stops_the_caller_until_the_worker_acks(
+    nats: NatsServer, worker: FakeWorker, start_gateway: StartGateway
+) -> None:
+    gateway = await start_gateway(nats.url, uplink_ring_items=RING)
+    async with channel_to(gateway) as channel:
+        call = converse(channel)
+        session = (await opened(call)).session_id
+        for seq in range(1, 2 * RING + 1):
+            await call.write(text_in(seq))
+        await eventually(lambda: len(worker.requests) == RING)
+        beats = len(worker.envelopes)
+        await eventually(lambda: len(worker.envelopes) >= beats + 2)
+        assert len(worker.requests) == RING
+        await worker.say(session, uplink_acked_seq=RING)
+        await eventually(lambda: len(worker.requests) == 2 * RING)
+        await worker.say(session, uplink_acked_seq=2 * RING)
+        await eventually(lambda: gateway.counts()["uplink_ring_bytes"] == 0)
 
 
 async def test_an_interruption_overtakes_audio_that_is_held_back(channel: grpc.aio.Channel, worker: FakeWorker) -> None:
@@ -174,10 +209,27 @@ async def test_half_close_reaches_the_worker_after_every_request(channel: grpc.a
     await call.write(text_in(1))
     await call.done_writing()
     await eventually(lambda: any(envelope.half_closed for envelope in worker.envelopes))
-    before = [e for e in worker.envelopes if not e.half_closed]
-    assert [raw for e in before for raw in e.requests] == [text_in(1).SerializeToString()]
+    assert worker.requests == [text_in(1).SerializeToString()]  # in that envelope at the latest
     await worker.say(session, text(1), stream_end=fabric_pb2.StreamEnd())
     assert (await read(call)).seq == 1
+    assert await call.read() is grpc.aio.EOF
+    assert await call.code() is grpc.StatusCode.OK
+    # Half-closed is not gone: the worker decides when it lets go.
+    assert not any(envelope.detached for envelope in worker.envelopes)
+
+
+async def test_after_half_close_the_answer_does_not_wait_for_acks(
+    channel: grpc.aio.Channel, worker: FakeWorker
+) -> None:
+    call = converse(channel)
+    session = (await opened(call)).session_id
+    await call.write(ack(0))
+    await call.write(text_in(1))
+    await eventually(lambda: worker.requests)
+    await worker.say(session, *[audio(seq) for seq in range(1, 21)], stream_end=fabric_pb2.StreamEnd())
+    assert [(await read(call)).seq for _ in range(4)] == [1, 2, 3, 4]  # 400 ms beyond the ack
+    await call.done_writing()
+    assert [(await read(call)).seq for _ in range(16)] == list(range(5, 21))
     assert await call.read() is grpc.aio.EOF
     assert await call.code() is grpc.StatusCode.OK
 

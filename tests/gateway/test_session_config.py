@@ -112,7 +112,7 @@ def test_right_opens(right: live_pb2.ConverseRequest) -> None:
 @pytest.mark.parametrize(
     ("wrong", "reason", "field"),
     [
-        (live_pb2.ConverseRequest(), "OPEN_MISPLACED", "open"),
+        (live_pb2.ConverseRequest(), "PAYLOAD_MISSING", "payload"),
         (live_pb2.ConverseRequest(seq=1, open=live_pb2.Open()), "SEQUENCE_BROKEN", "seq"),
         (opening(request_id=""), "FIELD_INVALID", "open.request_id"),
         (opening(request_id="x" * 129), "FIELD_INVALID", "open.request_id"),

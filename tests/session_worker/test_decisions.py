@@ -99,11 +99,47 @@ class TestCoverage:
         assert coverage.stored(2) == 0
         assert coverage.stored(1) == 2  # 1 was named in a gap
 
+    def test_what_is_safe_behind_audio_is_told_so_that_nobody_keeps_it(self) -> None:
+        coverage = Coverage()
+        for seq in (2, 3, 5):
+            coverage.vital(seq)
+            coverage.stored(seq)
+        assert coverage.settled_beyond() == [(2, 3), (5, 5)]
+        coverage.stored(1)
+        assert coverage.acked == 3
+        assert coverage.settled_beyond() == [(5, 5)]
+
 
 class TestTurns:
+    def test_a_question_during_an_answer_is_owed_also_after_that_answer_is_over(self) -> None:
+        turns = TurnState()
+        turns.on_event(events.Audio(bytes(2), 24000), 1.0)
+        turns.asked(1.1)
+        turns.on_event(events.Interrupted(), 1.2)
+        turns.on_event(events.Audio(bytes(2), 24000), 1.3)  # was on its way
+        turns.on_event(events.TurnComplete("", False, True), 1.4)
+        assert turns.busy
+        turns.on_event(events.Audio(bytes(2), 24000), 1.5)
+        turns.on_event(events.TurnComplete("", False, True), 1.6)
+        assert not turns.busy
+
+    def test_an_empty_turn_answers_too(self) -> None:
+        turns = TurnState()
+        turns.asked(1.0)
+        turns.on_event(events.TurnComplete("", False, True), 1.1)
+        assert not turns.busy
+
+    def test_a_turn_begins_with_what_it_answers(self) -> None:
+        turns = TurnState()
+        turns.asked(1.0)
+        turns.on_event(events.Audio(bytes(2), 24000), 1.6)
+        ended = turns.on_event(events.TurnComplete("", False, True), 2.0)
+        assert ended is not None
+        assert (ended.began, ended.first_audio) == (1.0, 1.6)
+
     def test_a_spoken_turn(self) -> None:
         turns = TurnState()
-        turns.asked()
+        turns.asked(0.5)
         assert turns.on_event(events.InputTranscript("hello", True, ""), 1.0) is None
         turns.on_event(events.Audio(bytes(4800), 24000), 1.5)
         turns.on_event(events.OutputTranscript("hi", False, ""), 1.6)
@@ -118,7 +154,7 @@ class TestTurns:
         turns.on_event(events.FunctionCall("c1", "f", {}), 1.0)
         turns.on_event(events.TurnComplete("", False, True), 1.1)
         assert turns.busy
-        turns.call_settled("c1")
+        turns.call_settled("c1", 1.15)
         assert turns.busy
         turns.on_event(events.Audio(bytes(2), 24000), 1.2)
         turns.on_event(events.TurnComplete("", False, True), 1.3)
@@ -129,7 +165,7 @@ class TestTurns:
         turns.on_event(events.FunctionCall("c1", "f", {}), 1.0)
         turns.on_event(events.CallsCancelled(("c1",)), 1.1)
         turns.on_event(events.TurnComplete("", False, True), 1.2)
-        turns.call_settled("c1")
+        turns.call_settled("c1", 1.15)
         assert not turns.busy
 
 
@@ -160,7 +196,8 @@ def seqs(found: list[fabric_pb2.DownlinkEnvelope]) -> list[int]:
 
 
 def skipped(found: list[fabric_pb2.DownlinkEnvelope]) -> list[int]:
-    return [skip.range.from_seq for envelope in found for skip in envelope.skips]
+    spans = [skip.range for envelope in found for skip in envelope.skips]
+    return [seq for span in spans for seq in range(span.from_seq, span.to_seq + 1)]
 
 
 class TestDownlink:
@@ -221,6 +258,35 @@ class TestDownlink:
         found = envelopes(out)
         assert seqs(found) == [3]
         assert skipped(found) == [1, 2]
+
+    def test_what_the_ring_forgot_is_not_called_void(self) -> None:
+        out = downlink(ahead=10_000, max_bytes=100)
+        speak(out, 30)
+        envelopes(out)
+        out.attach("g2", 2, 0, FAILURE)
+        spans = [skip for envelope in envelopes(out) for skip in envelope.skips]
+        assert spans
+        assert {skip.reason for skip in spans} == {"FORGOTTEN"}
+        assert len(spans) == 1  # one range, not one skip a message
+
+    def test_a_caller_that_never_acks_does_not_fill_the_ring_with_words(self) -> None:
+        out = downlink(max_bytes=1000)
+        for _ in range(300):
+            out.passed_on(say(out))
+            envelopes(out)
+        speak(out, 1)
+        envelopes(out)
+        out.resend([(301, 301)])
+        assert seqs(envelopes(out)) == [301]
+
+    def test_without_acks_only_the_answer_in_progress_is_void(self) -> None:
+        out = downlink()
+        speak(out, 3)
+        say(out)
+        speak(out, 2)
+        out.interrupt(live_pb2.INTERRUPTION_REASON_BARGE_IN)
+        told = live_pb2.ConverseResponse.FromString(envelopes(out)[-1].items[-1].response).interrupted
+        assert (told.void_from_seq, told.void_to_seq) == (5, 6)
 
     def test_what_is_missing_is_sent_again_and_what_is_forgotten_is_named(self) -> None:
         out = downlink()

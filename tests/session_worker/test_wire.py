@@ -100,6 +100,25 @@ async def test_what_the_sdk_cannot_read_is_passed_on(raw: bytes) -> None:
     assert json.dumps(cast(events.Unknown, found[0]).json)
 
 
+@pytest.mark.parametrize("fast", [True, False])
+async def test_the_rate_of_the_models_voice_is_the_frames(fast: bool) -> None:
+    raw = audio_frame(b"\x01\x02").replace(b"rate=24000", b"rate=16000")
+    assert await wire.decode(sdk_session(Socket()), raw, fast=fast) == [events.Audio(b"\x01\x02", 16_000)]
+
+
+async def test_usage_beside_audio_is_not_lost() -> None:
+    frame = json.loads(audio_frame(b"\x01\x02")) | {"usageMetadata": {"totalTokenCount": 9}}
+    found = await wire.decode(sdk_session(Socket()), json.dumps(frame).encode(), fast=True)
+    assert [type(event) for event in found] == [events.Audio, events.Usage]
+
+
+async def test_what_the_sdk_reads_but_we_have_no_name_for_is_passed_on() -> None:
+    raw = b'{"serverContent":{"groundingMetadata":{"webSearchQueries":["parley"]}}}'
+    (found,) = await wire.decode(sdk_session(Socket()), raw, fast=True)
+    assert isinstance(found, events.Unknown)
+    assert "parley" in found.json
+
+
 @pytest.mark.parametrize("raw", [b"{}", b"", b'{"serverContent":{}}'])
 async def test_empty_frames_say_nothing(raw: bytes) -> None:
     assert await wire.decode(sdk_session(Socket()), raw, fast=True) == []

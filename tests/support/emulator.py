@@ -15,6 +15,8 @@ from typing import Any
 
 import aiohttp
 
+from tests.support.children import bound
+
 ROOT = Path(__file__).resolve().parents[2]
 START_LIMIT = 30.0
 
@@ -73,7 +75,11 @@ async def start_emulator(**settings: Any) -> AsyncIterator[RunningEmulator]:
         log_file = Path(folder) / "log"
         with log_file.open("wb") as log:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "emulator", stdout=asyncio.subprocess.PIPE, stderr=log, env=environment, cwd=ROOT
+                *bound(sys.executable, "-m", "emulator"),
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+                env=environment,
+                cwd=ROOT,
             )
         try:
             assert process.stdout is not None

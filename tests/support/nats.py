@@ -14,6 +14,8 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+from tests.support.children import bound
+
 _START_LIMIT = 10.0
 
 
@@ -46,7 +48,7 @@ class NatsServer:
         )
         binary = Path(sys.executable).with_name("nats-server")
         with (self._directory / "nats.log").open("ab") as log:
-            self._process = subprocess.Popen([binary, "-c", config], stdout=log, stderr=log)
+            self._process = subprocess.Popen(bound(binary, "-c", config), stdout=log, stderr=log)
         limit = time.monotonic() + _START_LIMIT
         while not (urls := self._listening(ports)):
             if self._process.poll() is not None or time.monotonic() > limit:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.children import bound
 from tests.support.nats import NatsServer, running_nats_server
 
 ROOT = Path(__file__).parents[2]
@@ -64,7 +65,7 @@ def tools_process(nats_url: str, directory: Path, *, ready: bool = True, **setti
     log = directory / f"tools-{time.monotonic_ns()}.log"
     with log.open("w") as stderr:
         process = subprocess.Popen(
-            [sys.executable, "-c", "from services.tools.cli import command; command()"],
+            bound(sys.executable, "-c", "from services.tools.cli import command; command()"),
             env=environment,
             stdout=subprocess.PIPE,
             stderr=stderr,

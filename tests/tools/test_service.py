@@ -291,7 +291,6 @@ async def test_sigterm_lets_calls_finish_and_drops_none_that_was_delivered(tmp_p
             ends = await asyncio.gather(*crowd, return_exceptions=True)
             kinds = {end.outcome if isinstance(end, fabric_pb2.ToolCallReply) else type(end) for end in ends}
             assert kinds <= {SUCCEEDED, NoRespondersError}
-            assert tools.process.poll() is None
             assert {reply.outcome for reply in await asyncio.gather(*running)} == {SUCCEEDED}
             assert await asyncio.to_thread(tools.wait) == 0
             await client.close()
@@ -315,7 +314,7 @@ async def test_waits_for_nats_and_declares_again_to_a_new_server(tmp_path: Path)
     async with nats_server() as own:
         own.kill()
         with tools_process(own.url, tmp_path, ready=False) as tools:
-            await eventually(lambda: "nats error" in tools.log.read_text())
+            await eventually(lambda: "nats error" in tools.log.read_text(), timeout=30)
             assert tools.process.poll() is None
             await asyncio.to_thread(own.start)
             await asyncio.to_thread(tools.wait_ready)
@@ -337,6 +336,6 @@ async def test_waits_for_nats_and_declares_again_to_a_new_server(tmp_path: Path)
 
 async def test_sigterm_before_nats_is_there_ends_the_process(tmp_path: Path) -> None:
     with tools_process("nats://127.0.0.1:1", tmp_path, ready=False) as tools:
-        await eventually(lambda: "nats error" in tools.log.read_text())
+        await eventually(lambda: "nats error" in tools.log.read_text(), timeout=30)
         tools.terminate()
         assert await asyncio.to_thread(tools.wait, 5) == 0

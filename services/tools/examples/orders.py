@@ -64,7 +64,7 @@ def set_up_tools(settings: ToolsSettings) -> None:
             connection.executemany("INSERT INTO orders VALUES (?, ?, ?, ?)", _SEED)
 
 
-@tool(timeout=5, idempotent=True)
+@tool(timeout=5, idempotent=True, behavior="blocking")
 def lookup_order(
     order_id: Annotated[str, Field(description="Number of the order, digits only.", min_length=1, max_length=32)],
 ) -> Order:

@@ -1,0 +1,191 @@
+"""Trouble in the middle of a call: the conversation goes on, or ends as it should, and nothing is lost in silence."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Iterable
+
+import grpc
+import pytest
+import pytest_asyncio
+
+import parley
+from parley import errors, events
+from parley.cli.stack import Stack, StackConfig
+from parley.v1 import live_pb2, live_pb2_grpc
+from tests.support.counts import get_json, heard, stream_messages
+from tests.support.eventually import eventually
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120)]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stack() -> AsyncIterator[Stack]:
+    env = {
+        "PARLEY_WORKER_ATTACHMENT_TIMEOUT": "1s",
+        "PARLEY_WORKER_RESUME_WINDOW": "5s",
+        "PARLEY_WORKER_RECORD_RETENTION": "0",
+        # Big enough for two of the pictures of the test below, too small for three.
+        "PARLEY_GATEWAY_UPLINK_RING_BYTES": "1048576",
+    }
+    async with Stack(StackConfig(workers=2, gateways=1, env=env)) as running:
+        yield running
+
+
+FRAME = 1280 / 32_000
+"""Seconds of audio in a frame."""
+
+
+def address(stack: Stack) -> str:
+    return str(stack.gateways[0].ready["address"])
+
+
+async def answer(session: parley.Session) -> float:
+    """Seconds of speech until the answer is complete."""
+    seconds = 0.0
+    async for event in session:
+        if isinstance(event, events.Audio):
+            seconds += event.seconds
+        if isinstance(event, events.TurnComplete) and seconds:
+            break
+    return seconds
+
+
+async def test_a_broker_that_is_away_longer_than_a_gateway_may_be_silent(stack: Stack) -> None:
+    async with parley.connect(address(stack), profile="plain") as session:
+        await session.send_text("hello")
+        assert await answer(session) > 0
+        frames = 60
+        port = int(stack.nats.ready["url"].rpartition(":")[2])
+        stack.nats.stopping = True
+        stack.nats.signal(signal.SIGKILL)
+        await stack.nats.process.wait()
+        lost = asyncio.get_running_loop().time()
+        for _ in range(frames):  # audio goes on meanwhile, as a microphone does
+            await session.send_audio(bytes(1280))
+            await asyncio.sleep(FRAME)
+        assert asyncio.get_running_loop().time() - lost > 1  # longer than the attachment timeout
+        await stack.start_nats(port=port)
+        await session.send_text("hello")
+        assert await answer(session) > 0
+        assert session.audit.result().whole
+        record = await heard(stack, session.id)
+        assert record["texts"] == ["hello", "hello"]
+        assert record["audio"]["bytes"] == frames * 1280
+
+
+def requests_of(*payloads: live_pb2.ConverseRequest) -> Iterable[live_pb2.ConverseRequest]:
+    for seq, request in enumerate(payloads, 1):
+        request.seq = seq
+        yield request
+
+
+async def test_an_end_with_much_unplayed_audio_is_confirmed_after_it(stack: Stack) -> None:
+    """A caller that plays in real time and acks what it has played."""
+    async with grpc.aio.insecure_channel(address(stack)) as channel:
+        call = live_pb2_grpc.LiveServiceStub(channel).Converse(timeout=60)
+        await call.write(live_pb2.ConverseRequest(open=live_pb2.Open(request_id="end", profile="support")))
+        text = live_pb2.TextInput(text="tell me about your service")
+        await call.write(live_pb2.ConverseRequest(seq=1, text=text))
+        kinds: list[str | None] = []
+        played = 0.0
+        async for response in call:
+            kind = response.WhichOneof("payload")
+            kinds.append(kind)
+            if kind == "audio":
+                seconds = sum(map(len, response.audio.frames)) / 48_000
+                await asyncio.sleep(seconds / 2)  # plays, at double speed to spare the suite's time
+                before, played = played, played + seconds
+                if before < 1 <= played:
+                    await call.write(live_pb2.ConverseRequest(seq=2, end=live_pb2.End(reason="enough")))
+            if response.seq and kind != "ended":
+                await call.write(live_pb2.ConverseRequest(ack=live_pb2.Ack(seq=response.seq)))
+        assert kinds[-1] == "ended"
+        assert await call.code() is grpc.StatusCode.OK
+
+
+async def test_text_behind_audio_cannot_fill_the_gateway_for_ever(stack: Stack) -> None:
+    picture = b"\xff\xd8" + bytes(700_000)
+    async with parley.connect(address(stack), profile="plain") as session:
+        await session.send_audio(bytes(1280))
+        for _ in range(3):
+            part = live_pb2.Part(image=live_pb2.Blob(mime_type="image/jpeg", data=picture))
+            content = live_pb2.Content(role=live_pb2.ROLE_USER, parts=[part])
+            await session.send_turn([content], turn_complete=False)
+        await session.send_text("hello")
+        assert await answer(session) > 0
+
+
+async def test_a_resume_from_the_future_is_refused_and_harms_nobody(stack: Stack) -> None:
+    async with parley.connect(address(stack), profile="plain") as session:
+        assert session.opened is not None
+        wrong = parley.Resume(session.id, session.opened.resume_token, 10**9)
+        with pytest.raises(errors.InvalidRequest) as caught:
+            async with parley.connect(address(stack), resume=wrong):
+                pass
+        assert [violation.field for violation in caught.value.field_violations] == ["open.resume.last_received_seq"]
+        await session.send_text("hello")
+        assert await answer(session) > 0
+
+
+async def test_a_lost_stream_is_resumed_where_it_was(stack: Stack) -> None:
+    resume: parley.Resume | None = None
+    with pytest.raises(ConnectionError):
+        async with parley.connect(address(stack), profile="plain") as session:
+            assert session.opened is not None
+            await session.send_text("hello")
+            async for event in session:
+                if isinstance(event, events.Audio):
+                    resume = parley.Resume(session.id, session.opened.resume_token, event.seq)
+                    raise ConnectionError
+    assert resume is not None
+    async with parley.connect(address(stack), resume=resume) as again:
+        assert again.id == resume.session_id
+        seqs = []
+        async for event in again:
+            seqs.append(event.seq)
+            if isinstance(event, events.TurnComplete):
+                break
+        numbered = [seq for seq in seqs if seq]
+        assert numbered == list(range(resume.last_received_seq + 1, numbered[-1] + 1))
+
+
+async def test_a_worker_told_to_stop_while_it_dials_leaves_the_call_to_another(stack: Stack) -> None:
+    assert stack.emulator is not None
+    workers = list(stack.workers)
+    os.kill(stack.emulator.pid, signal.SIGSTOP)
+    try:
+        opening = asyncio.create_task(_open_and_greet(stack))
+
+        async def dialling() -> list[str]:
+            found = [await get_json(worker.ready["ops"] + "/debug/vars") for worker in workers]
+            return [numbers["id"] for numbers in found if numbers["opening"]]
+
+        (chosen,) = await eventually(dialling, 10)
+        worker = next(worker for worker in workers if worker.ready["id"] == chosen)
+        stopping = asyncio.create_task(worker.stop(10))
+        other = next(one for one in workers if one is not worker)
+
+        async def other_dials() -> bool:
+            return bool((await get_json(other.ready["ops"] + "/debug/vars"))["opening"])
+
+        await eventually(other_dials, 10)
+    finally:
+        os.kill(stack.emulator.pid, signal.SIGCONT)
+    assert await opening > 0
+    await stopping
+
+    async def nothing_left() -> bool:
+        messages = await stream_messages(stack)
+        assert not messages["PARLEY_SESSIONS"], messages
+        return True
+
+    await eventually(nothing_left, 15)
+
+
+async def _open_and_greet(stack: Stack) -> float:
+    async with parley.connect(address(stack), profile="plain") as session:
+        await session.send_text("hello")
+        return await answer(session)

@@ -1,0 +1,192 @@
+"""A whole worker on a real nats-server, with a link and a gateway that do as they are told."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, cast
+
+import nats as nats_py
+import pytest
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from parley.v1 import fabric_pb2, live_pb2, tools_pb2
+from services.fabric import subjects
+from services.fabric.bus import Bus, Writer, settle
+from services.fabric.conversation_log import ensure_log
+from services.fabric.errors import ServiceError
+from services.fabric.process import LoopLag, stop_tasks
+from services.fabric.records import SessionRecords
+from services.session_worker import events
+from services.session_worker.leftovers import Leftovers
+from services.session_worker.link import Dialer, LinkClosedError
+from services.session_worker.session import Services
+from services.session_worker.settings import WorkerSettings
+from services.session_worker.worker import Worker
+from tests.support.eventually import eventually
+from tests.support.nats import NatsServer, running_nats_server
+
+TOKEN = b"\x07" * 32
+_NUMBERS = itertools.count(1)
+
+
+class FakeLink:
+    """Keeps what the worker says to the model; says to the worker what a test puts into it."""
+
+    def __init__(self) -> None:
+        self.audio: list[bytes] = []
+        self.realtime: list[dict[str, Any]] = []
+        self.tool_responses: list[Any] = []
+        self.closed = False
+        self._events: asyncio.Queue[list[events.Event] | LinkClosedError] = asyncio.Queue()
+
+    def says(self, *what: events.Event) -> None:
+        self._events.put_nowait(list(what))
+
+    @property
+    def texts(self) -> list[str]:
+        return [sent["text"] for sent in self.realtime if "text" in sent]
+
+    async def receive(self) -> list[events.Event]:
+        found = await self._events.get()
+        if isinstance(found, LinkClosedError):
+            raise found
+        return found
+
+    async def send_audio(self, pcm: bytes) -> None:
+        self.audio.append(pcm)
+
+    async def send_realtime(self, **content: Any) -> None:
+        self.realtime.append(content)
+
+    async def send_tool_response(self, response: Any) -> None:
+        self.tool_responses.append(response)
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+class FakeDialer:
+    def __init__(self) -> None:
+        self.links: list[FakeLink] = []
+        self.refuse: ServiceError | None = None
+
+    async def dial(self, _model: str, _config: object, _rate: int) -> FakeLink:
+        if self.refuse is not None:
+            raise self.refuse
+        self.links.append(FakeLink())
+        return self.links[-1]
+
+
+class Rig:
+    """The worker, and a gateway's view of it."""
+
+    def __init__(self, client: Client, worker: Worker, dialer: FakeDialer, me: str) -> None:
+        self.client = client
+        self.js = client.jetstream()
+        self.records = SessionRecords(self.js)
+        self.worker = worker
+        self.dialer = dialer
+        self.me = me
+        self.envelopes: list[fabric_pb2.DownlinkEnvelope] = []
+        self.generation = 1
+
+    async def start(self) -> None:
+        await self.client.subscribe(subjects.downlink_wildcard("gw-test"), cb=self._on_downlink)
+        await settle(self.client)
+
+    async def _on_downlink(self, message: Msg) -> None:
+        self.envelopes.append(fabric_pb2.DownlinkEnvelope.FromString(message.data))
+
+    async def control(self, headers: dict[str, str] | None = None, **command: Any) -> fabric_pb2.ControlReply:
+        request = fabric_pb2.ControlRequest(schema_version=1, **command)
+        answer = await self.client.request(
+            subjects.control(self.me), request.SerializeToString(), timeout=5, headers=headers
+        )
+        return fabric_pb2.ControlReply.FromString(answer.data)
+
+    def spec(self, *tools: str) -> fabric_pb2.OpenSession:
+        number = next(_NUMBERS)
+        declared = [tools_pb2.Tool(declaration=live_pb2.FunctionDeclaration(name=name)) for name in tools]
+        return fabric_pb2.OpenSession(
+            session_id=f"ses_{number:026d}",
+            tenant="acme",
+            principal="bot",
+            config=live_pb2.SessionConfig(model="gemini-3.8-live"),
+            tools=declared,
+            request_key=f"key{number}",
+            gateway="gw-test",
+            resume_token_sha256=TOKEN,
+        )
+
+    async def open(self, *tools: str, headers: dict[str, str] | None = None) -> tuple[str, FakeLink]:
+        spec = self.spec(*tools)
+        await self.records.claim_request(spec.request_key, spec.session_id)
+        reply = await self.control(headers, open=spec)
+        assert reply.HasField("attached"), reply
+        return spec.session_id, self.dialer.links[-1]
+
+    async def send(self, session: str, *requests: live_pb2.ConverseRequest, **fields: Any) -> None:
+        values: dict[str, Any] = {"epoch": 1, "attach_generation": self.generation, **fields}
+        values.setdefault("last_seq", max((request.seq for request in requests), default=0))
+        raw = [request.SerializeToString() for request in requests]
+        envelope = fabric_pb2.UplinkEnvelope(schema_version=1, requests=raw, **values)
+        await self.client.publish(subjects.uplink(self.me, session), envelope.SerializeToString())
+
+    @property
+    def responses(self) -> list[live_pb2.ConverseResponse]:
+        return [
+            live_pb2.ConverseResponse.FromString(item.response)
+            for envelope in self.envelopes
+            for item in envelope.items
+        ]
+
+    async def statuses(self, count: int) -> list[fabric_pb2.DownlinkEnvelope]:
+        """The next envelopes: the worker says where it stands every 500 ms."""
+        seen = len(self.envelopes)
+        await eventually(lambda: len(self.envelopes) >= seen + count)
+        return self.envelopes[seen:]
+
+    async def ended(self) -> None:
+        await eventually(lambda: not self.worker.counts["sessions"])
+
+    async def messages(self, subject: str, stream: str) -> int:
+        info = await self.js.stream_info(stream, subjects_filter=subject)
+        return sum((info.state.subjects or {}).values())
+
+
+@pytest.fixture(scope="package")
+def nats() -> Iterator[NatsServer]:
+    with running_nats_server() as server:
+        yield server
+
+
+@pytest.fixture
+async def rig(nats: NatsServer) -> AsyncIterator[Rig]:
+    settings = WorkerSettings(nats_url=nats.url, record_retention="0", resume_window="300ms")  # type: ignore[call-arg, arg-type]
+    me = f"wk-{next(_NUMBERS)}"
+    bus = Bus(settings, "worker", me)
+    bus.start()
+    await bus.wait_connected(5)
+    writer, records, dialer = Writer(bus), SessionRecords(bus.js), FakeDialer()
+    await records.ensure(1)
+    await ensure_log(bus.js, 1, 3600)
+    leftovers = Leftovers(bus.js, records, settings.record_retention.total_seconds())
+    worker = Worker(Services(me, bus, writer, records, cast(Dialer, dialer), leftovers, settings), LoopLag())
+    await worker.subscribe()
+    await settle(bus.client)
+    running = [asyncio.create_task(work) for work in (writer.run(), worker.run(), leftovers.run())]
+    client = await nats_py.connect(nats.url)
+    try:
+        started = Rig(client, worker, dialer, me)
+        await started.start()
+        yield started
+    finally:
+        with contextlib.suppress(TimeoutError):
+            await worker.stop(5)
+        await stop_tasks(running)
+        await client.close()
+        await bus.close()
