@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections import deque
 
-_SENT_HISTORY = 512
-"""Sends remembered: over 10 s of 20 ms frames, longer than any round trip."""
+REPLAY_HORIZON = 15.0
+"""Seconds of an utterance that are given to a new link at most (design): what was sent before need not be kept."""
+_SENT_HISTORY = 1024
+"""Sends remembered: 20 s of 20 ms frames."""
 
 
 class Coverage:
@@ -39,6 +41,12 @@ class Coverage:
         self._vital.discard(seq)
         if seq > self.acked:
             self._settled.add(seq)
+        return self._advance()
+
+    def expire(self, now: float) -> int:
+        """What was sent longer ago than anything is replayed needs no keeping; return the new `acked`."""
+        while self._sent and self._sent[0][0] <= now - REPLAY_HORIZON:
+            self.covered = max(self.covered, self._sent.popleft()[1])
         return self._advance()
 
     def turn_ended(self, now: float, round_trip: float) -> None:

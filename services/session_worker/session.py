@@ -391,6 +391,8 @@ class Session:
             return
         settings = self._services.settings
         self._act_on(self._uplink.give_up(now))
+        if self._uplink.coverage.expire(now) > self._downlink.uplink.acked:
+            self._tell_stored()
         if self._downlink.attached:
             self._tick_attached(now, settings)
         elif self._detached_since is not None and now - self._detached_since > settings.resume_window.total_seconds():

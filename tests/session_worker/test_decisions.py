@@ -99,6 +99,15 @@ class TestCoverage:
         assert coverage.stored(2) == 0
         assert coverage.stored(1) == 2  # 1 was named in a gap
 
+    def test_audio_older_than_any_replay_is_acked_without_a_handle_but_text_still_waits_for_the_log(self) -> None:
+        coverage = Coverage()
+        coverage.vital(2)
+        coverage.sent(1, now=1.0)
+        coverage.sent(3, now=2.0)
+        assert coverage.expire(now=15.9) == 0
+        assert coverage.expire(now=17.1) == 1
+        assert coverage.stored(2) == 3
+
     def test_what_is_safe_behind_audio_is_told_so_that_nobody_keeps_it(self) -> None:
         coverage = Coverage()
         for seq in (2, 3, 5):
