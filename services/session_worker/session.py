@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hmac
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass
@@ -154,7 +155,8 @@ class Session:
             raise ServiceError(errors_pb2.ERROR_REASON_SESSION_ENDED, f"session {self.id} is over")
         if (request.tenant, request.principal) != (self.spec.tenant, self.spec.principal):
             raise ServiceError(errors_pb2.ERROR_REASON_SESSION_UNKNOWN, f"there is no session {request.session_id}")
-        if request.presented_token_sha256 and request.presented_token_sha256 != self._token:
+        presented = request.presented_token_sha256
+        if presented and not hmac.compare_digest(presented, self._token):
             raise ServiceError(errors_pb2.ERROR_REASON_RESUME_REFUSED, "the resume token is not this session's")
         if request.last_received_seq > self._downlink.last_seq:
             raise invalid_field(
