@@ -84,6 +84,7 @@ class Uplink:
         self._runs: deque[_Run] = deque()
         self._again: dict[int, _Item] = {}
         self._lost: dict[int, _Run] = {}
+        self._stored: list[tuple[int, int]] = []
         self.last_taken = next_seq - 1
         self.last_sent = next_seq - 1
         """Highest `seq` sent or skipped."""
@@ -175,6 +176,9 @@ class Uplink:
 
     def stored(self, ranges: list[tuple[int, int]]) -> None:
         """The worker has these safe, beyond what it acks: text behind audio must not fill the ring for ever."""
+        if ranges == self._stored:
+            return  # told in every envelope until the ack has passed them
+        self._stored = ranges
         self._ring.discard(lambda entry: any(first <= entry.seq <= last for first, last in ranges))
 
     def ack(self, seq: int) -> None:

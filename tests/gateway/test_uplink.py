@@ -92,6 +92,16 @@ def test_a_ring_full_of_text_holds_the_caller_back_until_an_ack() -> None:
     assert uplink.ring_bytes == 2
 
 
+def test_text_that_is_safe_behind_audio_makes_room_without_an_ack() -> None:
+    uplink = make(ring_items=3)
+    for seq, media_class in ((1, AUDIO), (2, VITAL), (3, VITAL), (4, VITAL)):
+        uplink.take(seq, b"x", media_class)
+    uplink.next_batch()
+    assert uplink.full
+    uplink.stored([(2, 3)])
+    assert not uplink.full
+
+
 def test_missing_uplink_is_sent_again_from_the_ring() -> None:
     uplink = make()
     for seq in range(1, 6):
