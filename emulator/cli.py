@@ -36,9 +36,12 @@ def serve(
 
     try:
         asyncio.run(run(settings))
-    except (ScenarioError, HearingError, OSError) as error:
-        # OSError: an address that cannot be listened on, or a CA file that cannot be written; its text names it.
-        sys.stderr.write(f"PARLEY_EMULATOR_*: {error}\n")
+    except (ScenarioError, HearingError) as error:
+        sys.stderr.write(f"emulator: setting scenario: {error}\n")
+        raise typer.Exit(EX_CONFIG) from error
+    except OSError as error:
+        # An address that cannot be listened on, or a CA file that cannot be written; the error names which.
+        sys.stderr.write(f"emulator: setting host, port, control_port or ca_file: {error}\n")
         raise typer.Exit(EX_CONFIG) from error
 
 

@@ -384,7 +384,8 @@ def _alive(pid: int) -> bool:
     ("settings", "reason"),
     [
         ({"port": "x"}, "setting port: "),
-        ({"scenario": "/nowhere.yaml"}, "/nowhere.yaml: cannot be read"),
+        ({"scenario": "/nowhere.yaml"}, "setting scenario: /nowhere.yaml: cannot be read"),
+        ({"ca_file": "/proc/nope/ca.pem"}, "setting host, port, control_port or ca_file: "),
     ],
 )
 async def test_wrong_settings_are_named_in_one_line(settings: dict[str, str], reason: str) -> None:
