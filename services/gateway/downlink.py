@@ -174,6 +174,8 @@ class Downlink:
         outgoing, self._in_flight = self._in_flight, None
         if outgoing is None or not outgoing.audio_ms:
             return
+        if outgoing.seq <= self.acked:
+            return  # the ack was faster: nothing would ever take it off the window again
         self._unacked.append((outgoing.seq, outgoing.audio_ms))
         self._ahead_ms += outgoing.audio_ms
         if len(self._unacked) > _MAX_UNACKED:

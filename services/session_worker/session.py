@@ -112,7 +112,7 @@ class Session:
             await self._ownership.take()
             self._recorder.own_revision = self._ownership.revision
             await self._connect(parent)
-            attached = await self._attach(self.spec.gateway, 0)
+            attached = await self._attach(self.spec.gateway, 0, self._token)
         except BaseException:
             await self._undo_open()
             raise
@@ -162,15 +162,15 @@ class Session:
             raise invalid_field(
                 "open.resume.last_received_seq", f"is beyond the newest message, {self._downlink.last_seq}"
             )
-        if request.new_token_sha256:
-            self._token = request.new_token_sha256
-        return await self._attach(request.gateway, request.last_received_seq)
+        token = request.new_token_sha256 or self._token
+        return await self._attach(request.gateway, request.last_received_seq, token)
 
-    async def _attach(self, gateway: str, last_received: int) -> fabric_pb2.Attached:
+    async def _attach(self, gateway: str, last_received: int, token: bytes) -> fabric_pb2.Attached:
         async with self._attaching:
             generation = self.generation + 1
-            await self._write_attachment(generation, gateway)
-            self.generation = generation
+            await self._write_attachment(generation, gateway, token)
+            # Only now: an attach that fails must leave the stream and the token of the one before it.
+            self.generation, self._token = generation, token
         self._gateway, self._silent_gateway = gateway, ""
         superseded = ServiceError(errors_pb2.ERROR_REASON_SUPERSEDED, "another stream took this session over")
         first = self._downlink.attach(gateway, generation, last_received, superseded.to_failure())
@@ -199,11 +199,11 @@ class Session:
         generation = self.generation
         async with self._attaching:
             if generation == self.generation:
-                await self._write_attachment(generation, gateway)
+                await self._write_attachment(generation, gateway, self._token)
 
-    async def _write_attachment(self, generation: int, gateway: str) -> None:
+    async def _write_attachment(self, generation: int, gateway: str, token: bytes) -> None:
         try:
-            await self._ownership.attach(generation, gateway, self._token)
+            await self._ownership.attach(generation, gateway, token)
         except FencedError:
             self._fail(FencedError(self.id))
             raise ServiceError(errors_pb2.ERROR_REASON_WORKER_LOST, "the session moved to another worker") from None

@@ -194,3 +194,15 @@ def test_what_the_gateway_says_itself_goes_first() -> None:
     downlink.say(live_pb2.ConverseResponse(gateway_draining=live_pb2.GatewayDraining()))
     assert said(downlink).HasField("gateway_draining")
     assert said(downlink).seq == 1
+
+
+def test_an_ack_that_is_faster_than_the_write_leaves_the_audio_window_open() -> None:
+    downlink = make()
+    downlink.ack(0)
+    downlink.take(envelope(audio(1), audio(2)), 0.0)
+    for seq in (1, 2):
+        outgoing = downlink.next()
+        assert outgoing is not None
+        downlink.ack(seq)  # the caller has it before gRPC says that it was written
+        downlink.written()
+    assert downlink._ahead_ms == 0

@@ -12,6 +12,7 @@ from services.fabric import subjects
 from services.fabric.bus import settle
 from services.fabric.conversation_log import ConversationLog
 from services.fabric.errors import ServiceError
+from services.fabric.records import SessionRecords
 from services.session_worker import events
 from services.session_worker.worker import OPEN_TRACEPARENT
 from tests.session_worker.conftest import TOKEN, Rig
@@ -119,6 +120,25 @@ async def test_a_stream_that_attaches_must_be_of_the_caller_and_know_the_token(r
     attachment = await rig.records.read_attachment(session)
     assert attachment is not None
     assert (attachment.attach_generation, attachment.resume_token_sha256) == (2, TOKEN)
+
+
+async def test_an_attach_that_cannot_be_recorded_leaves_stream_and_token_of_the_one_before(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, link = await rig.open()
+
+    async def unavailable(*_: object) -> None:
+        raise ServiceError(errors_pb2.ERROR_REASON_FABRIC_UNAVAILABLE, "no JetStream")
+
+    stranger = {"session_id": session, "gateway": "gw-other", "tenant": "acme", "principal": "bot"}
+    with monkeypatch.context() as broken:
+        broken.setattr(SessionRecords, "write_attachment", unavailable)
+        reply = await rig.control(attach={**stranger, "new_token_sha256": b"\x09" * 32})
+    assert reply.failure.reason == errors_pb2.ERROR_REASON_FABRIC_UNAVAILABLE
+    await rig.send(session, audio(1))  # of the first generation
+    await eventually(lambda: link.audio)
+    reply = await rig.control(attach={**stranger, "presented_token_sha256": TOKEN})
+    assert reply.attached.attach_generation == 2
 
 
 async def test_a_handle_becomes_a_checkpoint_and_acks_what_it_covers(rig: Rig) -> None:
