@@ -1,32 +1,24 @@
-"""One WebSocket: reads frames, performs what the mind decides, and leaves nothing behind."""
+"""One WebSocket: reads frames, performs what the link decides, and leaves nothing behind."""
 
 import asyncio
 import ssl
+import struct
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from socket import SO_LINGER, SOL_SOCKET
 
 import structlog
 from aiohttp import ClientError, WSMsgType, web
 
-from emulator.actions import Action, IssueHandle, Listen, Mind, Send
+from emulator.actions import Action, Close, IssueHandle, Listen, Note, Reset, Send, SendRaw, Wire
+from emulator.admission import Admit, Admitted
 from emulator.errors import Refusal, invalid, reason_bytes
-from emulator.handles import HandleStore, Session
+from emulator.handles import HandleStore
 from emulator.hearing.ears import Ears
 from emulator.protocol import Decoder, Event, Setup, encode
-from emulator.record import LinkRecord
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True)
-class Admitted:
-    """What a setup led to."""
-
-    mind: Mind
-    session: Session
-    record: LinkRecord
-    grammar: str
 
 
 @dataclass(frozen=True)
@@ -56,12 +48,12 @@ class Counters:
 class _Outbox:
     """Frames that wait for the socket; the writer task empties it."""
 
-    frames: deque[bytes] = field(default_factory=deque)
+    frames: deque[str | bytes] = field(default_factory=deque)
     size: int = 0
     """Bytes."""
     ready: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def put(self, frame: bytes) -> None:
+    def put(self, frame: str | bytes) -> None:
         self.frames.append(frame)
         self.size += len(frame)
         self.ready.set()
@@ -70,7 +62,7 @@ class _Outbox:
 class Connection:
     """Serves one client from its setup to its close.
 
-    The mind is called from the loop only, never concurrently. Everything that runs beside the reader (the writer, one
+    The link is asked from the loop only, never concurrently. Everything that runs beside the reader (the writer, one
     task for each utterance that is being understood, one timer) is ended with it.
     """
 
@@ -80,7 +72,7 @@ class Connection:
         socket: web.WebSocketResponse,
         transport: asyncio.Transport | None,
         decoder: Decoder,
-        admit: Callable[[Setup], Admitted],
+        admit: Admit,
         handles: HandleStore,
         ears: Ears,
         clock: Callable[[], float],
@@ -183,9 +175,9 @@ class Connection:
             self.end(refusal)
             return
         self._admitted = admitted
-        self._send(Send({"setupComplete": {}}))
+        self._decide(lambda: admitted.link.start(self._clock()))
         while (event := await self._next()) is not None:
-            self._decide(lambda event=event: admitted.mind.apply(event, self._clock()))  # type: ignore[misc]
+            self._decide(lambda event=event: admitted.link.apply(event, self._clock()))  # type: ignore[misc]
 
     async def _next(self) -> Event | None:
         """The next event; None when the connection ends."""
@@ -203,23 +195,30 @@ class Connection:
         return None
 
     def _decide(self, decision: Callable[[], list[Action]]) -> None:
-        """Ask the mind, do what it says, and set the timer for what it wants next."""
+        """Ask the link, do what it says, and set the timer for what it wants next."""
         try:
             actions = decision()
-        except Refusal as refusal:
-            self.end(refusal)
-            return
         except Exception as error:  # noqa: BLE001 - some decisions run in a timer, with nobody above to see this
             self._failed(error)
             return
         for action in actions:
             match action:
-                case Send():
-                    self._send(action)
+                case Send(message):
+                    self._send(encode(message))
+                case SendRaw(frame):
+                    self._send(frame)
                 case Listen(number, pcm):
                     self._spawn(self._listen(number, pcm), "listening")
                 case IssueHandle():
                     self._issue(action)
+                case Close(refusal):
+                    self.end(refusal)
+                case Reset():
+                    self._reset()
+                case Wire():
+                    self._rewire(action)
+                case Note():
+                    pass
         self._set_timer()
 
     def _set_timer(self) -> None:
@@ -228,21 +227,21 @@ class Connection:
             self._timer = None
         if self._admitted is None or self._ending is not None:
             return
-        if (deadline := self._admitted.mind.deadline) is not None:
+        if (deadline := self._admitted.link.deadline) is not None:
             delay = max(0.0, deadline - self._clock())
             self._timer = asyncio.get_running_loop().call_later(delay, self._tick)
 
     def _tick(self) -> None:
         self._timer = None
         assert self._admitted is not None
-        mind = self._admitted.mind
-        self._decide(lambda: mind.tick(self._clock()))
+        link = self._admitted.link
+        self._decide(lambda: link.tick(self._clock()))
 
     async def _listen(self, number: int, pcm: bytes) -> None:
         assert self._admitted is not None
-        mind = self._admitted.mind
+        link = self._admitted.link
         text = await self._ears.hear(self._admitted.grammar, pcm)
-        self._decide(lambda: mind.heard(number, text, self._clock()))
+        self._decide(lambda: link.heard(number, text, self._clock()))
 
     def _issue(self, action: IssueHandle) -> None:
         assert self._admitted is not None
@@ -251,12 +250,11 @@ class Connection:
             self._admitted.session, action.snapshot, now, link=self._admitted.record.facts.index
         )
         self._admitted.record.event("handle_issued", at=now)
-        self._send(Send({"sessionResumptionUpdate": {"newHandle": handle, "resumable": True}}))
+        self._send(encode({"sessionResumptionUpdate": {"newHandle": handle, "resumable": True}}))
 
-    def _send(self, action: Send) -> None:
+    def _send(self, frame: str | bytes) -> None:
         if self._ending is not None:
             return
-        frame = encode(action.message)
         if self._outbox.size + len(frame) > self._limits.outbox_bytes:
             self._drop()
             return
@@ -272,6 +270,18 @@ class Connection:
         self._outbox.ready.set()
         self._abort()
 
+    def _reset(self) -> None:
+        """A TCP reset: what the network does, not the service."""
+        self._ending = Refusal(1006, "reset")
+        self._outbox.ready.set()
+        if self._transport is not None and (socket := self._transport.get_extra_info("socket")) is not None:
+            # No lingering: closing discards what is unsent and sends RST.
+            socket.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
+        self._abort()
+
+    def _rewire(self, wire: Wire) -> None:
+        raise NotImplementedError(wire)
+
     def _abort(self) -> None:
         if self._transport is not None:
             self._transport.abort()
@@ -285,7 +295,10 @@ class Connection:
             while outbox.frames and not self._aborted:
                 frame = outbox.frames.popleft()
                 try:
-                    await self._socket.send_bytes(frame)
+                    if isinstance(frame, str):
+                        await self._socket.send_str(frame)
+                    else:
+                        await self._socket.send_bytes(frame)
                 except (ClientError, ConnectionError, RuntimeError):
                     # The reader learns of the lost connection by itself.
                     return

@@ -14,8 +14,10 @@ _DEVELOPER = re.compile(
 _VERTEX = re.compile(r"(?:^|/)ws/google\.cloud\.aiplatform\.(v1|v1beta1)\.LlmBidiService/BidiGenerateContent/?$")
 _CONVERSATION_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
-CONVERSATION_HEADER = "x-emulator-conversation"
-SCENARIO_HEADER = "x-emulator-scenario"
+CONVERSATION = "x-emulator-conversation"
+SCENARIO = "x-emulator-scenario"
+SWITCHES = "x-emulator-switches"
+FAULTS = "x-emulator-faults"
 
 WRONG_KEY = "API key not valid. Please pass a valid API key."
 NO_KEY = (
@@ -63,6 +65,12 @@ def authorise(given: str | None, accepted: frozenset[str]) -> Refusal | None:
     if accepted and given not in accepted:
         return Refusal(1007, WRONG_KEY)
     return None
+
+
+def wishes(headers: Mapping[str, str], query: Mapping[str, str]) -> dict[str, str]:
+    """What the client wants of the emulator itself: headers, or query parameters of the same names."""
+    named = {name: headers.get(name) or query.get(name) for name in (CONVERSATION, SCENARIO, SWITCHES, FAULTS)}
+    return {name: value for name, value in named.items() if value}
 
 
 def valid_conversation_id(value: str) -> bool:

@@ -120,8 +120,11 @@ def find(model: str, api_version: str) -> tuple[str, Rules]:
     """The bare name and the rules of ``models/X``, ``publishers/google/models/X`` or a full resource name."""
     name = model.rsplit("/", 1)[-1]
     if "/" not in model or name not in MODELS:
-        raise Refusal(
-            1008,
-            f"{model} is not found for API version {api_version}, or is not supported for bidiGenerateContent",
-        )
+        raise not_found(model, api_version)
     return name, MODELS[name]
+
+
+def not_found(model: str, api_version: str) -> Refusal:
+    """A model that this version of the API does not serve."""
+    text = f"{model} is not found for API version {api_version}, or is not supported for bidiGenerateContent"
+    return Refusal(1008, text)

@@ -58,6 +58,8 @@ class ScenarioFile(_Strict):
     name: str = Field(min_length=1, pattern=r"^[a-z][a-z0-9_-]*$")
     description: str = ""
     mode: Literal["rules", "echo"] = "rules"
+    switches: dict[str, str | int | float | bool] = {}
+    """Values of :class:`emulator.switches.Switches` for connections that choose this scenario."""
     slots: dict[str, Literal["digits"] | list[str]] = {}
     rules: list[Rule] = []
     unknown: str = ""

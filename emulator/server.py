@@ -1,7 +1,6 @@
 """The emulator as a whole: both ports, what all connections share, start and stop."""
 
 import asyncio
-import functools
 import gc
 import json
 import os
@@ -10,30 +9,26 @@ import signal
 import sys
 import tempfile
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import structlog
 from aiohttp import web
 
-from emulator import handshake, scenario, voice
+from emulator import handshake, scenario, switches, voice
+from emulator.admission import Admission, Request
 from emulator.certificates import server_context
-from emulator.connection import Admitted, Connection, Counters, Limits
+from emulator.connection import Connection, Counters, Limits
 from emulator.control import application
-from emulator.conversation import Conversation
-from emulator.echo import Echo
 from emulator.errors import Refusal, reason_bytes
-from emulator.handles import HandleStore, Session, Snapshot
+from emulator.handles import HandleStore
 from emulator.hearing.ears import Ears
 from emulator.hearing.grammar import jsgf
-from emulator.protocol import Decoder, Setup
-from emulator.record import Archive, LinkFacts
-from emulator.scenario import Scenario
+from emulator.protocol import Decoder
+from emulator.record import Archive
 from emulator.settings import EmulatorSettings
-from emulator.setup import Config, accept
-from emulator.speech import Pace
-from emulator.vad import Sensitivity
+from emulator.switches import Switches
 
 log = structlog.get_logger(__name__)
 
@@ -50,18 +45,20 @@ class Emulator:
         self._default = scenario.named(settings.scenario)
         files = [scenario.load(path) for path in settings.scenarios]
         self._scenarios = {one.name: one for one in (*scenario.packaged(), *files, self._default)}
-        self._voice = voice.recorded()
-        self._pace = Pace(settings.generation_speed, settings.playback_speed, settings.chunk.total_seconds())
+        self._switches = Switches(**{name: getattr(settings, name) for name in Switches.model_fields})
         self._limits = Limits(
             setup_timeout=settings.setup_timeout.total_seconds(),
             close_timeout=settings.close_timeout.total_seconds(),
             outbox_bytes=settings.outbox_bytes,
         )
-        self._handles = HandleStore(ttl=settings.handle_ttl.total_seconds(), limit=settings.handle_limit)
+        self._handles = HandleStore(ttl=self._switches.scaled(settings.handle_ttl), limit=settings.handle_limit)
         self._archive = Archive(
             kept=settings.kept_conversations,
             items=settings.kept_items,
             audio_limit=settings.kept_audio_bytes if settings.keep_audio else 0,
+        )
+        self._admission = Admission(
+            handles=self._handles, archive=self._archive, voice=voice.recorded(), clock=self._clock
         )
         self._ears = Ears(
             {one.name: jsgf(one) for one in self._scenarios.values() if not one.echoes},
@@ -137,15 +134,9 @@ class Emulator:
 
     async def _dialled(self, request: web.Request) -> web.StreamResponse:
         path = request.raw_path.partition("?")[0]
-        endpoint = handshake.endpoint(path)
-        if endpoint is None:
-            raise web.HTTPNotFound(text="no such method")
-        chosen = self._scenarios.get(request.headers.get(handshake.SCENARIO_HEADER, self._default.name))
-        conversation = request.headers.get(handshake.CONVERSATION_HEADER) or f"conv_{secrets.token_hex(8)}"
-        if chosen is None or not handshake.valid_conversation_id(conversation):
-            raise web.HTTPBadRequest(text="unknown scenario" if chosen is None else "bad conversation id")
+        asked = self._asked(request, path)
         refusal = handshake.authorise(handshake.credential(request.headers, request.query), self._keys)
-        if refusal is not None and self.settings.wrong_key == "http":
+        if refusal is not None and asked.switches.wrong_key == "http":
             raise web.HTTPUnauthorized(text=refusal.text)
         socket = web.WebSocketResponse(
             compress=False,
@@ -162,8 +153,8 @@ class Emulator:
         connection = Connection(
             socket=socket,
             transport=request.transport,
-            decoder=Decoder(endpoint.backend, endpoint.api_version, strict=self.settings.strict),
-            admit=functools.partial(self._admit, endpoint, path, chosen, conversation),
+            decoder=Decoder(asked.endpoint.backend, asked.endpoint.api_version, strict=asked.switches.strict),
+            admit=self._admission.of(asked),
             handles=self._handles,
             ears=self._ears,
             clock=self._clock,
@@ -178,58 +169,24 @@ class Emulator:
             self._archive.trim()
         return socket
 
-    def _admit(
-        self, endpoint: handshake.Endpoint, path: str, chosen: Scenario, conversation: str, setup: Setup
-    ) -> Admitted:
-        """Check the setup, find what it resumes, and make the mind. Raises :class:`emulator.errors.Refusal`."""
-        config = accept(setup.body, backend=endpoint.backend, api_version=endpoint.api_version)
-        now = self._clock()
-        snapshot = Snapshot()
-        resumed_from: int | None = None
-        session = Session(conversation, config.model)
-        if config.handle is not None:
-            restored = self._handles.resume(config.handle, config.model, now)
-            session, snapshot, resumed_from = restored.session, restored.snapshot, restored.link
-        archived = self._archive.open(session.conversation, chosen.name)
-        record = archived.add_link(
-            LinkFacts(
-                index=archived.next_link_index(),
-                model=config.model,
-                path=path,
-                api_version=endpoint.api_version,
-                setup=setup.received,
-                opened=round(now, 3),
-                resumed_from=resumed_from,
-            )
-        )
-        if chosen.echoes:
-            return Admitted(Echo(record), session, record, chosen.name)
-        mind = Conversation(
-            config,
-            scenario=chosen,
-            voice=self._voice,
-            pace=self._pace,
-            sensitivity=self._sensitivity(config),
-            gate=self.settings.vad_loudness,
-            snapshot=snapshot,
-            record=record,
-        )
-        return Admitted(mind, session, record, chosen.name)
-
-    def _sensitivity(self, config: Config) -> Sensitivity:
-        wanted = config.detection
-        sensitivity = Sensitivity(
-            prefix=self.settings.vad_prefix.total_seconds(),
-            silence=self.settings.vad_silence.total_seconds(),
-            longest=self.settings.max_utterance.total_seconds(),
-            easy_start=wanted.easy_start,
-            easy_end=wanted.easy_end,
-        )
-        if wanted.prefix_ms is not None:
-            sensitivity = replace(sensitivity, prefix=wanted.prefix_ms / 1000)
-        if wanted.silence_ms is not None:
-            sensitivity = replace(sensitivity, silence=wanted.silence_ms / 1000)
-        return sensitivity
+    def _asked(self, request: web.Request, path: str) -> Request:
+        """What the upgrade request says beside its credential. Raises an HTTP error."""
+        endpoint = handshake.endpoint(path)
+        if endpoint is None:
+            raise web.HTTPNotFound(text="no such method")
+        wishes = handshake.wishes(request.headers, request.query)
+        chosen = self._scenarios.get(wishes.get(handshake.SCENARIO, self._default.name))
+        if chosen is None:
+            raise web.HTTPBadRequest(text=f"unknown scenario; there are: {', '.join(sorted(self._scenarios))}")
+        conversation = wishes.get(handshake.CONVERSATION) or f"conv_{secrets.token_hex(8)}"
+        if not handshake.valid_conversation_id(conversation):
+            raise web.HTTPBadRequest(text="a conversation id has 1 to 128 letters, digits, dots, colons, - or _")
+        try:
+            switched = self._switches.changed(chosen.file.switches)
+            switched = switched.changed(switches.parse(wishes.get(handshake.SWITCHES, "")))
+        except switches.SwitchError as error:
+            raise web.HTTPBadRequest(text=str(error)) from error
+        return Request(endpoint, path, chosen, switched, conversation)
 
 
 async def run(settings: EmulatorSettings) -> None:

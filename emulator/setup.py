@@ -6,6 +6,7 @@ from typing import Any
 from emulator import models
 from emulator.errors import invalid
 from emulator.protocol import Content, content
+from emulator.switches import Switches
 
 TEXT_REFUSED = "The requested combination of response modalities (TEXT) is not supported by the model"
 THINKING_REFUSED = "Thinking level is not supported for this model."
@@ -43,6 +44,7 @@ class Config:
 
     model: str
     rules: models.Rules
+    switches: Switches = field(default_factory=Switches)
     vertex: bool = False
     functions: dict[str, Function] = field(default_factory=dict)
     instructions: str = ""
@@ -66,10 +68,13 @@ class Config:
         return replace(self, instructions=instructions.text)
 
 
-def accept(body: dict[str, Any], *, backend: str, api_version: str) -> Config:
+def accept(body: dict[str, Any], *, backend: str, api_version: str, switches: Switches | None = None) -> Config:
     """The configuration that a parsed setup asks for. Raises :class:`emulator.errors.Refusal`."""
+    switches = switches or Switches()
     if not body.get("model"):
         raise invalid("model is required")
+    if api_version not in switches.api_versions:
+        raise models.not_found(body["model"], api_version)
     name, rules = models.find(body["model"], api_version)
     generation = body.get("generationConfig", {})
     if any(str(modality).upper() != "AUDIO" for modality in generation.get("responseModalities", ())):
@@ -84,6 +89,7 @@ def accept(body: dict[str, Any], *, backend: str, api_version: str) -> Config:
     return Config(
         model=name,
         rules=rules,
+        switches=switches,
         vertex=backend == "vertex",
         functions=_functions(body.get("tools", []), rules),
         instructions=content(body.get("systemInstruction", {})).text,
