@@ -10,10 +10,11 @@ BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null)
 
 ifdef UV
-INSTALL = uv pip install --quiet --compile-bytecode --python $(BIN)/python
+install_into = uv pip install --quiet --compile-bytecode --python $(1)/bin/python
 else
-INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+install_into = $(1)/bin/python -m pip install --quiet --disable-pip-version-check
 endif
+INSTALL = $(call install_into,$(VENV))
 
 .PHONY: help
 help:  ## Show the targets
@@ -45,6 +46,40 @@ demo: setup  ## The main job, on real speech, on this machine alone
 test: setup-test  ## The whole test suite (under 7 minutes on two cores)
 	$(BIN)/python -m pytest tests
 
+# Foreign clients of the emulator. Each has an environment of its own; the emulator that it talks to runs in the main one.
+JS := tests/js
+.PHONY: node
+node:
+	@node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' && npm --version >/dev/null \
+	    || { echo 'make test-js needs Node.js 20 or newer with npm on the PATH: see nodejs.org' >&2; exit 1; }
+
+$(JS)/node_modules/.package-lock.json: $(JS)/package.json $(JS)/package-lock.json $(JS)/.npmrc | node
+	cd $(JS) && npm ci
+	touch $@
+
+.PHONY: test-js
+test-js: node setup $(JS)/node_modules/.package-lock.json  ## The JavaScript SDK against the emulator (needs Node.js)
+	node $(JS)/run.js
+
+$(VENV)/sdk2/.installed: requirements-sdk2.lock | $(BIN)/python
+	$(BIN)/python -m venv --clear $(VENV)/sdk2
+	$(call install_into,$(VENV)/sdk2) -r requirements-sdk2.lock
+	touch $@
+
+.PHONY: test-sdk2
+test-sdk2: setup-test $(VENV)/sdk2/.installed  ## The Python SDK 2.x against the emulator
+	$(BIN)/python -m tests.clients.run $(VENV)/sdk2/bin/python tests/clients/test_python_sdk.py
+
+$(VENV)/clients/.installed: requirements-clients.lock | $(BIN)/python
+	$(BIN)/python -m venv --clear $(VENV)/clients
+	$(call install_into,$(VENV)/clients) -r requirements-clients.lock
+	touch $@
+
+# Deprecations among the frameworks' own parts are theirs.
+.PHONY: test-clients
+test-clients: setup-test $(VENV)/clients/.installed  ## Agent frameworks against the emulator
+	$(BIN)/python -m tests.clients.run $(VENV)/clients/bin/python tests/clients/frameworks -W ignore::DeprecationWarning
+
 .PHONY: lint
 lint: setup-test  ## Format, types, import rules, proto rules, fresh generated code
 	$(BIN)/ruff check .
@@ -72,12 +107,17 @@ proto-baseline: setup-test  ## Accept today's protos as the base of the breaking
 
 # Needs uv. Names and versions only: no hashes, no addresses.
 .PHONY: lock
-lock:  ## Resolve pyproject.toml into the two lock files
+lock:  ## Resolve what is wanted into the lock files
 	uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate \
 	    --extra local --group build pyproject.toml -o requirements.lock
 	uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate \
 	    --extra local --group build --group test -c requirements.lock pyproject.toml -o requirements-test.lock
+	uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate \
+	    -c <(grep -v '^google-genai==' requirements-test.lock) tests/clients/sdk2.in -o requirements-sdk2.lock
+	uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate \
+	    tests/clients/frameworks.in -o requirements-clients.lock
 
 .PHONY: clean
 clean:  ## Remove everything that make created
 	rm -rf $(VENV) .work dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(JS)/node_modules

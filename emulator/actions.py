@@ -36,10 +36,25 @@ class Listen:
 
 
 @dataclass(frozen=True, slots=True)
+class Guess:
+    """An utterance that is still being spoken; ``guessed`` is told what has been said so far."""
+
+    number: int
+    pcm: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class IssueHandle:
     """A resumption handle for what the conversation is now."""
 
     snapshot: Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetHandles:
+    """Handles of this conversation are dead from now on: all of them, or the newest alone."""
+
+    newest_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +66,18 @@ class Close:
 
 @dataclass(frozen=True, slots=True)
 class Reset:
-    """Drop the TCP connection at once: a reset, no close frame."""
+    """Drop the TCP connection at once, without a close frame: by a reset, or by an orderly end of the stream."""
+
+    orderly: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """How the connection treats its socket from now on; None leaves as it is. Times in real seconds."""
+    """How the connection treats its socket from now on; None leaves as it is. Times in real seconds.
+
+    While it is not reading, the socket itself is paused, so that the client's sending is held up too. While it is not
+    writing, frames wait, and what exceeds the bound of the outbox is lost.
+    """
 
     pong_delay: float | None = None
     """Infinity never answers."""
@@ -87,9 +108,14 @@ class Note:
     """Something happened that no message tells; goes no further than the parts."""
 
     what: Happening
+    typed: bool = False
+    """Of ``turn_began``: whether it answers ``client_content``."""
 
 
-Action = Send | SendRaw | Listen | IssueHandle | Close | Reset | Wire | Note
+Action = Send | SendRaw | Listen | Guess | IssueHandle | ForgetHandles | Close | Reset | Wire | Note
+
+Disturbance = Literal["interrupt", "cancel_calls", "empty_turn"]
+"""What a fault does to a mind: it interrupts itself; it cancels the calls that are pending; its next turn is empty."""
 
 
 class Part(Protocol):
@@ -125,5 +151,24 @@ class Mind(Protocol):
     def heard(self, number: int, text: str | None, now: float) -> list[Action]:
         """The outcome of a :class:`Listen`."""
 
+    def guessed(self, number: int, text: str | None, now: float) -> list[Action]:
+        """The outcome of a :class:`Guess`."""
+
     def tick(self, now: float) -> list[Action]:
         """Time has passed."""
+
+    def disturb(self, how: Disturbance, now: float) -> list[Action]:
+        """A fault; what does not apply to it does nothing."""
+
+    def start(self, now: float) -> list[Action]:
+        """The connection has begun: what a restored conversation has left to do."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is under way that a snapshot would not hold: no turn, no call, no utterance on its way."""
+
+    def snapshot(self, *, hearing: bool) -> Snapshot:
+        """What a handle taken now restores; ``hearing``: also what is being heard and not yet understood.
+
+        What an open turn answers counts as unanswered, and what it has said so far as said.
+        """

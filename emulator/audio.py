@@ -1,12 +1,19 @@
 """PCM16 arithmetic that several modules share."""
 
+import math
 import re
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
 BYTES_PER_SAMPLE = 2
-_RATE = re.compile(r"rate=(\d{4,6})\b")
+_RATE = re.compile(r"\brate=(\d+)")
+# Of the resampler's filter: zero crossings to each side, what it lets pass of what the lower rate can carry, and how
+# many places between two samples are told apart.
+_CROSSINGS = 12
+_PASSED = 0.95
+_PLACES = 256
 
 
 def rate_of(mime_type: str, default: int = 16000) -> int:
@@ -33,31 +40,65 @@ def resample(pcm: bytes, source: int, target: int) -> bytes:
 
 
 class Resampler:
-    """A stream of PCM16 pieces at one rate, given out at another, with no seam between the pieces."""
+    """A stream of PCM16 pieces at one rate, given out at another, with no seam between the pieces.
+
+    By a windowed sinc, so that speech keeps its high sounds and sounds that the lower rate cannot carry do not come
+    back as others. What comes out is not late, but the last few samples wait for those behind them.
+    """
 
     def __init__(self, source: int, target: int) -> None:
-        self._step = source / target
-        self._next = 0.0  # position of the next sample to give, counted from the first held one
-        self._held: npt.NDArray[np.float32] = np.zeros(0, dtype=np.float32)
+        common = math.gcd(source, target)
+        self._source, self._target = source // common, target // common
+        width = _taps(self._source, self._target).shape[1]
+        self._held: npt.NDArray[np.float32] = np.zeros(width // 2 - 1, dtype=np.float32)
+        self._next = 0
+        """Position of the next sample to give, counted from the first one held, in parts of the target rate."""
         self._odd = b""
 
     def feed(self, pcm: bytes) -> bytes:
         """What ``pcm`` adds to the output."""
         pcm = self._odd + pcm
-        whole = len(pcm) // 2 * 2
+        whole = len(pcm) // BYTES_PER_SAMPLE * BYTES_PER_SAMPLE
         self._odd = pcm[whole:]
         samples = np.concatenate((self._held, np.frombuffer(pcm[:whole], dtype="<i2").astype(np.float32)))
-        if len(samples) < 2:
+        taps = _taps(self._source, self._target)
+        phases, width = taps.shape
+        reach = (len(samples) - width + 1) * self._target
+        count = max(0, -(-(reach - self._next) // self._source))
+        if count == 0:
             self._held = samples
             return b""
-        count = max(0, int(np.floor((len(samples) - 1 - self._next) / self._step)) + 1)
-        positions = self._next + np.arange(count) * self._step
-        given = np.interp(positions, np.arange(len(samples)), samples)
-        after = self._next + count * self._step
-        keep_from = min(int(after), len(samples) - 1)
-        self._held = samples[keep_from:]
-        self._next = after - keep_from
+        positions = self._next + self._source * np.arange(count)
+        windows = np.lib.stride_tricks.sliding_window_view(samples, width)[positions // self._target]
+        given = np.einsum("ij,ij->i", windows, taps[positions % self._target * phases // self._target])
+        after = self._next + self._source * count
+        self._held = samples[after // self._target :]
+        self._next = after % self._target
         return _clip(given)
+
+
+class Intake:
+    """A stream of PCM16 whose rate may change from piece to piece, given out at one rate in whole samples."""
+
+    def __init__(self, target: int) -> None:
+        self._target = target
+        self._rate = target
+        self._resampler: Resampler | None = None
+        self._odd = b""
+
+    def feed(self, pcm: bytes, rate: int) -> bytes:
+        """What ``pcm`` adds to the output. Half a sample at its end waits for the other half."""
+        if rate != self._rate:
+            self._rate, self._odd = rate, b""
+            self._resampler = None if rate == self._target else Resampler(rate, self._target)
+        if self._resampler is not None:
+            return self._resampler.feed(pcm)
+        if not self._odd and len(pcm) % BYTES_PER_SAMPLE == 0:
+            return pcm
+        pcm = self._odd + pcm
+        whole = len(pcm) // BYTES_PER_SAMPLE * BYTES_PER_SAMPLE
+        self._odd = pcm[whole:]
+        return pcm[:whole]
 
 
 def loudness(pcm: bytes) -> float:
@@ -65,7 +106,19 @@ def loudness(pcm: bytes) -> float:
     if len(pcm) < BYTES_PER_SAMPLE:
         return 0.0
     samples = np.frombuffer(pcm, dtype="<i2").astype(np.float32)
-    return float(np.sqrt(np.mean(samples * samples)))
+    return math.sqrt(float(samples @ samples) / len(samples))
+
+
+@lru_cache(maxsize=32)
+def _taps(source: int, target: int) -> npt.NDArray[np.float32]:
+    """The filter at each place that a sample to give can have between two given ones: places, taps."""
+    slower = max(1.0, source / target)
+    half = math.ceil(_CROSSINGS * slower)
+    places = min(target, _PLACES)
+    times = np.arange(1 - half, half + 1) - np.arange(places)[:, None] / places
+    taps = np.sinc(times * _PASSED / slower) * np.cos(np.pi / 2 * times / (half + 1)) ** 2
+    even: npt.NDArray[np.float32] = (taps / taps.sum(axis=1, keepdims=True)).astype(np.float32)
+    return even
 
 
 def _cut(spectrum: npt.NDArray[np.complex128], bins: int) -> npt.NDArray[np.complex128]:

@@ -1,26 +1,27 @@
-"""The control API, plain HTTP: health, numbers, and the record of what was heard."""
+"""The control API, plain HTTP: health, numbers, the record of what was heard, faults."""
 
 import asyncio
 import os
 from collections.abc import Callable
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
-from emulator.record import Archive, ConversationRecord
+from emulator.faults.orders import Orders
+from emulator.faults.routes import routes as fault_routes
+from emulator.record import Archive
+from emulator.record.routes import routes as record_routes
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-def application(archive: Archive, stats: Callable[[], dict[str, Any]], *, keep_audio: bool) -> web.Application:
+def application(
+    archive: Archive, orders: Orders, stats: Callable[[], dict[str, Any]], *, keep_audio: bool
+) -> web.Application:
     """The routes; ``stats`` adds the server's own numbers."""
-
-    def find(request: web.Request) -> ConversationRecord:
-        record = archive.get(request.match_info["id"])
-        if record is None:
-            raise web.HTTPNotFound(text="no such conversation")
-        return record
 
     async def health(_: web.Request) -> web.Response:
         return web.json_response({"status": "ok"})
@@ -29,29 +30,27 @@ def application(archive: Archive, stats: Callable[[], dict[str, Any]], *, keep_a
         common = {"tasks": len(asyncio.all_tasks()), "rss_bytes": resident_bytes(), "conversations": len(archive)}
         return web.json_response({**stats(), **common})
 
-    async def conversations(_: web.Request) -> web.Response:
-        return web.json_response([record.summary() for record in archive.all()])
-
-    async def conversation(request: web.Request) -> web.Response:
-        return web.json_response(find(request).view())
-
-    async def audio(request: web.Request) -> web.Response:
-        if not keep_audio:
-            raise web.HTTPNotFound(text="audio is not kept; set PARLEY_EMULATOR_KEEP_AUDIO")
-        return web.Response(body=find(request).wav(), content_type="audio/wav")
-
-    async def clear(_: web.Request) -> web.Response:
-        archive.clear()
-        return web.Response(status=204)
-
-    app = web.Application()
+    app = web.Application(middlewares=[say_errors_in_json])
     app.router.add_get("/healthz", health)
     app.router.add_get("/stats", numbers)
-    app.router.add_get("/conversations", conversations)
-    app.router.add_delete("/conversations", clear)
-    app.router.add_get("/conversations/{id}", conversation)
-    app.router.add_get("/conversations/{id}/audio", audio)
+    app.add_routes(record_routes(archive, keep_audio=keep_audio))
+    app.add_routes(fault_routes(orders))
     return app
+
+
+@web.middleware
+async def say_errors_in_json(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """``{"error": "what is wrong and what would be right"}``, also for paths and methods that there are not."""
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        if error.status < HTTPStatus.BAD_REQUEST:
+            raise
+        headers = {name: value for name, value in error.headers.items() if name == "Allow"}
+        text = error.text
+        if text == f"{error.status}: {error.reason}":
+            text = f"{error.reason}: {request.method} {request.path}"
+        return web.json_response({"error": text}, status=error.status, headers=headers)
 
 
 def resident_bytes() -> int:

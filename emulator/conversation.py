@@ -1,14 +1,19 @@
 """The caller's side of a conversation: speech, text, pictures and turns become questions for :mod:`emulator.turns`."""
 
-import hashlib
+from dataclasses import replace
+from typing import Any
 
-from emulator.actions import Action, Listen, Send
+from emulator import texts
+from emulator.actions import Action, Disturbance, Send
+from emulator.attention import Attention
 from emulator.audio import rate_of, resample
-from emulator.errors import Refusal, invalid
+from emulator.context import Context, Entry
+from emulator.errors import invalid
 from emulator.handles import Snapshot
-from emulator.history import History
+from emulator.history import History, terms
 from emulator.language import normalise
-from emulator.pictures import size
+from emulator.ledger import Ledger
+from emulator.pictures import FrameRate, describe
 from emulator.protocol import (
     ActivityEnd,
     ActivityStart,
@@ -24,23 +29,15 @@ from emulator.protocol import (
     ToolResponse,
     Video,
 )
+from emulator.reading import check_turns
 from emulator.record import LinkRecord
 from emulator.scenario import Scenario
 from emulator.setup import Config
 from emulator.speech import Pace
 from emulator.turns import Question, Turns
-from emulator.usage import text_tokens
-from emulator.vad import RATE, Detector, Sensitivity, SpeechEnded, SpeechStarted
+from emulator.utterances import UNKNOWN
+from emulator.vad import RATE
 from emulator.voice import Voice
-
-MARKERS_REFUSED = "Explicit activity control is not supported when automatic activity detection is enabled."
-NO_ACTIVITY = "No turn to complete"
-NOT_ENABLED = "Operation is not implemented, or supported, or enabled."
-UNKNOWN = "unknown"
-"""The transcript of speech that was not understood."""
-
-_MAX_LISTENING = 16
-_RATES = range(8000, 192001)
 
 
 class Conversation:
@@ -53,216 +50,250 @@ class Conversation:
         scenario: Scenario,
         voice: Voice,
         pace: Pace,
-        sensitivity: Sensitivity,
-        gate: float,
         snapshot: Snapshot,
         record: LinkRecord,
+        ledger: Ledger | None = None,
     ) -> None:
-        self._history = History(snapshot)
-        if not snapshot.history:
-            self._history.meter.text += text_tokens(config.instructions)
-        self._turns = Turns(config, scenario=scenario, voice=voice, pace=pace, history=self._history, record=record)
+        self._history = History(snapshot, terms(config))
+        self._history.on_cut = self._context_cut
+        self._history.instruct(config.instructions)
+        self._turns = Turns(
+            config,
+            scenario=scenario,
+            voice=voice,
+            pace=pace,
+            history=self._history,
+            record=record,
+            ledger=ledger or Ledger(),
+        )
+        self._scenario = scenario
         self._record = record
-        self._detector = Detector(sensitivity, gate)
-        self._longest = int(sensitivity.longest * RATE) * 2
-        self._manual: bytearray | None = None
-        """What was heard since activityStart."""
-        self._listening: set[int] = set()
-        """Utterances that are being understood."""
-        self._utterances = 0
-        self._pictures_in_turns = 0
-        self._seeding = config.seeds_history
-        self._seconds = 0.0
-        self._began_at = 0.0
+        self._attention = Attention(
+            lambda: self._turns.config,
+            turns=self._turns,
+            history=self._history,
+            record=record,
+            memory=snapshot.hearing,
+        )
+        self._seeding = config.seeds_history and config.handle is None
+        self._first = True
+        """Whether nothing has been asked yet on this connection."""
+        self._complete_when_read = False
+        """Whether the turn whose audio is being understood is to be answered."""
+        self._pace_of_pictures = FrameRate()
 
     @property
     def deadline(self) -> float | None:
         """When ``tick`` is wanted."""
-        return self._turns.deadline
+        return min((at for at in (self._turns.deadline, self._attention.deadline) if at is not None), default=None)
 
     def apply(self, event: Event, now: float) -> list[Action]:
         """A client message."""
         if isinstance(event, Setup):
-            raise invalid()
-        if self._turns.config.broken_by_affective_dialog:
+            raise texts.SETUP_FIRST.refusal()
+        if self._config.broken_by_affective_dialog:
             raise invalid()
         match event:
             case Audio(data, mime_type):
-                self._hear(data, mime_type, now)
+                self._attention.hear(data, mime_type, now)
             case Video(data, mime_type):
                 self._see(data, mime_type, now)
             case MediaChunks(chunks):
-                if not self._turns.config.rules.media_chunks:
-                    raise invalid()
+                if not self._config.rules.media_chunks:
+                    raise texts.MEDIA_CHUNKS_REFUSED.refusal()
                 for data, mime_type in chunks:
                     if mime_type.startswith("image/"):
                         self._see(data, mime_type, now)
                     else:
-                        self._hear(data, mime_type, now)
+                        self._attention.hear(data, mime_type, now)
             case AudioStreamEnd():
-                self._boundaries(self._detector.flush(), now)
-            case ActivityStart() | ActivityEnd():
-                self._mark(event, now)
+                self._attention.stream_end(now)
+            case ActivityStart():
+                self._attention.mark_start(now)
+            case ActivityEnd():
+                if self._attention.mark_end(now, refused=self._refuses_nothing):
+                    self._ask(now)
             case Text(text):
                 self._type(text, now)
             case ClientContent(turns, complete):
                 self._read(turns, complete, now)
             case ToolResponse(responses):
-                for response in responses:
-                    entry = {"id": response.id, "name": response.name, "response": response.response}
-                    self._record.add("tool_responses", entry, at=now)
                 self._turns.respond(responses, now)
             case ContextUpdate():
                 self._update(event, now)
         return self._taken()
 
+    def disturb(self, how: Disturbance, now: float) -> list[Action]:
+        """A fault in what the model does."""
+        self._turns.disturb(how, now)
+        return self._taken()
+
+    def start(self, now: float) -> list[Action]:
+        """What was over and not understood when the snapshot was taken is understood now, and waits to be asked for."""
+        self._attention.start()
+        self._turns.start(now)
+        return self._taken()
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is under way that a snapshot would not hold."""
+        return self._turns.settled and not self._attention.listening
+
+    def snapshot(self, *, hearing: bool) -> Snapshot:
+        """What a handle taken now restores."""
+        snapshot = self._turns.snapshot()
+        if not hearing:
+            return snapshot
+        assert snapshot.position is not None
+        memory = self._attention.memory()
+        return replace(snapshot, hearing=memory, position=replace(snapshot.position, hearing=True))
+
+    def usage(self) -> dict[str, Any]:
+        """``usageMetadata`` of the turn under way."""
+        return self._history.metadata()
+
     def heard(self, number: int, text: str | None, now: float) -> list[Action]:
         """An utterance was understood, or not (None)."""
-        self._listening.discard(number)
+        utterance = self._attention.understood(number)
         sentence = text or UNKNOWN
-        self._record.add("heard", sentence, at=now)
-        self._transcribe(sentence)
-        self._history.user(sentence, spoken=True)
-        self._hold()
-        config = self._turns.config
-        if self._speaking and config.interruptible and not self._turns.busy:
+        self._record.understood(number, sentence, at=now)
+        if utterance.transcript is not None:
+            self._turns.out += map(Send, utterance.transcript.understood(text, UNKNOWN))
+            if self._first and self._leaves_seed_out:
+                self._history.take_question()
+        self._history.user(sentence, spoken=utterance.seconds)
+        if utterance.transcript is None:
+            if self._complete_when_read and not self._attention.reading:
+                self._complete_when_read = False
+                self._ask(now, pictures=self._history.images)
+        elif self._attention.speaking and self._config.interruptible and not self._turns.busy:
             self._history.take_question()
-            self._turns.cut_short(now, self._began_at)
+            self._attention.cut_short(now)
         else:
             self._ask(now)
         return self._taken()
 
+    def guessed(self, number: int, text: str | None, now: float) -> list[Action]:
+        """What an utterance under way seems to say so far."""
+        self._turns.out += map(Send, self._attention.guessed(number, text))
+        return self._taken()
+
     def tick(self, now: float) -> list[Action]:
         """Time has passed."""
+        self._attention.tick(now)
         self._turns.tick(now)
         return self._taken()
 
+    def _context_cut(self, context: Context) -> None:
+        """Only what was said and typed is told; other entries of the record stand between."""
+        seeds = sum(_worded(entry) for entry in context.seeds)
+        self._record.context_cut(seeds=seeds, kept=sum(map(_worded, context)) - seeds)
+
     @property
-    def _speaking(self) -> bool:
-        return self._detector.speaking or self._manual is not None
+    def _config(self) -> Config:
+        return self._turns.config
+
+    @property
+    def _answers_seed(self) -> bool:
+        switch = self._config.switches.seed_at_once
+        return switch == "answered" or (switch == "model" and self._config.rules.answers_seed)
+
+    @property
+    def _leaves_seed_out(self) -> bool:
+        switch = self._config.switches.seed_at_first_audio
+        return switch == "ignored" or (switch == "model" and self._config.rules.forgets_seed_at_first_audio)
+
+    @property
+    def _refuses_nothing(self) -> bool:
+        switch = self._config.switches.nothing_to_complete
+        return switch == "refused" or (switch == "model" and self._config.rules.refuses_empty_turn)
 
     def _taken(self) -> list[Action]:
         out, self._turns.out = self._turns.out, []
         return out
 
-    def _hold(self) -> None:
-        self._turns.held = self._speaking or bool(self._listening)
-
-    def _hear(self, pcm: bytes, mime_type: str, now: float) -> None:
-        rate = rate_of(mime_type)
-        if not mime_type.startswith("audio/") or rate not in _RATES:
-            raise invalid()
-        self._record.heard_audio(pcm, rate)
-        length = len(pcm) / (2 * rate)
-        self._seconds += length
-        self._history.meter.audio_seconds += length
-        if not self._turns.config.detection.manual:
-            self._boundaries(self._detector.feed(pcm, rate), now)
-        elif self._manual is not None and len(self._manual) < self._longest:
-            self._manual += resample(pcm, rate, RATE)
-
-    def _boundaries(self, boundaries: list[SpeechStarted | SpeechEnded], now: float) -> None:
-        for boundary in boundaries:
-            if isinstance(boundary, SpeechStarted):
-                self._speech_began(boundary.at, now)
-            else:
-                self._speech_ended(boundary.pcm, now)
-
-    def _mark(self, event: ActivityStart | ActivityEnd, now: float) -> None:
-        if not self._turns.config.detection.manual:
-            raise invalid(MARKERS_REFUSED)
-        if isinstance(event, ActivityStart):
-            self._manual = bytearray()
-            self._speech_began(self._seconds, now)
-        elif self._manual is None:
-            raise invalid(NO_ACTIVITY)
-        else:
-            pcm, self._manual = bytes(self._manual), None
-            self._speech_ended(pcm, now)
-
-    def _speech_began(self, at: float, now: float) -> None:
-        self._began_at = at
-        self._record.event("speech_began", at=now, audio_seconds=round(at, 3))
-        self._hold()
-        if self._turns.config.interruptible:
-            self._turns.interrupt(now, at)
-
-    def _speech_ended(self, pcm: bytes, now: float) -> None:
-        self._record.event("speech_ended", at=now, seconds=round(len(pcm) / (2 * RATE), 3))
-        if len(self._listening) < _MAX_LISTENING:
-            self._utterances += 1
-            self._listening.add(self._utterances)
-            self._turns.out.append(Listen(self._utterances, pcm))
-        else:
-            self._record.event("utterance_dropped", at=now, bytes=len(pcm))
-        self._hold()
-        self._turns.proceed(now)
-
-    def _transcribe(self, sentence: str) -> None:
-        config = self._turns.config
-        if not (config.input_transcription or config.rules.transcribes_unasked):
-            return
-        pieces = [f"{word} " for word in sentence.split()] if config.rules.transcribes_words else [sentence]
-        for piece in pieces:
-            self._turns.out.append(Send({"serverContent": {"inputTranscription": {"text": piece}}}))
-
     def _see(self, data: bytes, mime_type: str, now: float) -> None:
-        if not mime_type.startswith("image/"):
-            raise invalid()
-        self._history.pictures += 1
-        self._history.meter.pictures += 1
-        entry: dict[str, object] = {"bytes": len(data), "mime": mime_type, "sha256": hashlib.sha256(data).hexdigest()}
-        if pixels := size(data):
-            entry["width"], entry["height"] = pixels
+        entry = describe(data, mime_type)
+        if early := self._pace_of_pictures.early(now):
+            # More than the documented rate; billed all the same.
+            entry["early"] = early
+        entry["seen"] = self._config.turn_coverage != "only activity" or self._attention.speaking
         self._record.add("video", entry, at=now)
+        if not entry["seen"]:
+            return
+        self._attention.content_came()
+        self._history.saw()
+        if match := self._scenario.seen(self._history.pictures):
+            self._turns.ask(Question((), self._history.pictures, match), now)
 
     def _type(self, text: str, now: float) -> None:
-        """Realtime text: activity, like speech."""
-        self._record.add("texts", text, at=now)
-        if self._turns.config.interruptible:
+        """Realtime text: activity, like speech; between the caller's markers a part of what they hold."""
+        marking = self._config.detection.manual and self._attention.speaking
+        if self._config.interruptible and not marking:
             self._turns.interrupt(now)
+        self._record.add("texts", text, at=now)
         # A bare full stop or space only asks for the answer that is due (frameworks nudge so after seeding history).
         if normalise(text) or not self._history.asks:
             self._history.user(text)
-        self._ask(now)
+        self._attention.content_came()
+        if not marking:
+            self._ask(now)
 
     def _read(self, turns: tuple[Content, ...], complete: bool, now: float) -> None:
         """Ordered turns."""
-        config = self._turns.config
-        for turn in turns:
-            self._check(turn)
-            self._record.add("turns", {"role": turn.role or "user", "text": turn.text}, at=now)
+        config = self._config
+        if config.switches.typed_turn == "refused" and not self._first:
+            raise invalid()
+        check_turns(turns, config, seeding=self._seeding, complete=complete)
+        if complete and not turns and not self._seeding and not self._history.asks and self._refuses_nothing:
+            raise texts.NO_TURN.refusal()
         if config.rules.typed_turn_interrupts and not self._seeding:
             self._turns.interrupt(now)
         for turn in turns:
-            if turn.role == "model":
-                self._history.told(turn.text)
-            else:
-                self._history.user(turn.text)
-            self._pictures_in_turns += len(turn.images)
-            self._history.pictures += len(turn.images)
-            self._history.meter.pictures += len(turn.images)
-        if self._seeding:
-            self._seeding = not complete
-        elif complete:
+            self._take(turn, now)
+        if self._seeding and complete:
+            self._seeding = False
+            self._history.seeded()
+            if not (self._answers_seed and self._history.asks):
+                return
+        elif self._seeding or not complete:
+            return
+        if self._attention.reading:
+            self._complete_when_read = True
+        else:
             # A typed turn does not see what was streamed before it.
-            self._ask(now, pictures=self._pictures_in_turns)
+            self._ask(now, pictures=self._history.images)
 
-    def _check(self, turn: Content) -> None:
-        config = self._turns.config
-        if (turn.role is None and config.rules.role_required) or (turn.role == "system" and not config.vertex):
-            raise invalid()
-        if any(rate_of(mime_type) == 24000 for _, mime_type in turn.audio):
-            raise Refusal(1008, NOT_ENABLED)
+    def _take(self, turn: Content, now: float) -> None:
+        """A turn into the history; its audio has to be understood first."""
+        entry: dict[str, Any] = {"role": turn.role or "user", "text": turn.text}
+        if turn.images:
+            entry["images"] = len(turn.images)
+        self._record.add("turns", entry, at=now)
+        if turn.role == "model":
+            self._history.told(turn.text)
+        elif turn.text or turn.images or not turn.audio:
+            self._history.user(turn.text, images=len(turn.images))
+        for data, mime_type in turn.audio:
+            self._attention.read(resample(data, rate_of(mime_type), RATE), now)
 
     def _update(self, event: ContextUpdate, now: float) -> None:
+        if not self._config.updatable:
+            raise invalid()
         self._record.add("context_updates", event.received, at=now)
         if event.instructions is not None:
-            self._turns.config = self._turns.config.with_instructions(event.instructions)
-            self._history.meter.text += text_tokens(event.instructions.text)
+            self._turns.config = self._config.with_instructions(event.instructions)
+            self._history.instruct(event.instructions.text)
         if event.tools is not None:
-            self._turns.config = self._turns.config.with_tools(event.tools)
+            self._turns.config = self._config.with_tools(event.tools)
 
     def _ask(self, now: float, pictures: int | None = None) -> None:
+        self._first = False
+        # Taking the question may cut the context, and what is cut off is not seen.
+        sentences = self._history.take_question()
         seen = self._history.pictures if pictures is None else pictures
-        self._turns.ask(Question(self._history.take_question(), seen), now)
+        self._turns.ask(Question(sentences, seen, typed=pictures is not None), now)
+
+
+def _worded(entry: Entry) -> bool:
+    return entry.role != "tool" and bool(normalise(entry.text))

@@ -2,8 +2,9 @@
 
 import base64
 
-from emulator.actions import Action, Send
+from emulator.actions import Action, Disturbance, IssueHandle, Send
 from emulator.audio import rate_of
+from emulator.handles import Snapshot
 from emulator.protocol import Audio, ClientContent, Event, Text, Video
 from emulator.record import LinkRecord
 from emulator.voice import MIME_TYPE
@@ -26,19 +27,41 @@ class Echo:
                 return [Send({"serverContent": {"modelTurn": {"parts": [{"inlineData": blob}]}}})]
             case Text(text):
                 self._record.add("texts", text, at=now)
-                return [Send({"serverContent": {"turnComplete": True}})]
+                return self._turn()
             case ClientContent(turns, complete):
                 for turn in turns:
                     self._record.add("turns", {"role": turn.role, "text": turn.text}, at=now)
-                return [Send({"serverContent": {"turnComplete": True}})] if complete else []
+                return self._turn() if complete else []
             case Video(data, mime_type):
                 self._record.add("video", {"bytes": len(data), "mime": mime_type}, at=now)
         return []
+
+    def _turn(self) -> list[Action]:
+        return [Send({"serverContent": {"turnComplete": True}}), IssueHandle(self.snapshot(hearing=False))]
 
     def heard(self, number: int, text: str | None, now: float) -> list[Action]:
         """Never happens: nothing is listened to."""
         return []
 
+    def guessed(self, number: int, text: str | None, now: float) -> list[Action]:
+        """Never happens either."""
+        return []
+
     def tick(self, now: float) -> list[Action]:
         """Never happens: nothing is pending."""
         return []
+
+    def disturb(self, how: Disturbance, now: float) -> list[Action]:
+        """There is nothing to disturb."""
+        return []
+
+    def start(self, now: float) -> list[Action]:
+        """There is nothing to go on with."""
+        return []
+
+    settled = True
+    """Nothing is ever under way."""
+
+    def snapshot(self, *, hearing: bool) -> Snapshot:
+        """It remembers nothing."""
+        return Snapshot(position=self._record.position())

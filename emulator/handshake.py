@@ -1,10 +1,12 @@
-"""What the upgrade request says: which endpoint it dials and how it identifies itself."""
+"""What the upgrade request says: which endpoint it dials, how it identifies itself, what it wants of the emulator."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Container, Mapping
 from dataclasses import dataclass
 from typing import Literal
+from urllib.parse import unquote
 
+from emulator import texts
 from emulator.errors import Refusal
 
 _DEVELOPER = re.compile(
@@ -18,12 +20,10 @@ CONVERSATION = "x-emulator-conversation"
 SCENARIO = "x-emulator-scenario"
 SWITCHES = "x-emulator-switches"
 FAULTS = "x-emulator-faults"
+REPLAY = "x-emulator-replay"
+_WISHES = (CONVERSATION, SCENARIO, SWITCHES, FAULTS, REPLAY)
 
-WRONG_KEY = "API key not valid. Please pass a valid API key."
-NO_KEY = (
-    "Method doesn't allow unregistered callers (callers without established identity). "
-    "Please use API Key or other form of API consumer identity to call this API."
-)
+TOKEN_PREFIX = "auth_tokens/"
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,14 @@ class Endpoint:
     """Whether it is the method for ephemeral tokens."""
 
 
+def normalised(path: str) -> str:
+    """``path`` with single slashes: a base URL that ends with one leads to ``//ws``."""
+    return re.sub(r"/{2,}", "/", path)
+
+
 def endpoint(path: str) -> Endpoint | None:
     """The endpoint that ``path`` (without query) names, with any prefix and any number of slashes; else None."""
-    path = re.sub(r"/{2,}", "/", path)
+    path = normalised(path)
     if found := _DEVELOPER.search(path):
         return Endpoint("developer", found.group(1), found.group(2).endswith("Constrained"))
     if found := _VERTEX.search(path):
@@ -46,30 +51,63 @@ def endpoint(path: str) -> Endpoint | None:
     return None
 
 
-def credential(headers: Mapping[str, str], query: Mapping[str, str]) -> str | None:
-    """The key or token, wherever the client put it; headers go before the query. None when there is none."""
+@dataclass(frozen=True)
+class Credential:
+    """A key or token, and where the client put it."""
+
+    value: str
+    form: Literal["token", "bearer", "api key", "access_token"]
+    """``Authorization: Token`` or ``Bearer``; header ``x-goog-api-key`` or query ``key``; query ``access_token``."""
+
+    @property
+    def ephemeral(self) -> bool:
+        """Whether it is an ephemeral token by its name."""
+        return self.value.startswith(TOKEN_PREFIX)
+
+
+def credential(headers: Mapping[str, str], query: Mapping[str, str]) -> Credential | None:
+    """The key or token, wherever the client put it; headers go before the query. None when there is none.
+
+    The Python SDK puts an ephemeral token into both headers, the JavaScript SDK everything into the query.
+    """
     scheme, _, token = headers.get("authorization", "").partition(" ")
     candidates = (
-        token.strip() if scheme.lower() in ("token", "bearer") else "",
-        headers.get("x-goog-api-key", "").strip(),
-        query.get("key", "").strip(),
-        query.get("access_token", "").strip(),
+        Credential(token.strip() if scheme.lower() == "token" else "", "token"),
+        Credential(token.strip() if scheme.lower() == "bearer" else "", "bearer"),
+        Credential(headers.get("x-goog-api-key", "").strip(), "api key"),
+        Credential(query.get("key", "").strip(), "api key"),
+        Credential(query.get("access_token", "").strip(), "access_token"),
     )
-    return next((candidate for candidate in candidates if candidate), None)
+    return next((candidate for candidate in candidates if candidate.value), None)
 
 
-def authorise(given: str | None, accepted: frozenset[str]) -> Refusal | None:
-    """Why ``given`` is refused, or None. Without ``accepted`` any credential will do."""
+def authorise(
+    given: Credential | None, accepted: Collection[str], *, tokens: Container[str], constrained: bool
+) -> Refusal | None:
+    """Why ``given`` is refused, or None. Without ``accepted`` any key will do; a token must be one of ``tokens``.
+
+    Tokens are for the constrained method, and it takes nothing else. That a token on the plain method is a bad key
+    where a key belongs, and no identity elsewhere, was seen on the service; the rest is our guess after it.
+    """
     if given is None:
-        return Refusal(1008, NO_KEY)
-    if accepted and given not in accepted:
-        return Refusal(1007, WRONG_KEY)
+        return texts.NO_KEY.refusal()
+    if constrained:
+        return None if given.ephemeral and given.value in tokens else texts.NO_KEY.refusal()
+    if given.ephemeral and given.form != "api key":
+        return texts.NO_KEY.refusal()
+    if given.ephemeral or (accepted and given.value not in accepted):
+        return texts.WRONG_KEY.refusal()
     return None
 
 
-def wishes(headers: Mapping[str, str], query: Mapping[str, str]) -> dict[str, str]:
-    """What the client wants of the emulator itself: headers, or query parameters of the same names."""
-    named = {name: headers.get(name) or query.get(name) for name in (CONVERSATION, SCENARIO, SWITCHES, FAULTS)}
+def wishes(headers: Mapping[str, str], query: Mapping[str, str], path: str) -> dict[str, str]:
+    """What the client wants of the emulator itself: headers, query parameters, or segments before the endpoint's path.
+
+    The last are for who can set nothing but a base URL, like a browser: ``https://host/x-emulator-scenario=echo``.
+    """
+    segments = (unquote(segment).partition("=") for segment in path.split("/"))
+    prefix = {name: value for name, equals, value in segments if equals}
+    named = {name: headers.get(name) or query.get(name) or prefix.get(name) for name in _WISHES}
     return {name: value for name, value in named.items() if value}
 
 

@@ -11,6 +11,8 @@ _TEENS = (
 )
 _TENS = {2: "twenty", 3: "thirty", 4: "forty", 5: "fifty"}
 _LARGEST = 59
+# Characters of a value that are said; nobody speaks a whole document.
+_LONGEST = 2000
 
 _NOT_A_WORD = re.compile(r"[^a-z0-9' ]+")
 _DIGIT = re.compile(r"([0-9])")
@@ -53,7 +55,7 @@ def say(value: Any, *, digits: bool = False) -> str:
     """``value`` as words; ``digits`` spells numbers digit by digit."""
     if isinstance(value, int | float) and not isinstance(value, bool) and not digits:
         return number(value)
-    text = str(value)
+    text = str(value)[:_LONGEST]
     if not digits and re.fullmatch(r"-?\d+(\.\d+)?", text):
         return number(float(text))
     return normalise(text)

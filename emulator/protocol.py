@@ -2,12 +2,10 @@
 
 import json
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
-from emulator import schema
-from emulator.errors import invalid
-from emulator.protojson import Kind, camel, parse
+from emulator import audio_frame, jsontext, schema, texts
+from emulator.protojson import camel, parse
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +27,10 @@ class Content:
     images: tuple[tuple[bytes, str], ...] = ()
     """Bytes and mime type of each."""
     audio: tuple[tuple[bytes, str], ...] = ()
+    files: tuple[str, ...] = ()
+    """Addresses of what it only names."""
+    responses: tuple["FunctionResponse", ...] = ()
+    """Outcomes of calls that it tells as history."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,8 @@ class FunctionResponse:
     response: Any
     scheduling: str
     will_continue: bool
+    parts: tuple[tuple[bytes, str], ...] = ()
+    """Bytes and mime type of the media that belong to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +115,11 @@ class ContextUpdate:
     received: Any = field(compare=False, default=None)
 
 
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """A message of a kind that the API does not have, where that is ignored."""
+
+
 Event = (
     Setup
     | ClientContent
@@ -123,36 +132,32 @@ Event = (
     | ActivityEnd
     | ToolResponse
     | ContextUpdate
+    | Unknown
 )
-
-
-@lru_cache(maxsize=8)
-def _message(backend: str, api_version: str) -> Kind:
-    return schema.message(backend, api_version)
 
 
 class Decoder:
     """Reads the frames of one connection."""
 
     def __init__(self, backend: str, api_version: str, *, strict: bool) -> None:
-        self._kind = _message(backend, api_version)
+        self._kind = schema.message(backend, api_version)
         self._strict = strict
 
     def decode(self, frame: str | bytes) -> Event:
         """The one event of a frame. Raises :class:`emulator.errors.Refusal` for anything else."""
-        try:
-            received = json.loads(frame)
-        except (ValueError, RecursionError):
-            raise invalid() from None
-        if not isinstance(received, dict):
-            raise invalid()
+        if audio := audio_frame.read(frame):
+            return Audio(*audio)
+        received = jsontext.load(frame)
         parsed = parse(received, self._kind, strict=self._strict)
-        if len(parsed) != 1:
-            raise invalid()
+        if not parsed:
+            if self._strict or not received or any(camel(name) in self._kind for name in received):
+                raise texts.INVALID_ARGUMENT.refusal()
+            return Unknown()
         ((name, body),) = parsed.items()
+        # Of a message that stands twice, in either spelling, the last one counts.
+        original = [value for key, value in received.items() if camel(key) == name and value is not None][-1]
         match name:
             case "setup":
-                original = next(value for key, value in received.items() if camel(key) == "setup")
                 return Setup(body, original)
             case "clientContent":
                 return ClientContent(
@@ -165,35 +170,47 @@ class Decoder:
             case _:
                 tools = body["tools"].get("tools", []) if "tools" in body else None
                 instructions = content(body["systemInstruction"]) if "systemInstruction" in body else None
-                original = next(iter(received.values()))
                 return ContextUpdate(instructions, tools, original)
 
 
 def content(body: dict[str, Any]) -> Content:
-    """A Content with its texts joined and its blobs sorted by what they are."""
-    texts: list[str] = []
+    """A Content with its texts joined and its other parts sorted by what they are."""
+    spoken: list[str] = []
     images: list[tuple[bytes, str]] = []
     audio: list[tuple[bytes, str]] = []
+    files: list[str] = []
+    responses: list[FunctionResponse] = []
     for part in body.get("parts", ()):
         if "text" in part and not part.get("thought"):
-            texts.append(part["text"])
-        if blob := part.get("inlineData"):
-            mime_type = blob.get("mimeType", "")
-            (audio if mime_type.startswith("audio/") else images).append((blob.get("data", b""), mime_type))
-    return Content(body.get("role"), " ".join(texts), tuple(images), tuple(audio))
+            spoken.append(part["text"])
+        elif blob := part.get("inlineData"):
+            data, mime_type = _blob(blob)
+            (audio if mime_type.startswith("audio/") else images).append((data, mime_type))
+        elif "fileData" in part:
+            files.append(part["fileData"].get("fileUri", ""))
+        elif "functionResponse" in part:
+            responses.append(_response(part["functionResponse"]))
+    return Content(body.get("role"), " ".join(spoken), tuple(images), tuple(audio), tuple(files), tuple(responses))
+
+
+def _blob(body: dict[str, Any]) -> tuple[bytes, str]:
+    return body.get("data", b""), body.get("mimeType", "")
 
 
 def _realtime(body: dict[str, Any]) -> Event:
+    if body.get("audioStreamEnd") is False:
+        # What a field that is not sent would say.
+        del body["audioStreamEnd"]
     if len(body) != 1:
-        raise invalid()
+        raise texts.INVALID_ARGUMENT.refusal()
     ((name, value),) = body.items()
     match name:
         case "audio":
-            return Audio(value.get("data", b""), value.get("mimeType", ""))
+            return Audio(*_blob(value))
         case "video":
-            return Video(value.get("data", b""), value.get("mimeType", ""))
+            return Video(*_blob(value))
         case "mediaChunks":
-            return MediaChunks(tuple((chunk.get("data", b""), chunk.get("mimeType", "")) for chunk in value))
+            return MediaChunks(tuple(_blob(chunk) for chunk in value))
         case "text":
             return Text(value)
         case "activityStart":
@@ -209,8 +226,9 @@ def _response(body: dict[str, Any]) -> FunctionResponse:
         id=body.get("id", ""),
         name=body.get("name", ""),
         response=body.get("response", {}),
-        scheduling=str(body.get("scheduling", "")),
+        scheduling=body.get("scheduling", ""),
         will_continue=body.get("willContinue", False),
+        parts=tuple(_blob(part["inlineData"]) for part in body.get("parts", ()) if "inlineData" in part),
     )
 
 

@@ -1,70 +1,25 @@
-"""What the model knows: sentences it recognises, calls it makes, answers it gives. Read from YAML, checked, matched."""
+"""What the model knows: a checked scenario file that finds the rule for a sentence and words what is said."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from emulator import language
+from emulator.faults import text as faults
+from emulator.script import CallSpec, Rule, ScenarioFile
+from emulator.switches import SwitchError, Switches
+from emulator.yaml_file import Document, ScenarioError
+
+__all__ = ["Match", "Rule", "Scenario", "ScenarioError", "ScenarioFile", "load", "named", "packaged"]
 
 PACKAGED = Path(__file__).with_name("scenarios")
 _SLOT = re.compile(r"<([a-z][a-z0-9_]*)>")
+_FIELD = re.compile(r"<([A-Za-z][A-Za-z0-9_]*(?:\.[A-Za-z0-9_]+)*)>")
 _DIGIT_WORDS = "|".join((*language.DIGITS, "oh"))
-
-
-class ScenarioError(Exception):
-    """A scenario file that cannot be used."""
-
-    def __init__(self, path: Path, line: int | None, reason: str) -> None:
-        super().__init__(f"{path}{f':{line}' if line else ''}: {reason}")
-        self.path = path
-        self.line = line
-        """Counted from 1; None where the whole file is meant."""
-        self.reason = reason
-
-
-def _one_or_more(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class CallSpec(_Strict):
-    """A function call; ``<slot>`` in an argument is what was heard there."""
-
-    tool: str = Field(min_length=1)
-    args: dict[str, Any] = {}
-
-
-class Rule(_Strict):
-    """Sentences and what the model does about them."""
-
-    name: str = Field(min_length=1)
-    hear: Annotated[list[str], BeforeValidator(_one_or_more)] = Field(min_length=1)
-    call: CallSpec | None = None
-    say: str = ""
-    """Words with ``<slot>``, ``<field of the result>`` or ``<pictures>``; empty: the model keeps quiet."""
-
-
-class ScenarioFile(_Strict):
-    """The file."""
-
-    name: str = Field(min_length=1, pattern=r"^[a-z][a-z0-9_-]*$")
-    description: str = ""
-    mode: Literal["rules", "echo"] = "rules"
-    switches: dict[str, str | int | float | bool] = {}
-    """Values of :class:`emulator.switches.Switches` for connections that choose this scenario."""
-    slots: dict[str, Literal["digits"] | list[str]] = {}
-    rules: list[Rule] = []
-    unknown: str = ""
-    tool_failed: str = ""
-    tool_missing: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,6 +35,8 @@ class Scenario:
 
     def __init__(self, file: ScenarioFile) -> None:
         self.file = file
+        self.faults = faults.parse_all(file.faults)
+        """What goes wrong on connections that choose it."""
         self.name = file.name
         self._patterns = [(re.compile(self._pattern(text)), rule) for rule in file.rules for text in rule.hear]
 
@@ -88,31 +45,41 @@ class Scenario:
         """Whether audio is sent straight back."""
         return self.file.mode == "echo"
 
-    def match(self, text: str) -> Match:
+    def match(self, text: str, pictures: int = 0) -> Match:
         """The rule for a typed or heard sentence: one that fits it all, else the one that fits most of it."""
         sentence = language.normalise(text)
         best: tuple[int, Match] = (0, Match(None))
         for pattern, rule in self._patterns:
-            found = pattern.search(sentence)
+            found = pattern.search(sentence) if rule.holds(pictures) else None
             if found and found.end() - found.start() > best[0]:
                 best = (found.end() - found.start(), Match(rule, self._values(found)))
         return best[1]
 
-    def arguments(self, match: Match) -> dict[str, Any]:
-        """The arguments of a match's call."""
-        assert match.rule is not None and match.rule.call is not None
-        return {name: _filled(value, match.slots) for name, value in match.rule.call.args.items()}
+    def seen(self, pictures: int) -> Match | None:
+        """The first rule that the latest of so many pictures calls for."""
+        for rule in self.unasked("picture"):
+            news = rule.when is None or not rule.holds(pictures - 1)
+            if rule.holds(pictures) and news:
+                return Match(rule)
+        return None
 
-    def word(self, template: str, values: dict[str, Any]) -> str:
+    def unasked(self, on: str) -> list[Rule]:
+        """The rules that wait for no sentence but for this."""
+        return [rule for rule in self.file.rules if rule.on == on]
+
+    def arguments(self, call: CallSpec, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments of a call, filled with what was heard and what other calls brought."""
+        return {name: _filled(value, values) for name, value in call.args.items()}
+
+    def word(self, template: str, values: Mapping[str, Any]) -> str:
         """``template`` with its slots in words; one that nothing is known about is left out."""
 
         def value(found: re.Match[str]) -> str:
             name = found.group(1)
-            if values.get(name) is None:
-                return ""
-            return language.say(values[name], digits=self.file.slots.get(name) == "digits")
+            known = look_up(values, name)
+            return "" if known is None else language.say(known, digits=self.file.slots.get(name) == "digits")
 
-        return " ".join(_SLOT.sub(value, template).split())
+        return " ".join(_FIELD.sub(value, template).split())
 
     def sentences(self) -> Iterator[str]:
         """Every sentence of every rule, slots unfilled."""
@@ -141,68 +108,92 @@ class Scenario:
         }
 
 
-def _filled(value: Any, slots: dict[str, str]) -> Any:
+def look_up(values: Mapping[str, Any], path: str) -> Any:
+    """What ``a.b.0`` means in ``values``; None where nothing is known of it."""
+    found: Any = values
+    for part in path.split("."):
+        if isinstance(found, Mapping):
+            found = found.get(part)
+        elif isinstance(found, list) and part.isdigit() and int(part) < len(found):
+            found = found[int(part)]
+        else:
+            return None
+    return found
+
+
+def _filled(value: Any, values: Mapping[str, Any]) -> Any:
+    """``value`` with what stands for something filled in, at any depth; what is nothing else keeps its type."""
+    if isinstance(value, Mapping):
+        return {name: _filled(item, values) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_filled(item, values) for item in value]
     if not isinstance(value, str):
         return value
-    return _SLOT.sub(lambda found: slots.get(found.group(1), ""), value)
+    if whole := _FIELD.fullmatch(value):
+        known = look_up(values, whole.group(1))
+        return "" if known is None else known
+
+    def text(found: re.Match[str]) -> str:
+        known = look_up(values, found.group(1))
+        return "" if known is None else str(known)
+
+    return _FIELD.sub(text, value)
 
 
 def load(path: Path) -> Scenario:
     """The scenario in ``path``. Raises :class:`ScenarioError` with the line at fault."""
+    document = Document(path)
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ScenarioError(path, None, f"cannot be read: {error}") from error
-    try:
-        tree = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        reason = getattr(error, "problem", None) or str(error)
-        raise ScenarioError(path, mark.line + 1 if mark else None, reason) from error
-    try:
-        file = ScenarioFile.model_validate(data)
+        file = ScenarioFile.model_validate(document.data)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ScenarioError(path, _line(tree, first["loc"]), f"{where or 'file'}: {first['msg']}") from error
-    for index, rule in enumerate(file.rules):
-        for number, sentence in enumerate(rule.hear):
-            unknown = [slot for slot in _SLOT.findall(sentence) if slot not in file.slots]
-            if unknown or not language.normalise(_SLOT.sub("x", sentence)):
-                reason = f"slot <{unknown[0]}> is not defined" if unknown else "nothing to hear"
-                raise ScenarioError(path, _line(tree, ("rules", index, "hear", number)), reason)
-            if len(set(_SLOT.findall(sentence))) != len(_SLOT.findall(sentence)):
-                raise ScenarioError(path, _line(tree, ("rules", index, "hear", number)), "a slot occurs twice")
+        raise document.error(first["loc"], first["msg"].removeprefix("Value error, ")) from error
+    for name, value in file.switches.items():
+        try:
+            Switches().changed({name: value})
+        except SwitchError as error:
+            raise document.error(("switches", name), str(error)) from error
+    for index, fault in enumerate(file.faults):
+        try:
+            faults.read(fault)
+        except faults.FaultError as error:
+            raise document.error(("faults", index), str(error)) from error
+    _check_slots(document, file)
+    _check_rules(document, file)
     return Scenario(file)
+
+
+def _check_slots(document: Document, file: ScenarioFile) -> None:
+    for slot, words in file.slots.items():
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", slot):
+            raise document.error(("slots", slot), "a slot's name has small letters, digits and underscores")
+        if words != "digits" and not (words and all(map(language.normalise, words))):
+            raise document.error(("slots", slot), "a slot is `digits` or a list of words")
+
+
+def _check_rules(document: Document, file: ScenarioFile) -> None:
+    names: set[str] = set()
+    for index, rule in enumerate(file.rules):
+        if rule.name in names:
+            raise document.error(("rules", index, "name"), f"another rule is called {rule.name}")
+        names.add(rule.name)
+        for number, sentence in enumerate(rule.hear):
+            where = ("rules", index, "hear", number)
+            slots = _SLOT.findall(sentence)
+            if unknown := [slot for slot in slots if slot not in file.slots]:
+                raise document.error(where, f"slot <{unknown[0]}> is not defined")
+            if not language.normalise(_SLOT.sub("x", sentence)):
+                raise document.error(where, "nothing to hear")
+            if len(set(slots)) != len(slots):
+                raise document.error(where, "a slot occurs twice")
 
 
 def named(name: str) -> Scenario:
     """A packaged scenario by name, or a file by its path."""
-    packaged = PACKAGED / f"{name}.yaml"
-    return load(packaged if packaged.is_file() else Path(name))
+    found = PACKAGED / f"{name}.yaml"
+    return load(found if found.is_file() else Path(name))
 
 
 def packaged() -> list[Scenario]:
     """All scenarios that come with the emulator."""
     return [load(path) for path in sorted(PACKAGED.glob("*.yaml"))]
-
-
-def _line(node: yaml.Node | None, location: tuple[str | int, ...]) -> int | None:
-    """The line of the deepest part of ``location`` that exists."""
-    if node is None:
-        return None
-    line: int = node.start_mark.line + 1
-    for part in location:
-        following: yaml.Node | None = None
-        if isinstance(node, yaml.MappingNode):
-            for key, value in node.value:
-                if key.value == str(part):
-                    line, following = key.start_mark.line + 1, value
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            following = node.value[part]
-            line = following.start_mark.line + 1
-        if following is None:
-            break
-        node = following
-    return line

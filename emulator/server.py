@@ -4,8 +4,10 @@ import asyncio
 import gc
 import json
 import os
+import resource
 import secrets
 import signal
+import ssl
 import sys
 import tempfile
 import time
@@ -15,20 +17,24 @@ from typing import Any
 
 import structlog
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
-from emulator import handshake, scenario, switches, voice
-from emulator.admission import Admission, Request
+from emulator import scenario, texts, voice
+from emulator.admission import Admission
 from emulator.certificates import server_context
-from emulator.connection import Connection, Counters, Limits
+from emulator.chance import Chance
+from emulator.connection import Connection
 from emulator.control import application
-from emulator.errors import Refusal, reason_bytes
+from emulator.faults.orders import Orders
 from emulator.handles import HandleStore
-from emulator.hearing.ears import Ears
+from emulator.hearing.ears import Bounds, Ears
 from emulator.hearing.grammar import jsgf
-from emulator.protocol import Decoder
+from emulator.processes.crew import HOST, Crew
+from emulator.quota import Quota
 from emulator.record import Archive
 from emulator.settings import EmulatorSettings
-from emulator.switches import Switches
+from emulator.tokens import TokenStore
+from emulator.upgrade import Origin
 
 log = structlog.get_logger(__name__)
 
@@ -36,71 +42,128 @@ log = structlog.get_logger(__name__)
 class Emulator:
     """``async with Emulator(settings) as emulator``: it serves inside the block, on the running loop."""
 
-    def __init__(self, settings: EmulatorSettings) -> None:
+    def __init__(self, settings: EmulatorSettings, crew: Crew | None = None) -> None:
+        """``crew``: the processes of which this is one; the parent of them speaks for it."""
+        self._crew = crew
         self.settings = settings
         self.id = f"emu_{secrets.token_hex(4)}"
         self.port = 0
+        self.plain_port: int | None = None
         self.control_port = 0
-        self._keys = frozenset(key.get_secret_value() for key in settings.api_keys)
-        self._default = scenario.named(settings.scenario)
+        self.crew_port = 0
+        """Where other processes pass connections on."""
+        default = scenario.named(settings.scenario)
         files = [scenario.load(path) for path in settings.scenarios]
-        self._scenarios = {one.name: one for one in (*scenario.packaged(), *files, self._default)}
-        self._switches = Switches(**{name: getattr(settings, name) for name in Switches.model_fields})
-        self._limits = Limits(
-            setup_timeout=settings.setup_timeout.total_seconds(),
-            close_timeout=settings.close_timeout.total_seconds(),
-            outbox_bytes=settings.outbox_bytes,
-        )
-        self._handles = HandleStore(ttl=self._switches.scaled(settings.handle_ttl), limit=settings.handle_limit)
+        scenarios = {one.name: one for one in (*scenario.packaged(), *files, default)}
+        self._handles = HandleStore(limit=settings.handle_limit, prefix=crew.handle_prefix if crew else "")
         self._archive = Archive(
             kept=settings.kept_conversations,
             items=settings.kept_items,
             audio_limit=settings.kept_audio_bytes if settings.keep_audio else 0,
         )
-        self._admission = Admission(
-            handles=self._handles, archive=self._archive, voice=voice.recorded(), clock=self._clock
-        )
+        self._tokens = crew.tokens(settings.token_limit) if crew else TokenStore(limit=settings.token_limit)
+        self._chance = Chance(settings.seed)
+        self._orders = Orders(self._chance.stream, crew.hits) if crew else Orders(self._chance.stream)
         self._ears = Ears(
-            {one.name: jsgf(one) for one in self._scenarios.values() if not one.echoes},
+            {one.name: jsgf(one) for one in scenarios.values() if not one.echoes},
             doubt=settings.hearing_doubt,
-            queue=settings.hearing_queue,
-            timeout=settings.hearing_timeout.total_seconds(),
+            bounds=Bounds(
+                utterances=settings.hearing_queue,
+                size=settings.hearing_queue_bytes,
+                timeout=settings.hearing_timeout.total_seconds(),
+            ),
+            processes=settings.hearing_processes,
         )
-        self._counters = Counters()
-        self._connections: set[Connection] = set()
-        self._started = time.monotonic()
+        admission = Admission(
+            handles=self._handles,
+            tokens=self._tokens,
+            archive=self._archive,
+            voice=voice.recorded(),
+            chance=self._chance,
+            clock=self._clock,
+            check_handle=crew.check_handle if crew else lambda handle: None,
+        )
+        self._origin = Origin(
+            settings,
+            scenarios=scenarios,
+            default=default,
+            keys=frozenset(key.get_secret_value() for key in settings.api_keys),
+            tokens=self._tokens,
+            admission=admission,
+            orders=self._orders,
+            handles=self._handles,
+            ears=self._ears,
+            archive=self._archive,
+            clock=self._clock,
+            quota=crew.quota(settings.quota) if crew else Quota(settings.quota),
+            crew=crew,
+        )
+        self._started = crew.terms.began if crew else time.monotonic()
+        self._servers: list[asyncio.Server] = []
         self._runners: list[web.AppRunner] = []
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self.ca_file = settings.ca_file or Path()
 
     async def __aenter__(self) -> "Emulator":
-        if self.settings.ca_file is None:
+        if self.settings.ca_file is None and self._crew is None:
             self._folder = tempfile.TemporaryDirectory(prefix="live-emulator-")
             self.ca_file = Path(self._folder.name) / "ca.pem"
         try:
             await self._ears.start()
-            context = server_context(self.ca_file)
-            live = web.Application()
-            live.router.add_route("*", "/{tail:.*}", self._dialled)
-            self.port = await self._listen(live, self.settings.host, self.settings.port, context)
-            control = application(self._archive, self._stats, keep_audio=self.settings.keep_audio)
+            control = application(self._archive, self._orders, self._stats, keep_audio=self.settings.keep_audio)
+            if self._crew is not None:
+                await self._join(self._crew, await self._runner(control))
+                return self
+            await self.listen(server_context(self.ca_file), self.settings.port, self.settings.plain_port)
             host, port = self.settings.control_host, self.settings.control_port
-            self.control_port = await self._listen(control, host, port, None)
+            self.control_port = await self._listen(await self._runner(control), host, port, None)
         except BaseException:
             await self.__aexit__()
             raise
         return self
 
+    async def listen(self, context: ssl.SSLContext, port: int, plain_port: int | None, *, shared: bool = False) -> None:
+        """Serve clients; ``shared``: at ports where other processes do the same."""
+        runner = await self._runner(self._live(self._origin.answer))
+        self.port = await self._listen(runner, self.settings.host, port, context, shared=shared)
+        if plain_port is not None:
+            self.plain_port = await self._listen(runner, self.settings.host, plain_port, None, shared=shared)
+
+    async def _join(self, crew: Crew, control: web.AppRunner) -> None:
+        """Be there for the parent and the other processes; for clients once all are."""
+        assert control.server is not None
+        loop = asyncio.get_running_loop()
+        path = str(crew.terms.control(crew.terms.number))
+        self._servers.append(await loop.create_unix_server(control.server, path))
+        self.crew_port = await self._listen(await self._runner(self._live(self._origin.answer_passed)), HOST, 0, None)
+
+    @staticmethod
+    def _live(answer: Handler) -> web.Application:
+        live = web.Application()
+        live.router.add_route("*", "/{tail:.*}", answer)
+        return live
+
     async def __aexit__(self, *_: object) -> None:
-        connections = list(self._connections)
+        for server in self._servers:
+            server.close()
+        connections = list(self._origin.connections)
         for connection in connections:
-            connection.end(Refusal(1001, "The server is going away."))
+            connection.end(texts.GOING_AWAY.refusal())
         await asyncio.gather(*(connection.wait_ended() for connection in connections))
+        if self._crew is not None:
+            await self._crew.wait_ended()
         for runner in reversed(self._runners):
             await runner.cleanup()
         await self._ears.stop()
+        if self._crew is not None:
+            self._crew.close()
         if self._folder is not None:
             self._folder.cleanup()
+
+    @property
+    def connections(self) -> set[Connection]:
+        """Those that are open."""
+        return self._origin.connections
 
     def ready(self) -> dict[str, Any]:
         """What a parent process wants to know."""
@@ -109,84 +172,52 @@ class Emulator:
             "id": self.id,
             "pid": os.getpid(),
             "address": f"https://{self.settings.host}:{self.port}",
+            "plain_address": self.plain_port and f"http://{self.settings.host}:{self.plain_port}",
             "ca_file": str(self.ca_file),
+            "seed": self._chance.seed,
             "control": f"http://{self.settings.control_host}:{self.control_port}",
         }
 
     def _clock(self) -> float:
         return time.monotonic() - self._started
 
-    async def _listen(self, app: web.Application, host: str, port: int, context: Any) -> int:
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    async def _runner(self, app: web.Application) -> web.AppRunner:
+        # Without a request, a connection is not kept alive longer than an upgrade may take.
+        patience = self.settings.upgrade_timeout.total_seconds()
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0, keepalive_timeout=patience)
         await runner.setup()
         self._runners.append(runner)
-        await web.TCPSite(runner, host, port, ssl_context=context, backlog=1024).start()
-        return int(runner.addresses[0][1])
+        return runner
+
+    async def _listen(
+        self, runner: web.AppRunner, host: str, port: int, context: ssl.SSLContext | None, *, shared: bool = False
+    ) -> int:
+        # Not by the runner itself, which leaves a client a whole minute for its TLS handshake.
+        assert runner.server is not None
+        server = await asyncio.get_running_loop().create_server(
+            runner.server,
+            host,
+            port,
+            backlog=1024,
+            reuse_port=shared or None,
+            ssl=context,
+            ssl_handshake_timeout=self.settings.upgrade_timeout.total_seconds() if context else None,
+            ssl_shutdown_timeout=self.settings.close_timeout.total_seconds() if context else None,
+        )
+        self._servers.append(server)
+        return int(server.sockets[0].getsockname()[1])
 
     def _stats(self) -> dict[str, Any]:
         return {
             "id": self.id,
-            "connections": len(self._connections),
+            "connections": len(self._origin.connections),
+            "faults": self._orders.count,
             "handles": len(self._handles),
-            "totals": asdict(self._counters),
+            "tokens": len(self._tokens),
+            "totals": asdict(self._origin.counters),
+            "passed_on": self._crew.passed_on if self._crew else 0,
             "hearing": asdict(self._ears.counters),
         }
-
-    async def _dialled(self, request: web.Request) -> web.StreamResponse:
-        path = request.raw_path.partition("?")[0]
-        asked = self._asked(request, path)
-        refusal = handshake.authorise(handshake.credential(request.headers, request.query), self._keys)
-        if refusal is not None and asked.switches.wrong_key == "http":
-            raise web.HTTPUnauthorized(text=refusal.text)
-        socket = web.WebSocketResponse(
-            compress=False,
-            timeout=self.settings.close_timeout.total_seconds(),
-            max_msg_size=self.settings.max_frame_bytes,
-        )
-        if not socket.can_prepare(request).ok:
-            raise web.HTTPUpgradeRequired(text="a WebSocket is wanted here")
-        await socket.prepare(request)
-        if refusal is not None:
-            self._counters.refused += 1
-            await socket.close(code=refusal.code, message=reason_bytes(refusal.text))
-            return socket
-        connection = Connection(
-            socket=socket,
-            transport=request.transport,
-            decoder=Decoder(asked.endpoint.backend, asked.endpoint.api_version, strict=asked.switches.strict),
-            admit=self._admission.of(asked),
-            handles=self._handles,
-            ears=self._ears,
-            clock=self._clock,
-            limits=self._limits,
-            counters=self._counters,
-        )
-        self._connections.add(connection)
-        try:
-            await connection.serve()
-        finally:
-            self._connections.discard(connection)
-            self._archive.trim()
-        return socket
-
-    def _asked(self, request: web.Request, path: str) -> Request:
-        """What the upgrade request says beside its credential. Raises an HTTP error."""
-        endpoint = handshake.endpoint(path)
-        if endpoint is None:
-            raise web.HTTPNotFound(text="no such method")
-        wishes = handshake.wishes(request.headers, request.query)
-        chosen = self._scenarios.get(wishes.get(handshake.SCENARIO, self._default.name))
-        if chosen is None:
-            raise web.HTTPBadRequest(text=f"unknown scenario; there are: {', '.join(sorted(self._scenarios))}")
-        conversation = wishes.get(handshake.CONVERSATION) or f"conv_{secrets.token_hex(8)}"
-        if not handshake.valid_conversation_id(conversation):
-            raise web.HTTPBadRequest(text="a conversation id has 1 to 128 letters, digits, dots, colons, - or _")
-        try:
-            switched = self._switches.changed(chosen.file.switches)
-            switched = switched.changed(switches.parse(wishes.get(handshake.SWITCHES, "")))
-        except switches.SwitchError as error:
-            raise web.HTTPBadRequest(text=str(error)) from error
-        return Request(endpoint, path, chosen, switched, conversation)
 
 
 async def run(settings: EmulatorSettings) -> None:
@@ -195,13 +226,30 @@ async def run(settings: EmulatorSettings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    allow_files(settings.max_connections)
     async with Emulator(settings) as emulator:
-        # What set-up made stays for good; told so, the collector paces itself by what connections leave behind.
-        gc.collect()
-        gc.freeze()
-        gc.collect()
+        settle()
         sys.stdout.write(json.dumps(emulator.ready()) + "\n")
         sys.stdout.flush()
-        log.info("ready", id=emulator.id, port=emulator.port, control_port=emulator.control_port)
+        facts = emulator.ready()
+        log.info("ready", id=emulator.id, address=facts["address"], control=facts["control"], seed=facts["seed"])
         await stop.wait()
         log.info("stopping", id=emulator.id)
+
+
+def settle() -> None:
+    """What set-up made stays for good; told so, the collector paces itself by what connections leave behind."""
+    gc.collect()
+    gc.freeze()
+    gc.collect()
+
+
+def allow_files(connections: int) -> None:
+    """As many open files as ``connections`` need: a socket each, and another one to watch it while it is not read."""
+    needed = 2 * connections + 256
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < connections:
+        log.warning("fewer open files are allowed than max_connections", files=allowed, max_connections=connections)

@@ -18,12 +18,26 @@ class EmulatorSettings(Switches, BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address the Live endpoint listens on (TLS).")
     port: int = Field(0, ge=0, le=65535, description="TCP port of the Live endpoint; 0 chooses a free one.")
+    plain_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="TCP port where the Live endpoint also listens without TLS, for clients that can do without (the "
+        "JavaScript SDK with an http:// base URL, browsers); 0 chooses a free one, unset listens on none.",
+    )
     control_host: str = Field("127.0.0.1", description="Address of the control API (plain HTTP, no authentication).")
     control_port: int = Field(0, ge=0, le=65535, description="TCP port of the control API; 0 chooses a free one.")
     ca_file: Path | None = Field(
         None,
         description="File (PEM) that the certificate of the emulator's own authority is written to at start; "
         "unset puts it into a temporary folder that is removed at the end.",
+    )
+    processes: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Processes that serve together, for thousands of connections: each has recognisers of its own, and "
+        "max_connections and what is kept (handles, conversations) count for each; quota, tokens and faults for all.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe log lines that are written to stderr, one JSON object a line."
@@ -50,12 +64,52 @@ class EmulatorSettings(Switches, BaseSettings):
     hearing_queue: int = Field(
         256, ge=1, description="Utterances that may wait for the recogniser; one more is not understood."
     )
+    hearing_queue_bytes: int = Field(
+        64 * 1024 * 1024, ge=1024, description="Bytes of audio that may wait for the recogniser in all."
+    )
     hearing_timeout: Duration = Field(
-        timedelta(seconds=20), gt=timedelta(0), description="Time after which an utterance is not understood."
+        timedelta(seconds=20),
+        gt=timedelta(0),
+        description="Time after which an utterance is not understood; a recogniser that has answered nothing for so "
+        "long is replaced.",
+    )
+    hearing_processes: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Recognisers, each a process of 60 MB (160 MB once the vocabulary is open) that understands some "
+        "thirty utterances a second (two to four, open).",
     )
 
+    quota: int = Field(
+        0,
+        ge=0,
+        description="Connections that one API key (it stands for a project) may have open; 0 is no limit. One more is "
+        "answered 429, or closed with 1011 where the switch over_quota says so.",
+    )
     handle_limit: int = Field(20_000, ge=1, description="Resumption handles kept; the oldest is forgotten first.")
+    token_limit: int = Field(
+        10_000, ge=1, description="Ephemeral tokens kept; while none of them has expired, no more are made (429)."
+    )
 
+    seed: int | None = Field(
+        None,
+        description="Seed of everything left to chance (whether a fault strikes, when goAway comes, ids of calls); "
+        "unset draws one, which the ready line tells.",
+    )
+    max_connections: int = Field(
+        10_000, ge=1, description="Connections that may be open; one more is refused with 503 at the upgrade."
+    )
+    upgrade_timeout: Duration = Field(
+        timedelta(seconds=10),
+        gt=timedelta(0),
+        description="Time a client has for the TLS handshake, and again for its upgrade request.",
+    )
+    frozen_limit: Duration = Field(
+        timedelta(minutes=30),
+        gt=timedelta(0),
+        description="Time after which a connection that a fault keeps from being read is dropped after all.",
+    )
     setup_timeout: Duration = Field(
         timedelta(seconds=10), gt=timedelta(0), description="Time a client has, once connected, to send its setup."
     )

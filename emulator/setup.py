@@ -3,28 +3,22 @@
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from emulator import models
+from emulator import compression, declared, generation, models, texts
+from emulator.compression import Compression
+from emulator.declared import Function
 from emulator.errors import invalid
+from emulator.generation import Generation
 from emulator.protocol import Content, content
 from emulator.switches import Switches
 
-TEXT_REFUSED = "The requested combination of response modalities (TEXT) is not supported by the model"
-THINKING_REFUSED = "Thinking level is not supported for this model."
-THINKING_MISSING = "Thinking level must be specified for this model."
-BLOCKING_REFUSED = "BLOCKING function calls are not supported for this model."
-CODE_EXECUTION_REFUSED = "Code Execution tool is not supported for this model"
-PROACTIVITY_REFUSED = "Proactive audio is not supported for this model."
+__all__ = ["Config", "Detection", "Function", "Transcription", "accept"]
 
-
-@dataclass(frozen=True)
-class Function:
-    """One declared function."""
-
-    name: str
-    blocking: bool
-    properties: dict[str, Any]
-    """Schema of each argument, as declared."""
-    required: tuple[str, ...]
+_COVERAGES: dict[str, models.Coverage] = {
+    "TURN_INCLUDES_ONLY_ACTIVITY": "only activity",
+    "TURN_INCLUDES_ALL_INPUT": "all input",
+    "TURN_INCLUDES_AUDIO_ACTIVITY_AND_ALL_VIDEO": "audio activity and all video",
+}
+_DETECTION = "realtime_input_config.automatic_activity_detection"
 
 
 @dataclass(frozen=True)
@@ -39,6 +33,17 @@ class Detection:
 
 
 @dataclass(frozen=True)
+class Transcription:
+    """How speech is to be transcribed; the emulator heeds none of it but tells it."""
+
+    languages: tuple[str, ...] = ()
+    """Empty: whatever is spoken."""
+    vocabulary: tuple[str, ...] = ()
+    smart: bool = False
+    """Without hesitations and slips, instead of word for word."""
+
+
+@dataclass(frozen=True)
 class Config:
     """What a connection was set up with, and what context updates made of it since."""
 
@@ -46,22 +51,45 @@ class Config:
     rules: models.Rules
     switches: Switches = field(default_factory=Switches)
     vertex: bool = False
+    generation: Generation = field(default_factory=Generation)
     functions: dict[str, Function] = field(default_factory=dict)
     instructions: str = ""
     input_transcription: bool = False
     output_transcription: bool = False
+    transcription: Transcription = Transcription()
+    """Of input."""
+    interim_timestamps: bool = False
+    """Whether interim transcripts are wanted, with their place in the audio."""
+    explicit_vad: bool = False
+    """Whether the beginnings and ends of speech are told (Vertex)."""
+    turn_coverage: models.Coverage = "audio activity and all video"
     detection: Detection = Detection()
     interruptible: bool = True
     seeds_history: bool = False
     """The first client content is history and is not answered."""
+    compression: Compression | None = None
     resumable: bool = False
+    transparent: bool = False
+    """Whether handles come with the index of the last client message that they cover (Vertex)."""
     handle: str | None = None
+    labels: dict[str, str] = field(default_factory=dict)
     broken_by_affective_dialog: bool = False
     """The first message after the setup is refused."""
 
+    @property
+    def media_resolution(self) -> str:
+        """LOW, MEDIUM, HIGH, or empty where the setup does not say."""
+        return self.generation.media_resolution
+
+    @property
+    def updatable(self) -> bool:
+        """Whether a context update is taken."""
+        wanted = self.switches.context_update
+        return self.rules.context_update if wanted == "model" else wanted == "accepted"
+
     def with_tools(self, tools: list[dict[str, Any]]) -> "Config":
         """With other tools; raises as the setup would."""
-        return replace(self, functions=_functions(tools, self.rules))
+        return replace(self, functions=declared.functions(tools, self.rules, "context_update.tools"))
 
     def with_instructions(self, instructions: Content) -> "Config":
         """With other system instructions."""
@@ -71,118 +99,80 @@ class Config:
 def accept(body: dict[str, Any], *, backend: str, api_version: str, switches: Switches | None = None) -> Config:
     """The configuration that a parsed setup asks for. Raises :class:`emulator.errors.Refusal`."""
     switches = switches or Switches()
-    if not body.get("model"):
-        raise invalid("model is required")
+    side: models.Backend = "vertex" if backend == "vertex" else "developer"
+    model = body.get("model", "")
+    if not model:
+        raise texts.MODEL_MISSING.refusal()
     if api_version not in switches.api_versions:
-        raise models.not_found(body["model"], api_version)
-    name, rules = models.find(body["model"], api_version)
-    generation = body.get("generationConfig", {})
-    if any(str(modality).upper() != "AUDIO" for modality in generation.get("responseModalities", ())):
-        raise invalid(TEXT_REFUSED)
-    _check_thinking(generation.get("thinkingConfig", {}), rules)
+        raise models.not_found(model, api_version, side)
+    name, rules = models.find(model, api_version, side)
+    if rules.kind == "translation":
+        raise texts.NOT_EMULATED.refusal(what="translation, which is all that this model does")
+    wanted = generation.read(body.get("generationConfig", {}), model, rules)
     _check_proactivity(body.get("proactivity", {}), rules)
-    affective = generation.get("enableAffectiveDialog", False)
-    if affective and rules.affective_dialog == "refused":
+    resumption = body.get("sessionResumption", {})
+    if "handle" in resumption and resumption["handle"] is None and rules.null_handle == "refused":
         raise invalid()
-    resumption = body.get("sessionResumption")
     realtime = body.get("realtimeInputConfig", {})
     return Config(
         model=name,
         rules=rules,
         switches=switches,
-        vertex=backend == "vertex",
-        functions=_functions(body.get("tools", []), rules),
+        vertex=side == "vertex",
+        generation=wanted,
+        functions=declared.functions(body.get("tools", []), rules),
         instructions=content(body.get("systemInstruction", {})).text,
         input_transcription="inputAudioTranscription" in body,
         output_transcription="outputAudioTranscription" in body,
-        detection=_detection(realtime.get("automaticActivityDetection", {}), backend),
+        transcription=_transcription(body.get("inputAudioTranscription", {})),
+        interim_timestamps=realtime.get("interimTranscriptTimestampEnabled", False),
+        explicit_vad=body.get("explicitVadSignal", False),
+        turn_coverage=_COVERAGES.get(realtime.get("turnCoverage", ""), rules.turn_coverage),
+        detection=_detection(realtime.get("automaticActivityDetection", {}), rules),
         interruptible=realtime.get("activityHandling") != "NO_INTERRUPTION",
         seeds_history=body.get("historyConfig", {}).get("initialHistoryInClientContent", False),
-        resumable=resumption is not None,
-        handle=(resumption or {}).get("handle") or None,
-        broken_by_affective_dialog=affective and rules.affective_dialog == "refused at first send",
+        compression=compression.read(
+            body.get("contextWindowCompression"), window=rules.context_tokens, vertex=side == "vertex"
+        ),
+        resumable="sessionResumption" in body,
+        transparent=resumption.get("transparent", False),
+        handle=resumption.get("handle") or None,
+        labels=body.get("labels", {}),
+        broken_by_affective_dialog=wanted.affective and rules.affective_dialog == "refused at first send",
     )
-
-
-def _check_thinking(thinking: dict[str, Any], rules: models.Rules) -> None:
-    level = str(thinking.get("thinkingLevel", "")).upper()
-    budget = "thinkingBudget" in thinking
-    match rules.thinking:
-        case "refused":
-            if level or budget:
-                raise invalid(THINKING_REFUSED)
-        case "level required":
-            if not level or level == "THINKING_LEVEL_UNSPECIFIED":
-                raise invalid(THINKING_MISSING)
-            if level == "MINIMAL" or budget:
-                raise invalid(THINKING_REFUSED)
-        case "level":
-            if budget:
-                raise invalid()
-        case "budget":
-            if level:
-                raise invalid(THINKING_REFUSED)
 
 
 def _check_proactivity(proactivity: dict[str, Any], rules: models.Rules) -> None:
     if not proactivity:
         return
     if rules.proactivity == "unknown":
-        raise invalid(PROACTIVITY_REFUSED)
+        raise texts.PROACTIVITY_REFUSED.refusal()
     if rules.proactivity == "always" and proactivity.get("proactiveAudio") is False:
         raise invalid()
 
 
-def _functions(tools: list[dict[str, Any]], rules: models.Rules) -> dict[str, Function]:
-    if not rules.code_execution and any("codeExecution" in tool for tool in tools):
-        raise invalid(CODE_EXECUTION_REFUSED)
-    functions: dict[str, Function] = {}
-    for tool in tools:
-        for declaration in tool.get("functionDeclarations", ()):
-            name = declaration.get("name", "")
-            if not name or name in functions:
-                raise invalid()
-            parameters = declaration.get("parametersJsonSchema") or declaration.get("parameters") or {}
-            if not isinstance(parameters, dict):
-                raise invalid()
-            functions[name] = Function(
-                name=name,
-                blocking=_blocking(str(declaration.get("behavior", "")).upper(), rules),
-                properties=parameters.get("properties") or {},
-                required=tuple(parameters.get("required") or ()),
-            )
-    return functions
-
-
-def _blocking(behavior: str, rules: models.Rules) -> bool:
-    match rules.blocking:
-        case "refused":
-            # NON_BLOCKING has to be said on every declaration.
-            if behavior != "NON_BLOCKING":
-                raise invalid(BLOCKING_REFUSED)
-            return False
-        case "only":
-            return True
-        case "default":
-            return behavior != "NON_BLOCKING"
-        case "opt-in":
-            return behavior == "BLOCKING"
-
-
-def _detection(body: dict[str, Any], backend: str) -> Detection:
-    default = "LOW" if backend == "vertex" else "HIGH"
-    silence, prefix = body.get("silenceDurationMs"), body.get("prefixPaddingMs")
-    if (silence is not None and silence < 0) or (prefix is not None and prefix < 0):
-        raise invalid()
-    return Detection(
-        manual=body.get("disabled", False),
-        silence_ms=silence,
-        prefix_ms=prefix,
-        easy_start=_sensitivity(body.get("startOfSpeechSensitivity"), default) == "HIGH",
-        easy_end=_sensitivity(body.get("endOfSpeechSensitivity"), default) == "HIGH",
+def _transcription(body: dict[str, Any]) -> Transcription:
+    hints = body.get("languageHints", {}).get("languageCodes", [])
+    return Transcription(
+        languages=tuple(body.get("languageCodes", hints)),
+        vocabulary=tuple(body.get("customVocabulary", body.get("adaptationPhrases", []))),
+        smart=body.get("mode") == "SMART",
     )
 
 
-def _sensitivity(value: Any, default: str) -> str:
+def _detection(body: dict[str, Any], rules: models.Rules) -> Detection:
+    for name in ("silenceDurationMs", "prefixPaddingMs"):
+        generation.limit(body, name, _DETECTION, 0, float("inf"), rule=generation.NOT_NEGATIVE)
+    return Detection(
+        manual=body.get("disabled", False),
+        silence_ms=body.get("silenceDurationMs"),
+        prefix_ms=body.get("prefixPaddingMs"),
+        easy_start=_last_word(body.get("startOfSpeechSensitivity"), ("HIGH", "LOW"), rules.sensitivity) == "HIGH",
+        easy_end=_last_word(body.get("endOfSpeechSensitivity"), ("HIGH", "LOW"), rules.sensitivity) == "HIGH",
+    )
+
+
+def _last_word(value: Any, known: tuple[str, ...], default: str) -> str:
+    """HIGH of ``START_SENSITIVITY_HIGH``."""
     level = str(value).rsplit("_", 1)[-1]
-    return level if level in ("HIGH", "LOW") else default
+    return level if level in known else default

@@ -1,23 +1,17 @@
-"""The server's side of the recogniser's process: a bounded queue, one answer an utterance, a new process if it dies."""
+"""What is said in an utterance, asked of a few recognisers: never more at a time than their queue holds."""
 
 import asyncio
-import contextlib
-import itertools
-import json
-import sys
-from asyncio.subprocess import PIPE, Process
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
 
-from emulator.hearing.framing import message
+from emulator.hearing.recogniser import Gone, HearingError, Recogniser
 
 log = structlog.get_logger(__name__)
 
-
-class HearingError(Exception):
-    """The recogniser cannot be used: a grammar with a word it does not know, or a process that does not start."""
+# Of the queue, the part that guesses may fill: what has been said in full comes first.
+_FOR_GUESSES = 0.25
 
 
 @dataclass
@@ -27,122 +21,107 @@ class Counters:
     heard: int = 0
     not_understood: int = 0
     dropped: int = 0
-    """Queue full or time over."""
+    """Queue full, time over, or the recogniser gone."""
     dropped_bytes: int = 0
+    guesses: int = 0
+    """Of utterances under way."""
+    guesses_dropped: int = 0
     restarts: int = 0
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Of what waits for the recognisers."""
+
+    utterances: int
+    size: int
+    """Bytes."""
+    timeout: float
+    """Seconds after which an utterance is not understood."""
 
 
 class Ears:
     """``start``, then ``hear`` as often as wanted, then ``stop``."""
 
-    def __init__(self, grammars: dict[str, str], *, doubt: float, queue: int, timeout: float) -> None:
-        self._setup = {"grammars": grammars, "doubt": doubt}
-        self._queue = queue
-        self._timeout = timeout
-        self._numbers = itertools.count(1)
-        self._waiting: dict[int, asyncio.Future[str | None]] = {}
-        self._process: Process | None = None
-        self._reader: asyncio.Task[None] | None = None
-        self._starting = asyncio.Lock()
-        self._stopped = False
-        self.counters = Counters()
+    def __init__(self, grammars: dict[str, str], *, doubt: float, bounds: Bounds, processes: int = 1) -> None:
+        setup = {"grammars": grammars, "doubt": doubt}
+        self._recognisers = [Recogniser(setup, timeout=bounds.timeout) for _ in range(processes)]
+        self._bounds = bounds
+        self._waiting = 0
+        self._waiting_bytes = 0
+        self._counters = Counters()
 
     @property
-    def pid(self) -> int | None:
-        """The process; None while there is none."""
-        return self._process.pid if self._process else None
+    def counters(self) -> Counters:
+        """As of now."""
+        self._counters.restarts = sum(recogniser.deaths for recogniser in self._recognisers)
+        return self._counters
+
+    @property
+    def pids(self) -> list[int]:
+        """The processes that run."""
+        return [recogniser.pid for recogniser in self._recognisers if recogniser.pid is not None]
 
     async def start(self) -> None:
-        """Start the process. Raises :class:`HearingError` if it refuses the grammars."""
-        async with self._starting:
-            if self._process is not None or self._stopped:
-                return
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "emulator.hearing.worker", stdin=PIPE, stdout=PIPE
-            )
-            assert process.stdin is not None and process.stdout is not None
-            try:
-                process.stdin.write(message(self._setup))
-                first = json.loads(await process.stdout.readline() or b"{}")
-            except BaseException:
-                _kill(process)
-                raise
-            if "ready" not in first:
-                await process.wait()
-                raise HearingError(first.get("error", "the recogniser did not start"))
-            self._process = process
-            self._reader = asyncio.create_task(self._read(process), name="ears")
+        """Start the processes. Raises :class:`HearingError` if they refuse the grammars."""
+        await asyncio.gather(*(recogniser.start() for recogniser in self._recognisers))
 
-    async def hear(self, grammar: str, pcm: bytes) -> str | None:
-        """The sentence of ``grammar`` in ``pcm`` (16 kHz); None when none was understood."""
-        if len(self._waiting) >= self._queue:
+    async def hear(self, grammar: str, pcm: bytes, *, free: bool = False) -> str | None:
+        """The sentence of ``grammar`` in ``pcm`` (16 kHz); None when none was understood.
+
+        ``free`` takes other English, too.
+        """
+        if self._waiting >= self._bounds.utterances or self._waiting_bytes + len(pcm) > self._bounds.size:
             self._drop(pcm, "queue full")
             return None
-        number = next(self._numbers)
-        answer: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
-        self._waiting[number] = answer
         try:
-            async with asyncio.timeout(self._timeout):
-                if self._process is None:
-                    await self.start()
-                if self._process is None or self._process.stdin is None:
-                    self._drop(pcm, "stopped")
-                    return None
-                self._process.stdin.write(message({"id": number, "grammar": grammar}, pcm))
-                text = await answer
+            text = await self._ask({"grammar": grammar, "free": free}, pcm)
         except TimeoutError:
             self._drop(pcm, "too late")
             return None
-        except (HearingError, OSError) as error:
-            self._drop(pcm, str(error))
+        except (Gone, HearingError, OSError) as error:
+            self._drop(pcm, str(error) or "recogniser gone")
             return None
-        finally:
-            self._waiting.pop(number, None)
         if text is None:
-            self.counters.not_understood += 1
+            self._counters.not_understood += 1
         else:
-            self.counters.heard += 1
+            self._counters.heard += 1
+        return text
+
+    async def guess(self, grammar: str, pcm: bytes, *, free: bool = False) -> str | None:
+        """The words that seem to have been said so far in an utterance under way; None when there are none yet.
+
+        Much that waits already is served first: then there is no guess.
+        """
+        if self._waiting >= self._bounds.utterances * _FOR_GUESSES or self._waiting_bytes > self._bounds.size / 2:
+            self._counters.guesses_dropped += 1
+            return None
+        try:
+            text = await self._ask({"grammar": grammar, "free": free, "guess": True}, pcm)
+        except (TimeoutError, Gone, HearingError, OSError):
+            self._counters.guesses_dropped += 1
+            return None
+        self._counters.guesses += 1
         return text
 
     async def stop(self) -> None:
-        """End the process; safe to repeat."""
-        self._stopped = True
-        process, self._process = self._process, None
-        if process is None:
-            return
-        assert process.stdin is not None
-        process.stdin.close()
-        try:
-            async with asyncio.timeout(1):
-                await process.wait()
-        except TimeoutError:
-            _kill(process)
-            await process.wait()
-        if self._reader is not None:
-            await self._reader
+        """End the processes; safe to repeat."""
+        await asyncio.gather(*(recogniser.stop() for recogniser in self._recognisers))
 
-    async def _read(self, process: Process) -> None:
-        assert process.stdout is not None
-        while line := await process.stdout.readline():
-            body: dict[str, Any] = json.loads(line)
-            answer = self._waiting.get(body["id"])
-            if answer is not None and not answer.done():
-                answer.set_result(body["text"])
-        for answer in self._waiting.values():
-            if not answer.done():
-                answer.set_result(None)
-        if self._process is process:
-            # The next utterance starts another.
-            self._process = None
-            self.counters.restarts += 1
-            log.warning("recogniser died", returncode=process.returncode)
+    async def _ask(self, question: dict[str, Any], pcm: bytes) -> str | None:
+        self._waiting += 1
+        self._waiting_bytes += len(pcm)
+        try:
+            return await _least_busy(self._recognisers).ask(question, pcm)
+        finally:
+            self._waiting -= 1
+            self._waiting_bytes -= len(pcm)
 
     def _drop(self, pcm: bytes, reason: str) -> None:
-        self.counters.dropped += 1
-        self.counters.dropped_bytes += len(pcm)
+        self._counters.dropped += 1
+        self._counters.dropped_bytes += len(pcm)
         log.warning("utterance not heard", reason=reason, bytes=len(pcm))
 
 
-def _kill(process: Process) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        process.kill()
+def _least_busy(recognisers: list[Recogniser]) -> Recogniser:
+    return min(recognisers, key=lambda recogniser: recogniser.load)

@@ -9,7 +9,9 @@ _SLOT = re.compile(r"(<[a-z][a-z0-9_]*>)")
 
 
 def jsgf(scenario: Scenario) -> str:
-    """The grammar of everything the scenario can hear."""
+    """The grammar of everything the scenario can hear; empty where it hears nothing."""
+    if not any(scenario.sentences()):
+        return ""
     lines = ["#JSGF V1.0;", f"grammar {scenario.name.replace('-', '_')};"]
     lines.append(f"<a_digit> = {' | '.join((*language.DIGITS, 'oh'))};")
     for slot, kind in scenario.file.slots.items():

@@ -1,8 +1,9 @@
 """The recogniser's process: utterances in on stdin, one JSON line each out on stdout, until stdin ends.
 
 Messages are those of :mod:`emulator.hearing.framing`. The first header is ``{"grammars": {name: jsgf}, "doubt":
-x}``, answered by ``{"ready": true}`` or ``{"error": text}``; each further one is ``{"id": n, "grammar": name}``,
-answered by ``{"id": n, "text": sentence or null, "doubt": x}``.
+x}``, answered by ``{"ready": true}`` or ``{"error": text}``; each further one is ``{"id": n, "grammar": name, "free":
+whether other English is taken too, "guess": whether the utterance is still under way}``, answered by ``{"id": n,
+"text": sentence or null}``.
 """
 
 import json
@@ -12,36 +13,49 @@ import signal
 import sys
 from typing import Any
 
-from pocketsphinx import Decoder
+from pocketsphinx import Decoder, get_model_path
 
 from emulator.hearing.framing import read
 
 RATE = 16000
 # The grammar wants a little silence on both sides, and utterances may be cut close.
-_SILENCE = bytes(RATE * 2 // 5)
+_SILENCE = bytes(RATE * 2 // 10)
 _NO_SPEECH = ("<sil>", "<s>", "</s>", "(NULL)")
 # Stands for an acoustic probability too small for a double.
 _WORST = -745.0
+# Scenarios cannot be called so.
+_FREE = "*"
+_LANGUAGE_MODEL = "en-us/en-us.lm.bin"
 
 
-class Recogniser:
-    """One acoustic model, loaded once, with a search for each grammar."""
+class Hearing:
+    """One acoustic model, loaded once, with a search for each grammar and, once it is wanted, one for any English."""
 
-    def __init__(self, grammars: dict[str, str]) -> None:
-        self._decoder = Decoder(lm=None, samprate=RATE, loglevel="FATAL")
+    def __init__(self, grammars: dict[str, str], doubt: float) -> None:
+        # Acoustic scores for every other frame: a third less time, and no question of the tests is heard differently.
+        self._decoder = Decoder(lm=None, samprate=RATE, loglevel="FATAL", ds=2)
+        self._doubt = doubt
         self._active = ""
-        for name, grammar in grammars.items():
+        self._has_language_model = False
+        self._grammars = {name for name, grammar in grammars.items() if grammar}
+        for name in self._grammars:
+            grammar = grammars[name]
             missing = sorted(word for word in _words(grammar) if self._decoder.lookup_word(word) is None)
             if missing:
                 raise ValueError(f"scenario {name}: the recogniser does not know {', '.join(missing)}")
             self._decoder.add_jsgf_string(name, grammar)
 
-    def hear(self, grammar: str, pcm: bytes) -> tuple[str | None, float]:
-        """The grammar's best sentence and its doubt: the mean cost of a frame of speech, in nats."""
-        decoder = self._decoder
-        if grammar != self._active:
-            decoder.activate_search(grammar)
-            self._active = grammar
+    def hear(self, grammar: str, pcm: bytes, *, free: bool) -> str | None:
+        """The grammar's best sentence if it is hardly in doubt; else, where any English will do, what was said."""
+        if grammar in self._grammars:
+            text, doubt = self.sentence(grammar, pcm)
+            if text is not None and doubt <= self._doubt:
+                return text
+        return self.sentence(self._free(), pcm)[0] if free else None
+
+    def sentence(self, grammar: str, pcm: bytes) -> tuple[str | None, float]:
+        """The best sentence and its doubt: the mean cost of a frame of speech, in nats."""
+        decoder = self._activated(grammar)
         decoder.start_utt()
         try:
             decoder.process_raw(_SILENCE + pcm + _SILENCE, full_utt=True)
@@ -54,6 +68,33 @@ class Recogniser:
         frames = sum(segment.end_frame - segment.start_frame + 1 for segment in spoken)
         cost = -sum(math.log(segment.ascore) if segment.ascore > 0 else _WORST for segment in spoken)
         return str(hypothesis.hypstr), cost / max(1, frames)
+
+    def guess(self, grammar: str, pcm: bytes, *, free: bool) -> str | None:
+        """The words so far of an utterance under way."""
+        if not free and grammar not in self._grammars:
+            return None
+        decoder = self._activated(self._free() if free else grammar)
+        decoder.start_utt()
+        try:
+            decoder.process_raw(_SILENCE + pcm, full_utt=True)
+            # Before the end is told, so that no whole sentence is made of it.
+            hypothesis = decoder.hyp()
+            return str(hypothesis.hypstr) or None if hypothesis is not None else None
+        finally:
+            decoder.end_utt()
+
+    def _activated(self, search: str) -> Decoder:
+        if search != self._active:
+            self._decoder.activate_search(search)
+            self._active = search
+        return self._decoder
+
+    def _free(self) -> str:
+        if not self._has_language_model:
+            # A third of a second and a hundred megabytes: for those who want it.
+            self._decoder.add_lm_file(_FREE, get_model_path(_LANGUAGE_MODEL))
+            self._has_language_model = True
+        return _FREE
 
 
 def _words(grammar: str) -> set[str]:
@@ -80,21 +121,20 @@ def main() -> None:
     if first is None:
         return
     try:
-        recogniser = Recogniser(first[0]["grammars"])
+        hearing = Hearing(first[0]["grammars"], first[0]["doubt"])
     except (ValueError, RuntimeError) as error:
         answer({"error": str(error)})
         return
     answer({"ready": True})
     while (message := read(sys.stdin.buffer)) is not None:
         header, pcm = message
+        understand = hearing.guess if header.get("guess") else hearing.hear
         try:
-            text, doubt = recogniser.hear(header["grammar"], pcm)
+            text = understand(header["grammar"], pcm, free=header["free"])
         except RuntimeError:
             # The decoder cannot make anything of it: the same as not having understood.
-            text, doubt = None, math.inf
-        if doubt > first[0]["doubt"]:
             text = None
-        answer({"id": header["id"], "text": text, "doubt": doubt if math.isfinite(doubt) else None})
+        answer({"id": header["id"], "text": text})
 
 
 if __name__ == "__main__":

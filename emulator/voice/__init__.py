@@ -15,6 +15,8 @@ from emulator.audio import resample
 
 RATE = 24000
 MIME_TYPE = f"audio/pcm;rate={RATE}"
+MOST_WORDS = 500
+"""Spoken at once: more than anybody wants to hear, and a bound to what a result can make the model say."""
 WORDS = Path(__file__).with_name("words")
 # Between pieces: short enough to sound like a sentence, long enough that the sounds of two words do not merge.
 _GAP = bytes(RATE * 60 // 1000 * 2)
@@ -45,8 +47,11 @@ class Voice:
         self._tone = tone.astype("<i2").tobytes()
 
     def say(self, text: str) -> list[Piece]:
-        """``text`` in pieces, the longest recorded phrases first. Any text will do; none gives no pieces."""
-        words = tuple(language.normalise(text).split())
+        """``text`` in pieces, the longest recorded phrases first. Any text will do; none gives no pieces.
+
+        Only the first :data:`MOST_WORDS` are spoken.
+        """
+        words = tuple(language.normalise(text).split())[:MOST_WORDS]
         pieces = []
         at = 0
         while at < len(words):

@@ -1,35 +1,52 @@
 """The recogniser in its real process, on recorded questions."""
 
 import asyncio
+import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import pytest_asyncio
 
 from emulator import scenario
-from emulator.hearing.ears import Ears, HearingError
+from emulator.audio import resample
+from emulator.hearing.ears import Bounds, Ears
 from emulator.hearing.grammar import jsgf
+from emulator.hearing.recogniser import HearingError
 from emulator.vad import RATE, Detector, Sensitivity, SpeechEnded
-from tests.support.eventually import eventually
+from tests.emulator.behaviour import behaviour, patched
 from tests.support.speech import TEXTS, question
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 SUPPORT = scenario.named("support")
 
 
-@pytest.fixture
-async def ears() -> AsyncIterator[Ears]:
-    ears = Ears({"support": jsgf(SUPPORT)}, doubt=3.6, queue=32, timeout=20)
+@contextlib.asynccontextmanager
+async def listening(grammars: dict[str, str] | None = None, **options: Any) -> AsyncIterator[Ears]:
+    bounds = options.pop("bounds", Bounds(utterances=16, size=10**7, timeout=20))
+    ears = Ears(grammars or {"support": jsgf(SUPPORT)}, doubt=3.6, bounds=bounds, **options)
     await ears.start()
-    yield ears
-    await ears.stop()
+    try:
+        yield ears
+    finally:
+        await ears.stop()
 
 
-def utterances(pcm: bytes, piece: int) -> list[bytes]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def ears() -> AsyncIterator[Ears]:
+    async with listening() as ears:
+        yield ears
+
+
+def utterances(pcm: bytes, piece: int, rate: int = RATE) -> list[bytes]:
     detector = Detector(Sensitivity(), 150.0)
-    found = [one for at in range(0, len(pcm), piece) for one in detector.feed(pcm[at : at + piece], RATE)]
+    found = [one for at in range(0, len(pcm), piece) for one in detector.feed(pcm[at : at + piece], rate)]
     return [one.pcm for one in found if isinstance(one, SpeechEnded)]
 
 
@@ -46,6 +63,16 @@ async def test_every_recorded_question_is_heard_right_however_it_is_streamed(ear
     assert wrong == []
 
 
+@behaviour("audio.resampling", off=patched("emulator.vad.Intake.feed", lambda self, pcm, rate: pcm))
+@pytest.mark.parametrize("rate", [8000, 24000, 48000])
+async def test_questions_are_heard_right_at_other_rates(ears: Ears, rate: int) -> None:
+    heard = []
+    for name in ("weather_london_noisy", "order_1234", "hello"):
+        spoken = utterances(resample(question(name) + bytes(2 * RATE), RATE, rate), 1281, rate)
+        heard.append([await ears.hear("support", pcm) for pcm in spoken])
+    assert heard == [[TEXTS["weather_london_noisy"]], [TEXTS["order_1234"]], [TEXTS["hello"]]]
+
+
 async def test_noise_is_not_understood(ears: Ears) -> None:
     noise = np.random.default_rng(1).normal(0, 1500, RATE).astype("<i2").tobytes()
     assert await ears.hear("support", noise) is None
@@ -53,30 +80,127 @@ async def test_noise_is_not_understood(ears: Ears) -> None:
 
 
 async def test_many_at_once_are_answered_each_with_its_own(ears: Ears) -> None:
-    names = ["weather_paris", "weather_london", "hello", "order_1234", "goodbye"] * 4
+    names = ["weather_paris", "weather_london", "hello", "order_1234", "goodbye"] * 3
     heard = await asyncio.gather(*(ears.hear("support", question(name)) for name in names))
     assert heard == [TEXTS[name] for name in names]
 
 
 async def test_a_full_queue_drops_and_counts(ears: Ears) -> None:
-    heard = await asyncio.gather(*(ears.hear("support", question("hello")) for _ in range(40)))
-    assert heard == ["hello"] * 32 + [None] * 8
-    assert ears.counters.dropped == 8
-    assert ears.counters.dropped_bytes == 8 * len(question("hello"))
+    before = replace(ears.counters)
+    heard = await asyncio.gather(*(ears.hear("support", question("hello")) for _ in range(20)))
+    assert heard == ["hello"] * 16 + [None] * 4
+    assert ears.counters.dropped - before.dropped == 4
+    assert ears.counters.dropped_bytes - before.dropped_bytes == 4 * len(question("hello"))
 
 
-async def test_a_recogniser_that_dies_is_replaced(ears: Ears) -> None:
-    assert ears.pid is not None
-    os.kill(ears.pid, signal.SIGKILL)
-    await eventually(lambda: ears.pid is None)
-    assert await ears.hear("support", question("hello")) == "hello"
-    assert ears.counters.restarts == 1
+async def test_the_queue_is_bounded_in_bytes_too() -> None:
+    async with listening(bounds=Bounds(utterances=32, size=2 * len(question("hello")), timeout=20)) as ears:
+        heard = await asyncio.gather(*(ears.hear("support", question("hello")) for _ in range(3)))
+        assert heard == ["hello", "hello", None]
+        assert ears.counters.dropped_bytes == len(question("hello"))
+
+
+@behaviour("hearing.dies", off=patched("emulator.hearing.recogniser.Recogniser._lost", lambda self, run: None))
+async def test_a_recogniser_that_dies_is_replaced_and_what_it_was_asked_is_not_understood() -> None:
+    async with listening(bounds=Bounds(utterances=32, size=10**7, timeout=0.5)) as ears:
+        (first,) = ears.pids
+        os.kill(first, signal.SIGSTOP)
+        asked = asyncio.create_task(ears.hear("support", question("hello")))
+        await asyncio.sleep(0)
+        os.kill(first, signal.SIGKILL)
+        assert await asked is None
+        assert ears.counters.dropped == 1
+        assert await ears.hear("support", question("hello")) == "hello"
+        assert ears.counters.restarts == 1
+        assert ears.pids != [first]
+
+
+@behaviour("hearing.stuck", off=patched("emulator.hearing.recogniser.Recogniser._lost", lambda self, run: None))
+async def test_a_recogniser_that_is_stuck_is_replaced_too() -> None:
+    async with listening(bounds=Bounds(utterances=32, size=10**7, timeout=0.5)) as ears:
+        (stuck,) = ears.pids
+        os.kill(stuck, signal.SIGSTOP)
+        try:
+            assert await ears.hear("support", question("hello")) is None
+            assert ears.counters.dropped == 1
+            assert await ears.hear("support", question("hello")) == "hello"
+            assert ears.pids != [stuck]
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(stuck, signal.SIGCONT)
+
+
+async def test_one_that_is_only_slow_is_left_alone() -> None:
+    async with listening(bounds=Bounds(utterances=200, size=10**9, timeout=0.3)) as ears:
+        pids = ears.pids
+        heard = await asyncio.gather(*(ears.hear("support", question("order_4711")) for _ in range(14)))
+        assert heard[0] is not None and heard[-1] is None
+        assert ears.pids == pids
+
+
+@behaviour("hearing.processes", off=patched("emulator.hearing.ears._least_busy", lambda recognisers: recognisers[0]))
+async def test_several_recognisers_share_the_work() -> None:
+    async with listening(processes=2) as ears:
+        slow, fast = ears.pids
+        os.kill(slow, signal.SIGSTOP)
+        try:
+            waiting = asyncio.create_task(ears.hear("support", question("hello")))
+            await asyncio.sleep(0)
+            async with asyncio.timeout(0.7):
+                assert await ears.hear("support", question("goodbye")) == TEXTS["goodbye"]
+        finally:
+            os.kill(slow, signal.SIGCONT)
+        assert await waiting == "hello"
+        assert len({slow, fast}) == 2
+
+
+def switched_off(self: Ears, question: dict[str, Any], pcm: bytes) -> Coroutine[Any, Any, str | None]:
+    """Asks as though nobody had wanted free speech or a guess."""
+    return Ears_ask(self, {"grammar": question["grammar"], "free": False}, pcm)
+
+
+Ears_ask = Ears._ask
+
+
+@behaviour("hearing.open", off=patched("emulator.hearing.ears.Ears._ask", switched_off))
+async def test_an_open_vocabulary_keeps_the_words_of_what_no_rule_knows(ears: Ears) -> None:
+    assert await ears.hear("support", question("pizza"), free=True) == TEXTS["pizza"]
+    assert await ears.hear("support", question("pizza")) is None
+    # What the scenario knows is heard as the scenario has it: four, not for.
+    assert await ears.hear("support", question("order_4711"), free=True) == TEXTS["order_4711"]
+
+
+@behaviour("hearing.guess", off=patched("emulator.hearing.ears.Ears._ask", switched_off))
+async def test_a_guess_has_the_words_that_have_been_said_so_far(ears: Ears) -> None:
+    pcm, before = question("order_4711"), ears.counters.guesses
+    guesses = [await ears.guess("support", pcm[: int(32000 * seconds)]) for seconds in (0.2, 1.2, 1.9)]
+    assert guesses == [None, "where is my order", "where is my order four seven"]
+    assert (await ears.guess("support", question("pizza")[:48000], free=True) or "").startswith("i would like")
+    assert ears.counters.guesses - before == 4
+
+
+async def test_whole_utterances_come_before_guesses(ears: Ears) -> None:
+    before = ears.counters.guesses_dropped
+    asked = [asyncio.create_task(ears.hear("support", question("hello"))) for _ in range(8)]
+    await asyncio.sleep(0)
+    assert await ears.guess("support", question("hello")) is None
+    assert ears.counters.guesses_dropped - before == 1
+    assert await asyncio.gather(*asked) == ["hello"] * 8
 
 
 async def test_words_that_the_recogniser_does_not_know_are_named(tmp_path: Path) -> None:
     path = tmp_path / "s.yaml"
     path.write_text("name: odd\nrules: [{name: a, hear: [hello frobnicator]}]\n")
-    ears = Ears({"odd": jsgf(scenario.load(path))}, doubt=3.6, queue=1, timeout=1)
+    ears = Ears({"odd": jsgf(scenario.load(path))}, doubt=3.6, bounds=Bounds(utterances=1, size=10**6, timeout=5))
     with pytest.raises(HearingError, match="scenario odd: the recogniser does not know frobnicator"):
         await ears.start()
     await ears.stop()
+
+
+async def test_a_scenario_that_hears_nothing_understands_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text("name: deaf\n")
+    async with listening({"deaf": jsgf(scenario.load(path))}) as ears:
+        assert await ears.hear("deaf", question("hello")) is None
+        assert await ears.guess("deaf", question("hello")) is None
+        assert await ears.hear("deaf", question("hello"), free=True) == "hello"

@@ -235,7 +235,6 @@ async def test_a_dead_handle_is_not_found(emulator: RunningEmulator) -> None:
         ("/prefix", {}),
         ("", {"api_version": "v1"}),
         ("", {"api_version": "v1alpha"}),
-        ("", {"key": "auth_tokens/t", "api_version": "v1alpha"}),
     ],
 )
 @pytest.mark.filterwarnings("ignore")

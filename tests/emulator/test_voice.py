@@ -2,7 +2,7 @@ import itertools
 
 import pytest
 
-from emulator import voice
+from emulator import language, voice
 from emulator.scenario import named
 from emulator.voice import RATE
 from tests.support.hearing import hear, seconds
@@ -45,12 +45,12 @@ def test_the_weather_is_heard_in_the_voice(condition: str) -> None:
 def test_the_long_answer_is_long_enough_to_interrupt() -> None:
     rule = named("support").match("what can you do").rule
     assert rule is not None
-    assert seconds(spoken(rule.say), RATE) > 10
+    assert seconds(spoken(" ".join(rule.say)), RATE) > 10
 
 
 def test_whatever_the_scenarios_say_has_been_recorded() -> None:
     file = named("support").file
-    templates = [rule.say for rule in file.rules] + [file.unknown, file.tool_failed, file.tool_missing]
+    templates = [text for rule in file.rules for text in rule.say] + [file.unknown, file.tool_failed, file.tool_missing]
     filled = [named("support").word(template, dict.fromkeys(("city", "order_id"), "paris")) for template in templates]
     tone = voice.recorded().say("xyzzy")[0].pcm
     assert [piece.text for text in filled for piece in voice.recorded().say(text) if piece.pcm == tone] == []
@@ -61,3 +61,8 @@ def test_any_text_can_be_spoken() -> None:
     assert [piece.text for piece in pieces][3:6] == ["order", "four", "two"]
     assert all(piece.pcm for piece in pieces)
     assert voice.recorded().say(" ... ") == []
+
+
+def test_what_is_said_at_once_is_bounded() -> None:
+    assert len(voice.recorded().say("order " * 10_000)) == voice.MOST_WORDS
+    assert len(language.say("9" * 100_000, digits=True).split()) == 2000

@@ -49,6 +49,17 @@ class RunningEmulator:
         record: dict[str, Any] = await self.get(f"/conversations/{conversation_id}")
         return record
 
+    async def lineage(self, conversation_id: str) -> dict[str, Any]:
+        """What the model knows after the newest link, what it forgot, what it was given twice."""
+        lineage: dict[str, Any] = await self.get(f"/conversations/{conversation_id}/lineage")
+        return lineage
+
+    async def events(self, conversation_id: str, *, since: int = 0, wait: float = 0, kind: str = "") -> dict[str, Any]:
+        """The events from ``since`` on; with ``wait`` (seconds) at least one, unless time is up."""
+        query = f"?since={since}&wait={wait}&kind={kind}"
+        found: dict[str, Any] = await self.get(f"/conversations/{conversation_id}/events{query}")
+        return found
+
     async def stats(self) -> dict[str, Any]:
         """Connections, tasks, memory."""
         numbers: dict[str, Any] = await self.get("/stats")

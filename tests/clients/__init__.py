@@ -1,0 +1,1 @@
+"""Clients whose authors have never seen the emulator, unmodified apart from base URL and CA."""

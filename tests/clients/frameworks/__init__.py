@@ -1,0 +1,1 @@
+"""Agent frameworks, as they come from the registry."""

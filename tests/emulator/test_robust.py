@@ -1,0 +1,183 @@
+"""Clients that mean no good: slow, many, large, rude. The emulator says what is wrong, or drops them, and goes on."""
+
+import asyncio
+import json
+import ssl
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import pytest
+import pytest_asyncio
+
+from emulator.settings import EmulatorSettings
+from tests.emulator.behaviour import behaviour, patched
+from tests.emulator.conftest import Here, running
+from tests.emulator.raw import HELLO, KEY, LIMIT, PATH, SETUP, Socket, dial, gone, in_time, masked
+from tests.support.eventually import eventually
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def hurried() -> AsyncIterator[Here]:
+    """An emulator with little patience and little room."""
+    settings = EmulatorSettings(
+        generation_speed=50,
+        playback_speed=50,
+        setup_timeout="300ms",
+        upgrade_timeout="300ms",
+        close_timeout="200ms",
+        max_connections=40,
+    )
+    async with running(settings) as here:
+        yield here
+
+
+async def a_neighbour_is_well(here: Here) -> None:
+    async with Socket(here) as client:
+        await client.send(SETUP, {"realtimeInput": {"text": "stop"}})
+        assert await client.next() == {"setupComplete": {}}
+        assert (await client.next())["serverContent"]["turnComplete"]
+
+
+async def test_many_connections_that_never_send_a_setup_end_in_time(hurried: Here) -> None:
+    closed: list[Any] = []
+    refused = 0
+
+    async def wait_for_the_end() -> None:
+        nonlocal refused
+        try:
+            async with Socket(hurried) as client:
+                closed.append(await client.closed())
+        except aiohttp.WSServerHandshakeError as error:
+            assert error.status == 503
+            refused += 1
+
+    await asyncio.gather(*(wait_for_the_end() for _ in range(120)))
+    assert len(closed) >= 40
+    assert refused > 0
+    assert set(closed) == {(1008, "Setup was not received in time.")}
+    numbers = await gone(hurried)
+    assert numbers["totals"]["turned_away"] == refused
+    await a_neighbour_is_well(hurried)
+
+
+@behaviour("fault.full", off=patched("emulator.upgrade.Origin._full", property(lambda self: False)))
+async def test_one_connection_too_many_is_refused_in_googles_form(hurried: Here) -> None:
+    clients = [Socket(hurried) for _ in range(40)]
+    try:
+        for client in clients:
+            await client.__aenter__()
+        asked = {"ssl": hurried.ssl_context, "headers": KEY}
+        async with aiohttp.ClientSession() as http, http.get(hurried.address + PATH, **asked) as response:
+            assert response.status == 503
+            assert (await response.json())["error"]["status"] == "UNAVAILABLE"
+    finally:
+        for client in clients:
+            await client.__aexit__()
+    await gone(hurried)
+
+
+@pytest.mark.parametrize("stops", ["before TLS", "before the request", "in the request"])
+async def test_a_client_that_does_not_get_to_its_upgrade_is_dropped(hurried: Here, stops: str) -> None:
+    port = int(hurried.address.rpartition(":")[2])
+    context = {"ssl": hurried.ssl_context, "server_hostname": "localhost"} if stops != "before TLS" else {}
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, **context)
+    if stops == "in the request":
+        writer.write(f"GET {PATH} HTTP/1.1\r\nHost: localhost\r\nx-".encode())
+    try:
+        async with in_time():
+            assert await reader.read(1000) == b""
+    except (ConnectionResetError, ssl.SSLError):
+        pass
+    finally:
+        writer.close()
+    await a_neighbour_is_well(hurried)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+async def test_ten_megabytes_are_refused_with_1009(hurried: Here, whole: bool) -> None:
+    async with Socket(hurried) as client:
+        await client.send(SETUP)
+        await client.next()
+        if whole:
+            sending = asyncio.create_task(client.send("x" * 10_000_000))
+            assert (await client.closed())[0] == 1009
+            await asyncio.gather(sending, return_exceptions=True)
+        else:
+            stream = await dial(hurried)
+            # Fragments of one message, without an end.
+            for opcode in (0x1, *[0x0] * 9):
+                stream.writer.write(bytes([opcode]) + masked(opcode, b"x" * 1_000_000)[1:])
+            async with in_time():
+                opcode, payload = await stream.frame()
+            assert (opcode, int.from_bytes(payload[:2], "big")) == (0x8, 1009)
+            stream.leave()
+    await gone(hurried)
+    await a_neighbour_is_well(hurried)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b"",
+        b"\x00" * 1000,
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"setup":' * 5000,
+        json.dumps({"a": "\ud800"}).encode(),
+        b"1e999",
+    ],
+)
+async def test_binary_garbage_is_refused_and_nothing_else(hurried: Here, frame: bytes) -> None:
+    for first in ([], [SETUP]):
+        async with Socket(hurried) as client:
+            await client.send(*first, frame)
+            code, reason = await client.closed()
+            assert code == 1007
+            assert 0 < len(reason.encode()) <= 123
+    await a_neighbour_is_well(hurried)
+
+
+@pytest.mark.parametrize("junk", [b"\xff\xff\xff\xff", masked(0x3, b""), masked(0x9, b"x" * 126), b"\x81\x05hello"])
+async def test_what_is_no_websocket_frame_is_a_protocol_error(hurried: Here, junk: bytes) -> None:
+    stream = await dial(hurried)
+    stream.writer.write(junk)
+    async with in_time():
+        while (frame := await stream.frame())[0] != 0x8:
+            pass
+    assert int.from_bytes(frame[1][:2], "big") in (1002, 1007)
+    stream.leave()
+    await gone(hurried)
+
+
+@pytest.mark.parametrize("faults", ["pongs delay=1h", ""])
+async def test_a_flood_of_pings_is_bounded(hurried: Here, faults: str) -> None:
+    async with Socket(hurried, faults) as client:
+        await client.send(SETUP)
+        await client.next()
+        for number in range(2000):
+            await client.socket.ping(str(number).encode())
+        await client.send({"realtimeInput": {"text": "stop"}})
+        frames = await client.until("turnComplete")
+        pongs = [frame for frame in frames if frame.type is aiohttp.WSMsgType.PONG]
+        assert len(pongs) == (0 if faults else 2000)
+        (connection,) = hurried.emulator.connections
+        assert len(connection._wire._pongs) == (64 if faults else 0)
+    await gone(hurried)
+
+
+async def test_a_client_that_says_goodbye_and_listens_no_more_is_let_go(hurried: Here) -> None:
+    stream = await dial(hurried)
+    stream.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    stream.send(SETUP)
+    for _ in range(20):
+        stream.send(HELLO)
+    stream.writer.write(masked(0x8, b"\x03\xe8"))
+
+    async def let_go() -> bool:
+        return bool((await hurried.get("/stats"))["connections"] == 0)
+
+    await eventually(let_go, timeout=LIMIT)
+    stream.leave()
