@@ -104,7 +104,8 @@ class Connection:
             # What is not written to cannot be told anything.
             self._cut_off(refusal.text)
             return
-        self._ending = refusal
+        # Not the error itself, which was raised in a frame that holds this connection.
+        self._ending = Refusal(refusal.code, refusal.text)
         self._outbox.finish()
         self._wire.close()
         self._abort_later()
@@ -122,7 +123,7 @@ class Connection:
     async def _cleanup(self) -> None:
         if self._abortion is not None:
             self._abortion.cancel()
-        self._faults.wake = lambda: None
+        self._faults.ended()
         self._wire.close()
         for task in self._tasks:
             task.cancel()

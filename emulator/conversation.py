@@ -1,5 +1,6 @@
 """The caller's side of a conversation: speech, text, pictures and turns become questions for :mod:`emulator.turns`."""
 
+import functools
 from dataclasses import replace
 from typing import Any
 
@@ -54,10 +55,10 @@ class Conversation:
         record: LinkRecord,
         ledger: Ledger | None = None,
     ) -> None:
-        self._history = History(snapshot, terms(config))
-        self._history.on_cut = self._context_cut
+        # None of the parts holds the conversation, so that nothing of it outlives its connection.
+        self._history = History(snapshot, terms(config), on_cut=functools.partial(_note_cut, record))
         self._history.instruct(config.instructions)
-        self._turns = Turns(
+        self._turns = turns = Turns(
             config,
             scenario=scenario,
             voice=voice,
@@ -69,8 +70,8 @@ class Conversation:
         self._scenario = scenario
         self._record = record
         self._attention = Attention(
-            lambda: self._turns.config,
-            turns=self._turns,
+            lambda: turns.config,
+            turns=turns,
             history=self._history,
             record=record,
             memory=snapshot.hearing,
@@ -184,11 +185,6 @@ class Conversation:
         self._turns.tick(now)
         return self._taken()
 
-    def _context_cut(self, context: Context) -> None:
-        """Only what was said and typed is told; other entries of the record stand between."""
-        seeds = sum(_worded(entry) for entry in context.seeds)
-        self._record.context_cut(seeds=seeds, kept=sum(map(_worded, context)) - seeds)
-
     @property
     def _config(self) -> Config:
         return self._turns.config
@@ -293,6 +289,12 @@ class Conversation:
         sentences = self._history.take_question()
         seen = self._history.pictures if pictures is None else pictures
         self._turns.ask(Question(sentences, seen, typed=pictures is not None), now)
+
+
+def _note_cut(record: LinkRecord, context: Context) -> None:
+    """Only what was said and typed is told; other entries of the record stand between."""
+    seeds = sum(_worded(entry) for entry in context.seeds)
+    record.context_cut(seeds=seeds, kept=sum(map(_worded, context)) - seeds)
 
 
 def _worded(entry: Entry) -> bool:

@@ -50,8 +50,12 @@ class History:
     What comes from the user raises :class:`emulator.errors.Refusal` when it outgrows the model's window.
     """
 
-    def __init__(self, snapshot: Snapshot, how: Terms) -> None:
+    def __init__(
+        self, snapshot: Snapshot, how: Terms, *, on_cut: Callable[[Context], None] = lambda context: None
+    ) -> None:
+        """``on_cut`` is told what is left when the oldest part was cut off."""
         self._terms = how
+        self._on_cut = on_cut
         self._context = snapshot.context
         self._unanswered: deque[str] = deque(snapshot.unanswered, maxlen=_MAX_UNANSWERED)
         self._instructions = NOTHING
@@ -63,8 +67,6 @@ class History:
         """Answers since usage was last told, and outcomes of functions."""
         self._results = NOTHING
         self._thoughts = 0
-        self.on_cut: Callable[[Context], None] = lambda context: None
-        """Told what is left when the oldest part was cut off."""
 
     @property
     def pictures(self) -> int:
@@ -210,7 +212,7 @@ class History:
         before = len(self._context)
         self._context = self._context.cut(tokens - self._instructions.tokens)
         if len(self._context) < before:
-            self.on_cut(self._context)
+            self._on_cut(self._context)
 
     def _make_room(self) -> None:
         """The context has outgrown the model's window."""

@@ -1,7 +1,6 @@
 """The emulator as a whole: both ports, what all connections share, start and stop."""
 
 import asyncio
-import gc
 import json
 import os
 import resource
@@ -29,6 +28,7 @@ from emulator.faults.orders import Orders
 from emulator.handles import HandleStore
 from emulator.hearing.ears import Bounds, Ears
 from emulator.hearing.grammar import jsgf
+from emulator.memory import settle
 from emulator.processes.crew import HOST, Crew
 from emulator.quota import Quota
 from emulator.record import Archive
@@ -235,13 +235,6 @@ async def run(settings: EmulatorSettings) -> None:
         log.info("ready", id=emulator.id, address=facts["address"], control=facts["control"], seed=facts["seed"])
         await stop.wait()
         log.info("stopping", id=emulator.id)
-
-
-def settle() -> None:
-    """What set-up made stays for good; told so, the collector paces itself by what connections leave behind."""
-    gc.collect()
-    gc.freeze()
-    gc.collect()
 
 
 def allow_files(connections: int) -> None:

@@ -84,6 +84,7 @@ class WireControl:
         for timer in self._pongs:
             timer.cancel()
         self._pongs.clear()
+        self._pong = _nobody
         self._resume()
 
     def _pause(self) -> None:
@@ -117,6 +118,10 @@ class WireControl:
         log.debug("connection that is not read is given up", why=why)
         self._resume()
         self.abort()
+
+
+def _nobody(payload: bytes) -> None:
+    """Whoever answered pings has ended, and must not be kept."""
 
 
 def cut(transport: asyncio.Transport, *, reset: bool) -> None:

@@ -17,24 +17,24 @@ from emulator.faults.closes import CLOSES
 from emulator.faults.disturbed import Disturbed
 from emulator.faults.frames import OVERSIZED, odd
 from emulator.faults.outflow import Outflow
+from emulator.faults.timetable import Later, Timetable
 
 _ERROR = {"error": {"code": 503, "message": "The service is currently unavailable.", "status": "UNAVAILABLE"}}
 _LATE_SETUP = timedelta(seconds=5)
 
-Later = Callable[[float], list[Action]]
 End = Callable[[], list[Action]]
 
 
 class Effects:
     """What faults have done to one connection so far, and what of it lasts."""
 
-    def __init__(self, schedule: Callable[[float, Later], None], stream: random.Random) -> None:
+    def __init__(self, later: Timetable, stream: random.Random) -> None:
         self.outflow = Outflow()
         self.mind: Disturbed | None = None
         """From the setup on."""
         self.call: dict[str, Any] = {}
         """The latest message with function calls."""
-        self._schedule = schedule
+        self._later = later
         self._stream = stream
         self._numbers = itertools.count()
         self._lasting: dict[Hashable, tuple[int, End]] = {}
@@ -56,7 +56,7 @@ class Effects:
         """What a fault does that lasts is over."""
         if key in self._lasting:
             _, end = self._lasting.pop(key)
-            self._schedule(0.0, lambda _: end())
+            self._later.at(0.0, lambda _: end())
 
     def of(self, fault: LinkFault, key: Hashable, now: float) -> list[Action]:
         """What ``fault`` does now; ``key`` names what of it lasts."""
@@ -79,7 +79,7 @@ class Effects:
             del self._lasting[key]
             return end()
 
-        self._schedule(now + span.total_seconds(), over)
+        self._later.at(now + span.total_seconds(), over)
 
     def _change(self, fault: Lasting, now: float) -> tuple[list[Action], End]:
         """How a lasting fault begins and how it ends."""
@@ -154,7 +154,7 @@ class Effects:
         wait = fault.wait
         if wait is None:
             wait = timedelta(0) if left is None or fault.then == "silence" else left
-        self._schedule(now + wait.total_seconds(), then[fault.then])
+        self._later.at(now + wait.total_seconds(), then[fault.then])
         return self.outflow.queue([Send({"goAway": body})], now)
 
     def _call_again(self, *, new: bool) -> list[Action]:

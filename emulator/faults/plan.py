@@ -1,7 +1,5 @@
 """When each fault of one connection fires. No I/O; the connection performs what comes out."""
 
-import heapq
-import itertools
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,8 +9,9 @@ from emulator.actions import Action, Close, Mind, Note, Send, SendRaw
 from emulator.faults import specs
 from emulator.faults.base import LinkFault, Moment
 from emulator.faults.disturbed import Disturbed
-from emulator.faults.effects import Effects, Later
+from emulator.faults.effects import Effects
 from emulator.faults.frames import kinds
+from emulator.faults.timetable import Timetable
 from emulator.protocol import Event, ToolResponse
 from emulator.record import LinkRecord
 
@@ -69,17 +68,16 @@ class FaultPlan:
     ) -> None:
         self.conversation = conversation
         self.scenario = scenario
-        self.wake: Callable[[], None] = lambda: None
+        self.wake: Callable[[], None] = _nobody
         """Tells the connection that ``deadline`` has changed by itself."""
         self._link = dial
         self._draw = draw
         self._tell = tell
         self._moved = moved
         self._armed: list[_Armed] = []
-        self._numbers = itertools.count()
         self._past: set[Moment] = set()
-        self._later: list[tuple[float, int, Later]] = []
-        self._effects = Effects(self._schedule, draw("faults", conversation, dial))
+        self._later = Timetable()
+        self._effects = Effects(self._later, draw("faults", conversation, dial))
         self._record: LinkRecord | None = None
         self._unrecorded: list[tuple[float, dict[str, Any]]] = []
         self._audible = False
@@ -90,7 +88,7 @@ class FaultPlan:
         armed = _Armed(fault, self._draw("fault", self.conversation, self._link, len(self._armed)), budget)
         self._armed.append(armed)
         if fault.on in self._past:
-            self._schedule(0.0, lambda now: self._meet(armed, now))
+            self._later.at(0.0, lambda now: self._meet(armed, now))
             self.wake()
 
     def disarm(self, budget: Budget) -> None:
@@ -99,6 +97,11 @@ class FaultPlan:
             self._armed.remove(armed)
             self._effects.stop(armed)
         self.wake()
+
+    def ended(self) -> None:
+        """The connection is over: what was put off will not be, and is not kept for it."""
+        self.wake = _nobody
+        self._later.clear()
 
     @property
     def dial(self) -> int:
@@ -144,7 +147,7 @@ class FaultPlan:
     @property
     def deadline(self) -> float | None:
         """When ``tick`` is wanted."""
-        deadlines = [self._effects.outflow.deadline, self._later[0][0] if self._later else None]
+        deadlines = [self._effects.outflow.deadline, self._later.deadline]
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     def apply(self, event: Event, now: float) -> list[Action]:
@@ -155,8 +158,8 @@ class FaultPlan:
         """What is due, in the order in which it was."""
         done: list[Action] = []
         while (deadline := self.deadline) is not None and deadline <= now:
-            if self._later and self._later[0][0] <= deadline:
-                done += heapq.heappop(self._later)[2](now)
+            if self._later.deadline == deadline:
+                done += self._later.take()(now)
             else:
                 done += self._effects.outflow.tick(deadline)
         return done
@@ -205,7 +208,7 @@ class FaultPlan:
         if not fault.at(armed.met) or not self._likely(armed):
             return []
         if fault.after:
-            self._schedule(now + fault.after.total_seconds(), lambda now: self._fire(armed, fault, now))
+            self._later.at(now + fault.after.total_seconds(), lambda now: self._fire(armed, fault, now))
             return []
         return self._fire(armed, fault, now)
 
@@ -234,5 +237,6 @@ class FaultPlan:
             self._unrecorded.append((now, told))
         self._tell(told)
 
-    def _schedule(self, at: float, what: Later) -> None:
-        heapq.heappush(self._later, (at, next(self._numbers), what))
+
+def _nobody() -> None:
+    """There is no connection to be told."""

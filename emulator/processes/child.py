@@ -15,9 +15,10 @@ from typing import Any
 import structlog
 
 from emulator.cli import explained, log_to_stderr, on_uvloop
+from emulator.memory import settle
 from emulator.processes.crew import Crew
 from emulator.processes.terms import Terms, read
-from emulator.server import Emulator, allow_files, settle
+from emulator.server import Emulator, allow_files
 from emulator.settings import EmulatorSettings
 
 log = structlog.get_logger(__name__)

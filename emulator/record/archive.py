@@ -31,7 +31,7 @@ class Archive:
         excess = sum(not record.open for record in self._records.values()) - self._kept
         if excess > 0:
             for record in [record for record in self._records.values() if not record.open][:excess]:
-                del self._records[record.id]
+                self.forget(record.id)
 
     def get(self, conversation_id: str) -> ConversationRecord | None:
         """The record, if it is known."""
@@ -43,7 +43,8 @@ class Archive:
 
     def forget(self, conversation_id: str) -> None:
         """That one, which must be known."""
-        del self._records[conversation_id]
+        # Its links know it, and open ones go on to tell it things: without them it is gone as soon as they are.
+        self._records.pop(conversation_id).links.clear()
 
     def clear(self) -> None:
         """Forget those that are not under way."""

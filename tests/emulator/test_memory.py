@@ -1,0 +1,82 @@
+"""What has ended is gone at once: nothing of it waits for the collector of cycles, which comes late and seldom."""
+
+import gc
+from collections import Counter
+
+import pytest
+
+from emulator.connection import Connection
+from emulator.conversation import Conversation
+from emulator.faults.plan import FaultPlan
+from emulator.record import Archive, LinkFacts, LinkRecord
+from emulator.record.conversation import ConversationRecord
+from emulator.speaker import Speaker
+from tests.emulator.conftest import Here
+from tests.emulator.raw import HELLO, SETUP, Socket, gone
+from tests.support.eventually import eventually
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+BARGE_IN = {"clientContent": {"turns": [{"role": "user", "parts": [{"text": "hello"}]}], "turnComplete": True}}
+
+
+def alive() -> Counter[str]:
+    """How many there are of what belongs to connections, by class."""
+    kinds = (Connection, Conversation, ConversationRecord, FaultPlan, LinkRecord, Speaker)
+    return Counter(type(one).__name__ for one in gc.get_objects() if isinstance(one, kinds))
+
+
+@pytest.fixture
+def uncollected():  # type: ignore[no-untyped-def]
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.parametrize("end", ["hangs up", "answered", "refused", "no setup", "reset", "frozen"])
+async def test_a_connection_that_has_ended_is_freed_without_a_collector(
+    here: Here, uncollected: None, end: str
+) -> None:
+    await gone(here)
+    before = alive()
+    faults = {"reset": "reset on=first_audio", "frozen": "half_open on=turn_complete for=100ms; pongs delay=1ms"}
+    async with Socket(here, faults.get(end, ""), "freed") as client:
+        if end != "no setup":
+            await client.send(SETUP, HELLO)
+            await client.until("modelTurn")
+        if end in ("answered", "frozen"):
+            await client.send(BARGE_IN)
+            await client.until("turnComplete")
+        if end == "refused":
+            await client.send("garbage")
+            await client.closed()
+    await gone(here)
+    here.emulator._archive.clear()
+
+    async def freed() -> bool:
+        left = alive() - before
+        assert not left, left
+        return True
+
+    await eventually(freed, timeout=5)
+
+
+async def test_a_record_that_is_forgotten_is_freed_without_a_collector(uncollected: None) -> None:
+    before = alive()["LinkRecord"]
+    archive = Archive(kept=1, items=10, audio_limit=0)
+    for number in range(20):
+        link = archive.open(f"c{number}", "support").add_link(LinkFacts(0, "m", "/", "v1beta", {}, 0.0))
+        link.closed(1000, at=1.0)
+        del link
+        archive.trim()
+    assert alive()["LinkRecord"] - before == 1
+
+
+async def test_the_record_of_a_connection_may_be_forgotten_before_it_ends() -> None:
+    archive = Archive(kept=1, items=10, audio_limit=0)
+    link = archive.open("c", "support").add_link(LinkFacts(0, "m", "/", "v1beta", {}, 0.0))
+    archive.forget("c")
+    link.add("texts", "goes on", at=1.0)
+    link.closed(1000, at=2.0)
+    assert archive.all() == []
