@@ -5,10 +5,15 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from pydantic import TypeAdapter
+
+from emulator.durations import Duration
+from emulator.faults.text import MODELS as FAULTS
 from emulator.settings import EmulatorSettings
 from tests.emulator.behaviour import MARK
 
@@ -97,8 +102,29 @@ def test_every_test_of_a_behaviour_is_in_the_table() -> None:
 
 
 def test_every_switch_and_fault_it_names_exists() -> None:
-    from emulator.faults import FAULTS
-
     for row in table():
         assert not set(row.settings) - set(EmulatorSettings.model_fields), row.line
         assert not set(row.faults) - set(FAULTS), row.line
+
+
+def test_every_row_names_the_switches_that_turn_it_off() -> None:
+    switches = {test: {name for name, _ in mark.args[1].switches} for test, mark in marked()}
+    for row in table():
+        wanted = set().union(*(switches[test] for test in row.tests))
+        assert wanted & set(EmulatorSettings.model_fields) <= set(row.settings), row.line
+
+
+def test_what_nobody_is_certain_of_has_the_default_it_says() -> None:
+    questions = [line for line in TABLE.read_text().splitlines() if line.count("|") == 4 and "?" in line]
+    assert len(questions) > 15
+    for line in questions:
+        _, _, default, switches, _ = line.split("|")
+        for name in re.findall(r"`([^`]+)`", switches):
+            value = EmulatorSettings.model_fields[name].default
+            said = re.findall(r"`([^`]+)`", default)
+            if name == "api_versions":
+                assert "v1" in value
+            elif isinstance(value, timedelta):
+                assert value in [TypeAdapter(Duration).validate_python(one) for one in said], line
+            else:
+                assert str(value).lower() in said, line

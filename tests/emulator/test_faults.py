@@ -244,7 +244,7 @@ class TestWhen:
         bench = Bench("reset on=connect after=1s").run(2)
         assert bench.done == [(1.0, Reset())]
 
-    @behaviour("fault.after", off=patched("emulator.faults.plan.FaultPlan._schedule", lambda *_: None))
+    @behaviour("fault.after", off=patched("emulator.faults.timetable.Timetable.at", lambda *_: None))
     def test_after_is_counted_from_the_moment(self) -> None:
         bench = Bench("reset on=turn_complete after=2500ms").setup().say("answer").run(10)
         assert bench.done[-1] == (6.5, Reset())

@@ -209,7 +209,7 @@ ROWS: dict[str, tuple[Callable[[Here], Awaitable[None]], ...]] = {
         close_of(1008, "entity_not_found", "Requested entity was not found."),
     ),
     "2.4.6": (old_socket_open,),
-    "2.4.7b": (slow_pongs,),
+    "2.4.7": (slow_pongs,),
     "2.4.12": (lost_call,),
     "2.4.13": (aborted_during_a_call, not_enabled_during_a_call),
     "2.4.14": (model_that_waits_for_an_answer_it_does_not_hear,),

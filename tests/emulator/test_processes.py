@@ -28,6 +28,7 @@ from emulator.processes.shared import Shared, SharedHits, SharedQuota, SharedTok
 from emulator.processes.terms import Terms, read, written
 from emulator.settings import EmulatorSettings
 from emulator.tokens import Grant, TokensFullError
+from tests.emulator.behaviour import behaviour, patched
 from tests.emulator.raw import HELLO, LIMIT, PATH, SETUP, Socket, dial, headers, masked
 from tests.support.children import bound
 from tests.support.emulator import ROOT, RunningEmulator, start_emulator
@@ -94,6 +95,7 @@ async def delete(emulator: RunningEmulator, path: str) -> tuple[int, Any]:
 # What belongs to whom
 
 
+@behaviour("10.46", off=patched("emulator.processes.ownership.owner", lambda conversation, count: 0))
 async def test_conversations_and_handles_tell_their_process() -> None:
     owned = Counter(ownership.owner(f"conversation {number}", 4) for number in range(4000))
     assert set(owned) == {0, 1, 2, 3}
