@@ -6,16 +6,18 @@ from contextlib import contextmanager
 
 
 class Quota:
-    """Counts the open connections of each project, which an API key stands for; ``limit`` 0 is none."""
+    """Counts the open connections of each project, which an API key stands for."""
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
+    def __init__(self) -> None:
         self._open: Counter[str] = Counter()
 
     @contextmanager
-    def connection(self, project: str) -> Iterator[bool]:
-        """Whether ``project`` may have one more, which it then has until the block ends, in whatever way."""
-        if self._limit and self._open[project] >= self._limit:
+    def connection(self, project: str, limit: int) -> Iterator[bool]:
+        """Whether ``project`` may have one more, which it then has until the block ends, in whatever way.
+
+        ``limit`` 0 is none.
+        """
+        if limit and self._open[project] >= limit:
             yield False
             return
         self._open[project] += 1

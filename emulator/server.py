@@ -95,7 +95,7 @@ class Emulator:
             ears=self._ears,
             archive=self._archive,
             clock=self._clock,
-            quota=crew.quota(settings.quota) if crew else Quota(settings.quota),
+            quota=crew.quota() if crew else Quota(),
             crew=crew,
         )
         self._started = crew.terms.began if crew else time.monotonic()

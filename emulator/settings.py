@@ -87,6 +87,9 @@ class EmulatorSettings(Switches, BaseSettings):
         description="Connections that one API key (it stands for a project) may have open; 0 is no limit. One more is "
         "answered 429, or closed with 1011 where the switch over_quota says so.",
     )
+    vertex_quota: int = Field(
+        1000, ge=0, description="The same on Vertex, which documents 1,000 for a project that pays as it goes."
+    )
     handle_limit: int = Field(20_000, ge=1, description="Resumption handles kept; the oldest is forgotten first.")
     token_limit: int = Field(
         10_000, ge=1, description="Ephemeral tokens kept; while none of them has expired, no more are made (429)."

@@ -116,11 +116,16 @@ class Origin:
         again = passed is not None and passed.conversation is not None
         self._upgrades += 1
         try:
-            with contextlib.nullcontext(True) if again else self._quota.connection(asked.project) as allowed:
+            with contextlib.nullcontext(True) if again else self._quota_of(asked) as allowed:
                 return await self._upgrade(request, asked, refusal, allowed=allowed, again=again)
         finally:
             self._upgrades -= 1
             self._orders.gone(asked.faults)
+
+    def _quota_of(self, asked: Request) -> contextlib.AbstractContextManager[bool]:
+        backend = asked.endpoint.backend
+        limit = self._settings.vertex_quota if backend == "vertex" else self._settings.quota
+        return self._quota.connection(f"{backend} {asked.project}", limit)
 
     @property
     def _full(self) -> bool:

@@ -94,9 +94,9 @@ class Crew:
         """Of all processes."""
         return SharedTokens(limit=limit, shared=self._shared)
 
-    def quota(self, limit: int) -> SharedQuota:
+    def quota(self) -> SharedQuota:
         """Of all processes."""
-        return SharedQuota(limit, self._shared)
+        return SharedQuota(self._shared)
 
     def hits(self, order: str, count: int) -> SharedHits:
         """Of all processes."""

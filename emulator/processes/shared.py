@@ -82,19 +82,21 @@ class Shared:
 class SharedQuota:
     """:class:`emulator.quota.Quota` over all processes."""
 
-    def __init__(self, limit: int, shared: Shared) -> None:
-        self._limit = limit
+    def __init__(self, shared: Shared) -> None:
         self._shared = shared
 
     @contextmanager
-    def connection(self, project: str) -> Iterator[bool]:
-        """Whether ``project`` may have one more, which it then has until the block ends, in whatever way."""
+    def connection(self, project: str, limit: int) -> Iterator[bool]:
+        """Whether ``project`` may have one more, which it then has until the block ends, in whatever way.
+
+        ``limit`` 0 is none.
+        """
         name = f"quota/{project}"
-        allowed = not self._limit or self._shared.take(name, self._limit)
+        allowed = not limit or self._shared.take(name, limit)
         try:
             yield allowed
         finally:
-            if self._limit and allowed:
+            if limit and allowed:
                 self._shared.give_back(name)
 
 

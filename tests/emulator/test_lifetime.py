@@ -267,26 +267,26 @@ def test_the_store_sums_up_what_connections_used() -> None:
 
 
 @contextlib.contextmanager
-def _boundless(_quota: Quota, _project: str) -> Iterator[bool]:
+def _boundless(_quota: Quota, _project: str, _limit: int) -> Iterator[bool]:
     yield True
 
 
 @behaviour("10.42", off=patched("emulator.quota.Quota.connection", _boundless))
 def test_each_project_has_its_quota_and_every_end_frees_a_place() -> None:
-    quota = Quota(2)
-    with quota.connection("a") as first, quota.connection("b") as other:
-        with pytest.raises(ZeroDivisionError), quota.connection("a") as second:
-            with quota.connection("a") as third:
+    quota = Quota()
+    with quota.connection("a", 2) as first, quota.connection("b", 2) as other:
+        with pytest.raises(ZeroDivisionError), quota.connection("a", 2) as second:
+            with quota.connection("a", 2) as third:
                 assert (first, second, third, other) == (True, True, False, True)
             raise ZeroDivisionError
-        with quota.connection("a") as fourth:
+        with quota.connection("a", 2) as fourth:
             assert fourth
     assert not quota._open
 
 
 def test_no_quota_is_no_limit() -> None:
-    quota = Quota(0)
-    with quota.connection("a") as one, quota.connection("a") as two:
+    quota = Quota()
+    with quota.connection("a", 0) as one, quota.connection("a", 0) as two:
         assert one and two
 
 
@@ -328,8 +328,8 @@ PATH = "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateCo
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def crowded() -> AsyncIterator[Emulator]:
-    """One that lets each key have two connections."""
-    async with Emulator(EmulatorSettings(quota=2)) as emulator:
+    """One that lets each key have two connections, and one on Vertex."""
+    async with Emulator(EmulatorSettings(quota=2, vertex_quota=1)) as emulator:
         yield emulator
 
 
@@ -340,12 +340,18 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
 
 
 async def dialled(
-    http: aiohttp.ClientSession, emulator: Emulator, key: str = "key", switches: str = "", setup: str | None = SETUP
+    http: aiohttp.ClientSession,
+    emulator: Emulator,
+    key: str = "key",
+    switches: str = "",
+    *,
+    setup: str | None = SETUP,
+    path: str = PATH,
 ) -> aiohttp.ClientWebSocketResponse:
     """A connection; with a setup, one that is accepted."""
     context = ssl.create_default_context(cafile=emulator.ca_file)
     headers = {"x-goog-api-key": key, "x-emulator-switches": switches}
-    socket = await http.ws_connect(f"https://localhost:{emulator.port}{PATH}", headers=headers, ssl=context)
+    socket = await http.ws_connect(f"https://localhost:{emulator.port}{path}", headers=headers, ssl=context)
     if setup is not None:
         await socket.send_str(setup)
         message = await socket.receive(timeout=LIMIT)
@@ -369,6 +375,21 @@ async def test_one_connection_too_many_is_answered_429(crowded: Emulator, http: 
     try:
         assert await status(http, crowded) == 429
         assert await status(http, crowded, "another key") == 101
+    finally:
+        for socket in sockets:
+            await socket.close()
+
+
+@behaviour("10.42", off=patched("emulator.quota.Quota.connection", _boundless))
+@pytest.mark.asyncio(loop_scope="module")
+async def test_vertex_has_a_quota_of_its_own(crowded: Emulator, http: aiohttp.ClientSession) -> None:
+    vertex = "/ws/google.cloud.aiplatform.v1beta1.LlmBidiService/BidiGenerateContent"
+    sockets = [await dialled(http, crowded, setup=None, path=path) for path in (PATH, vertex)]
+    try:
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await dialled(http, crowded, setup=None, path=vertex)
+        assert refused.value.status == 429
+        assert await status(http, crowded) == 101
     finally:
         for socket in sockets:
             await socket.close()

@@ -134,10 +134,14 @@ def shared(tmp_path: Path) -> Any:
 
 
 async def test_quota_and_hits_are_counted_over_all_processes(shared: tuple[Shared, Shared]) -> None:
-    here, there = (SharedQuota(1, one) for one in shared)
-    with here.connection("key") as first, there.connection("key") as second, there.connection("other") as third:
+    here, there = (SharedQuota(one) for one in shared)
+    with (
+        here.connection("key", 1) as first,
+        there.connection("key", 1) as second,
+        there.connection("other", 1) as third,
+    ):
         assert (first, second, third) == (True, False, True)
-    with there.connection("key") as again:
+    with there.connection("key", 1) as again:
         assert again
     hits = [SharedHits("fault_1", 2, one) for one in shared]
     assert [hits[0].take(), hits[1].take(), hits[0].take()] == [True, True, False]
