@@ -80,6 +80,10 @@ $(VENV)/clients/.installed: requirements-clients.lock | $(BIN)/python
 test-clients: setup-test $(VENV)/clients/.installed  ## Agent frameworks against the emulator
 	$(BIN)/python -m tests.clients.run $(VENV)/clients/bin/python tests/clients/frameworks -W ignore::DeprecationWarning
 
+.PHONY: fuzz-emulator
+fuzz-emulator: setup-test  ## Mutated frames against the emulator, 5,000 conversations (some 5 minutes)
+	EMULATOR_FUZZ_EXAMPLES=5000 $(BIN)/python -m pytest tests/emulator/test_machine.py
+
 .PHONY: bench-emulator
 bench-emulator: setup-test  ## The emulator's CPU beside the worker's, at 200 connections (some 5 minutes)
 	$(BIN)/python -m bench.emulator --runs 3

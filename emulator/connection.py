@@ -104,8 +104,8 @@ class Connection:
             # What is not written to cannot be told anything.
             self._cut_off(refusal.text)
             return
-        # Not the error itself, which was raised in a frame that holds this connection.
-        self._ending = Refusal(refusal.code, refusal.text)
+        # The error itself was raised in a frame that holds this connection.
+        self._ending = refusal.afresh()
         self._outbox.finish()
         self._wire.close()
         self._abort_later()

@@ -16,6 +16,10 @@ class Refusal(Exception):  # noqa: N818 - an outcome of the protocol, not a faul
         self.text = text
         """The whole reason; on the wire it is cut at 123 bytes."""
 
+    def afresh(self) -> "Refusal":
+        """The same without where it was raised: it can be kept, and keeps nothing."""
+        return Refusal(self.code, self.text)
+
 
 def invalid(text: str = INVALID_ARGUMENT) -> Refusal:
     """A 1007."""

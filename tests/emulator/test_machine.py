@@ -21,6 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from emulator.errors import MAX_REASON_BYTES
 from emulator.server import Emulator
 from emulator.settings import EmulatorSettings
+from emulator.texts import documented
 
 T = TypeVar("T")
 EXAMPLES = int(os.environ.get("EMULATOR_FUZZ_EXAMPLES", "150"))
@@ -218,7 +219,7 @@ class Machine(RuleBasedStateMachine):
                 break
             if message.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR):
                 code, reason = socket.close_code, message.extra or ""
-                assert code in DOCUMENTED, (code, reason)
+                assert code in DOCUMENTED and documented(code, reason) is not None, (code, reason)
                 assert len(reason.encode()) <= MAX_REASON_BYTES
                 assert reason != "Internal error encountered.", "a fault of the emulator's own"
                 break
