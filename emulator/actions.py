@@ -8,9 +8,9 @@ comes out at the end is done by the connection.
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from emulator.api.protocol import Event
 from emulator.errors import Refusal
-from emulator.handles import Snapshot
-from emulator.protocol import Event
+from emulator.session.handles import Snapshot
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,7 @@ def serve(  # noqa: PLR0917 - the command line's own order
 def explained(serve: Callable[[], int | None]) -> int:
     """The exit status of what serves; a setting that cannot be is named on stderr."""
     from emulator.hearing.recogniser import HearingError
-    from emulator.scenario import ScenarioError
+    from emulator.scenarios.scenario import ScenarioError
 
     try:
         return serve() or 0

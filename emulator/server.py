@@ -18,23 +18,24 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from emulator import scenario, texts, voice
-from emulator.admission import Admission
+from emulator import texts, voice
 from emulator.certificates import server_context
 from emulator.chance import Chance
-from emulator.connection import Connection
 from emulator.control import application
+from emulator.endpoint.admission import Admission
+from emulator.endpoint.connection import Connection
+from emulator.endpoint.quota import Quota
+from emulator.endpoint.upgrade import Origin
 from emulator.faults.orders import Orders
-from emulator.handles import HandleStore
 from emulator.hearing.ears import Bounds, Ears
 from emulator.hearing.grammar import jsgf
 from emulator.memory import settle
 from emulator.processes.crew import HOST, Crew
-from emulator.quota import Quota
 from emulator.record import Archive
+from emulator.scenarios import scenario
+from emulator.session.handles import HandleStore
+from emulator.session.tokens import TokenStore
 from emulator.settings import EmulatorSettings
-from emulator.tokens import TokenStore
-from emulator.upgrade import Origin
 
 log = structlog.get_logger(__name__)
 

@@ -4,10 +4,10 @@ from collections import deque
 
 from emulator import texts
 from emulator.actions import Action, Disturbance, IssueHandle, Mind, Note, Send
+from emulator.api.protocol import Event, ToolResponse
 from emulator.faults.frames import kinds
 from emulator.faults.outflow import MAX_HELD
-from emulator.handles import Snapshot
-from emulator.protocol import Event, ToolResponse
+from emulator.session.handles import Snapshot
 
 _STILL_HEARD = {"input_transcription", "voice_activity", "setup"}
 """What a mute model's link still tells: what was heard of the caller."""

@@ -8,8 +8,8 @@ from collections.abc import Callable, Hashable
 from datetime import timedelta
 from typing import Any
 
-from emulator import protocol
 from emulator.actions import Action, Close, ForgetHandles, Reset, Send, SendRaw, Wire
+from emulator.api import protocol
 from emulator.errors import Refusal
 from emulator.faults import specs
 from emulator.faults.base import Lasting, LinkFault

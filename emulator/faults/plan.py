@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from emulator.actions import Action, Close, Mind, Note, Send, SendRaw
+from emulator.api.protocol import Event, ToolResponse
 from emulator.faults import specs
 from emulator.faults.base import LinkFault, Moment
 from emulator.faults.disturbed import Disturbed
 from emulator.faults.effects import Effects
 from emulator.faults.frames import kinds
 from emulator.faults.timetable import Timetable
-from emulator.protocol import Event, ToolResponse
 from emulator.record import LinkRecord
 
 _FRAMES: tuple[Moment, ...] = (

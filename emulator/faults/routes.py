@@ -7,11 +7,12 @@ from typing import Annotated, Any
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from emulator import rest, texts
+from emulator import texts
+from emulator.endpoint import rest
+from emulator.endpoint.handshake import valid_conversation_id
 from emulator.faults.orders import Orders, Reach, TooManyOrdersError
 from emulator.faults.specs import AnyFault, RefuseUpgrade
 from emulator.faults.text import MAX_FAULTS, FaultError, parse_all, read
-from emulator.handshake import valid_conversation_id
 
 NUMBER_FROM = "x-emulator-number-from"
 """Header of ``POST /faults``: the least number that the next order may have. So several processes agree on them."""

@@ -2,8 +2,8 @@
 
 import re
 
-from emulator import language
-from emulator.scenario import Scenario
+from emulator.scenarios import language
+from emulator.scenarios.scenario import Scenario
 
 _SLOT = re.compile(r"(<[a-z][a-z0-9_]*>)")
 

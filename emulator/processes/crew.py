@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import structlog
 from aiohttp import web
 
-from emulator import handshake
+from emulator.endpoint import handshake
 from emulator.processes import ownership
 from emulator.processes.pipe import End, Pipe, Tap
 from emulator.processes.shared import Shared, SharedHits, SharedQuota, SharedTokens

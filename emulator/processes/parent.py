@@ -14,12 +14,12 @@ from typing import Any
 import structlog
 from aiohttp import web
 
-from emulator import scenario
 from emulator.certificates import server_file
 from emulator.chance import Chance
 from emulator.processes.merged import Merged
 from emulator.processes.shared import Shared
 from emulator.processes.terms import Terms, written
+from emulator.scenarios import scenario
 from emulator.settings import EmulatorSettings
 
 log = structlog.get_logger(__name__)

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from socket import SO_ERROR, SOL_SOCKET
 from typing import TypeVar, cast
 
+from emulator.endpoint.wire import HangUp, cut
 from emulator.processes.ownership import Elsewhere
-from emulator.wire import HangUp, cut
 
 _Setup = TypeVar("_Setup")
 _Admitted = TypeVar("_Admitted")

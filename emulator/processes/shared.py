@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from emulator import texts
-from emulator.tokens import Grant, Token, TokensFullError, TokenStore
+from emulator.session.tokens import Grant, Token, TokensFullError, TokenStore
 
 _BUSY_SECONDS = 10.0
 _TABLES = """
@@ -80,7 +80,7 @@ class Shared:
 
 
 class SharedQuota:
-    """:class:`emulator.quota.Quota` over all processes."""
+    """:class:`emulator.endpoint.quota.Quota` over all processes."""
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
@@ -143,7 +143,7 @@ class _SharedToken(Token):
 
 
 class SharedTokens(TokenStore):
-    """:class:`emulator.tokens.TokenStore` over all processes."""
+    """:class:`emulator.session.tokens.TokenStore` over all processes."""
 
     def __init__(self, *, limit: int, shared: Shared) -> None:
         super().__init__(limit=limit)

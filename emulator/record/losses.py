@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
-from emulator.protojson import camel
+from emulator.api.protojson import camel
 from emulator.record.journal import Entry
 from emulator.record.lineage import Lineage, frames_by_stream
 from emulator.record.link import LinkRecord

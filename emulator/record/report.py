@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from emulator.language import normalise
 from emulator.record import losses
 from emulator.record.conversation import ConversationRecord
 from emulator.record.journal import UTTERANCE, Entry, Position, Utterance
@@ -13,6 +12,7 @@ from emulator.record.lineage import AUDIO, TEXT, Lineage
 from emulator.record.link import HandleIssued, LinkRecord
 from emulator.record.ranges import Range
 from emulator.record.things import Frames
+from emulator.scenarios.language import normalise
 
 INPUT = ("texts", "turns", "tool_responses", "context_updates", "video", UTTERANCE)
 """Lists of what comes in."""

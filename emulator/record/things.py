@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from emulator.language import normalise
 from emulator.record.journal import Entry, Utterance
 from emulator.record.link import LinkRecord
 from emulator.record.ranges import Range
+from emulator.scenarios.language import normalise
 
 Side = Literal["user", "model"]
 Frames = tuple[int, Range]

@@ -1,1 +1,1 @@
-"""The scenarios that come with the emulator: YAML files read by :mod:`emulator.scenario`."""
+"""The scenarios that come with the emulator: YAML files read by :mod:`emulator.scenarios.scenario`."""

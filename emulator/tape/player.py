@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 from aiohttp import ClientError, WSMsgType, web
 
-from emulator import handshake
+from emulator.endpoint import handshake
 from emulator.tape.captured import NO_CODE
 from emulator.tape.listener import Listener
 from emulator.tape.load import load

@@ -19,7 +19,7 @@ import json
 import math
 from typing import Any
 
-from emulator.protojson import camel
+from emulator.api.protojson import camel
 from emulator.tape import blobs
 from emulator.tape.captured import Answer, Captured, Close, Frame, Headers, Lost, Note, Request, Upgrade, Upgraded
 from emulator.tape.scrub import Scrubber, is_handle

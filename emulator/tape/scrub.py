@@ -9,8 +9,8 @@ from collections import Counter, OrderedDict
 from typing import Any
 from urllib.parse import quote, unquote_plus
 
-from emulator.handshake import TOKEN_PREFIX
-from emulator.protojson import camel
+from emulator.api.protojson import camel
+from emulator.endpoint.handshake import TOKEN_PREFIX
 from emulator.tape.captured import Headers
 
 REMOVED = "removed"

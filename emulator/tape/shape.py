@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from emulator.protojson import camel
+from emulator.api.protojson import camel
 from emulator.tape.blobs import decoded_size
 from emulator.tape.scrub import is_blob, is_handle
 

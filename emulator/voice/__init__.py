@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from emulator import language
 from emulator.audio import resample
+from emulator.scenarios import language
 
 RATE = 24000
 MIME_TYPE = f"audio/pcm;rate={RATE}"

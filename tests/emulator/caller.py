@@ -4,15 +4,15 @@ import json
 from typing import Any
 
 from emulator.actions import Guess, IssueHandle, Listen, Note, Send
-from emulator.conversation import Conversation
-from emulator.handles import Snapshot
-from emulator.ledger import Ledger
-from emulator.protocol import Audio, Decoder, Setup
+from emulator.api.protocol import Audio, Decoder, Setup
+from emulator.configuration.setup import accept
+from emulator.mind.conversation import Conversation
+from emulator.mind.speech import Pace
 from emulator.record import Archive, LinkFacts, LinkRecord
-from emulator.scenario import Scenario, ScenarioFile, named
-from emulator.setup import accept
-from emulator.speech import Pace
+from emulator.scenarios.scenario import Scenario, ScenarioFile, named
+from emulator.session.handles import Snapshot
 from emulator.switches import Switches
+from emulator.tools.ledger import Ledger
 from emulator.voice import Voice
 from tests.support.speech import question
 

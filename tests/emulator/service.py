@@ -5,17 +5,17 @@ from collections.abc import Callable
 from typing import Any
 
 from emulator.actions import Action, Close, ForgetHandles, Listen, Send
-from emulator.admission import Admission, Request
+from emulator.api.protocol import Audio, Decoder, Event, Setup
 from emulator.chance import Chance
+from emulator.endpoint.admission import Admission, Request
+from emulator.endpoint.handshake import Endpoint
 from emulator.errors import Refusal
 from emulator.faults.orders import Orders
-from emulator.handles import HandleStore, Snapshot
-from emulator.handshake import Endpoint
-from emulator.protocol import Audio, Decoder, Event, Setup
 from emulator.record import Archive
-from emulator.scenario import Scenario
+from emulator.scenarios.scenario import Scenario
+from emulator.session.handles import HandleStore, Snapshot
+from emulator.session.tokens import TokenStore
 from emulator.switches import Switches
-from emulator.tokens import TokenStore
 from tests.emulator.caller import SUPPORT, VOICE, typed
 
 RATE = "audio/pcm;rate=16000"

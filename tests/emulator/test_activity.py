@@ -8,15 +8,16 @@ from typing import Any
 
 import pytest
 
-from emulator import scenario, texts
+from emulator import texts
 from emulator.actions import Send
-from emulator.conversation import Conversation
+from emulator.api.protocol import Audio, Content
+from emulator.configuration.setup import Config, Detection, accept
 from emulator.errors import Refusal
-from emulator.listening import Listener
-from emulator.protocol import Audio, Content
-from emulator.setup import Config, Detection, accept
-from emulator.transcript_order import LateTranscripts
-from emulator.vad import Boundary
+from emulator.hearing.listening import Listener
+from emulator.hearing.vad import Boundary
+from emulator.mind.conversation import Conversation
+from emulator.mind.transcript_order import LateTranscripts
+from emulator.scenarios import scenario
 from tests.emulator.behaviour import Off, behaviour, patched, without
 from tests.emulator.caller import GREETING_SECONDS, Caller, typed
 from tests.support.speech import question
@@ -150,7 +151,7 @@ class TestAnnouncement:
         caller.understood("hello")
         assert caller.begin_to_speak() == ["voiceActivity", "interrupted", "turnComplete"]
 
-    @behaviour("13.13", off=patched("emulator.vad.Segmenter._time", lambda self, frames: 0.2))
+    @behaviour("13.13", off=patched("emulator.hearing.vad.Segmenter._time", lambda self, frames: 0.2))
     def test_its_offset_counts_the_audio_of_this_connection(self) -> None:
         caller = Caller(FLASH)
         caller.hear(bytes(32000 * 3))
@@ -271,7 +272,7 @@ class TestMarkers:
         with pytest.raises(Refusal, match="1007 No turn to complete"):
             caller.send(**END)
 
-    @behaviour("activity.start_twice", off=patched("emulator.listening.Listener.start", begun_anew))
+    @behaviour("activity.start_twice", off=patched("emulator.hearing.listening.Listener.start", begun_anew))
     def test_a_second_start_changes_nothing(self) -> None:
         caller = Caller(**MANUAL)
         for _ in range(2):
@@ -280,7 +281,9 @@ class TestMarkers:
         caller.send(**END)
         assert [len(one.pcm) for one in caller.listening] == [12800]
 
-    @behaviour("activity.stream_end", off=patched("emulator.listening.Listener.stream_end", lambda self: [self.end()]))
+    @behaviour(
+        "activity.stream_end", off=patched("emulator.hearing.listening.Listener.stream_end", lambda self: [self.end()])
+    )
     def test_audio_stream_end_is_not_for_callers_that_mark_their_activity_and_changes_nothing(self) -> None:
         caller = Caller(**MANUAL)
         caller.send(**START)
@@ -289,7 +292,9 @@ class TestMarkers:
         caller.send(**END)
         assert len(caller.listening) == 1
 
-    @behaviour("activity.text", off=patched("emulator.listening.Listener.speaking", property(lambda self: False)))
+    @behaviour(
+        "activity.text", off=patched("emulator.hearing.listening.Listener.speaking", property(lambda self: False))
+    )
     def test_text_between_the_markers_is_answered_when_they_close(self) -> None:
         caller = Caller(**MANUAL)
         caller.send(**START)
@@ -334,18 +339,18 @@ class TestCoverage:
         caller.until(30)
         return tokens(caller, "AUDIO"), tokens(caller, "VIDEO")
 
-    @behaviour("coverage.only_activity", off=patched("emulator.setup._COVERAGES", {}))
+    @behaviour("coverage.only_activity", off=patched("emulator.configuration.setup._COVERAGES", {}))
     def test_only_activity(self) -> None:
         for manual in (False, True):
             audio, video = self.heard_and_seen(FLASH, "TURN_INCLUDES_ONLY_ACTIVITY", manual=manual)
             assert 20 <= audio <= 50 and video == 258
 
-    @behaviour("coverage.all_input", off=patched("emulator.setup._COVERAGES", {}))
+    @behaviour("coverage.all_input", off=patched("emulator.configuration.setup._COVERAGES", {}))
     def test_all_input(self) -> None:
         audio, video = self.heard_and_seen(FLASH, "TURN_INCLUDES_ALL_INPUT")
         assert audio > 125 and video == 2 * 258
 
-    @behaviour("coverage.all_video", off=patched("emulator.setup._COVERAGES", {}))
+    @behaviour("coverage.all_video", off=patched("emulator.configuration.setup._COVERAGES", {}))
     def test_audio_activity_and_all_video(self) -> None:
         audio, video = self.heard_and_seen(NATIVE, "TURN_INCLUDES_AUDIO_ACTIVITY_AND_ALL_VIDEO")
         assert 20 <= audio <= 50 and video == 2 * 258
@@ -357,7 +362,7 @@ class TestCoverage:
             audio, video = self.heard_and_seen(model, None)
             assert audio <= 50 and video == 2 * 258
 
-    @behaviour("coverage.all_input", off=patched("emulator.setup._COVERAGES", {}))
+    @behaviour("coverage.all_input", off=patched("emulator.configuration.setup._COVERAGES", {}))
     def test_all_input_is_heard_outside_of_the_markers_too(self) -> None:
         caller = Caller(
             **realtime(automaticActivityDetection={"disabled": True}, turnCoverage="TURN_INCLUDES_ALL_INPUT")
@@ -376,7 +381,7 @@ class TestPictures:
     @behaviour(
         "10.40",
         "video.tokens",
-        off=patched("emulator.history.TOKENS_PER_PICTURE", dict.fromkeys(("", "LOW", "MEDIUM", "HIGH"), 258)),
+        off=patched("emulator.mind.history.TOKENS_PER_PICTURE", dict.fromkeys(("", "LOW", "MEDIUM", "HIGH"), 258)),
     )
     def test_a_picture_costs_what_the_media_resolution_says(self) -> None:
         costs = {}
@@ -389,7 +394,7 @@ class TestPictures:
             costs[resolution] = tokens(caller, "VIDEO")
         assert costs == {"": 258, "LOW": 64, "MEDIUM": 256, "HIGH": 256}
 
-    @behaviour("video.rate", off=patched("emulator.pictures._SECONDS_PER_FRAME", 0.0))
+    @behaviour("video.rate", off=patched("emulator.hearing.pictures._SECONDS_PER_FRAME", 0.0))
     def test_pictures_that_come_faster_than_one_a_second_are_counted_and_noted(self) -> None:
         caller = Caller()
         for at in (0.0, 1.0, 1.95, 2.2):
@@ -400,7 +405,7 @@ class TestPictures:
         caller.send(realtimeInput={"text": "what do you see"})
         assert spoken(caller) == ["i see four pictures"]
 
-    @behaviour("video.kind", off=patched("emulator.pictures._known", lambda data: True))
+    @behaviour("video.kind", off=patched("emulator.hearing.pictures._known", lambda data: True))
     def test_what_is_no_picture_closes(self) -> None:
         for message in (
             {"realtimeInput": {"video": {"data": "AAAA", "mimeType": "image/jpeg"}}},
@@ -409,7 +414,7 @@ class TestPictures:
             with pytest.raises(Refusal, match="1007 Unable to process input image"):
                 Caller().send(**message)
 
-    @behaviour("13.14", off=patched("emulator.history.History.images", property(lambda self: self.pictures)))
+    @behaviour("13.14", off=patched("emulator.mind.history.History.images", property(lambda self: self.pictures)))
     def test_a_typed_turn_sees_its_own_images_and_not_the_stream_before_it(self) -> None:
         caller = Caller()
         show(caller)
@@ -424,7 +429,7 @@ class TestPictures:
         path.write_text(text)
         return scenario.load(path)
 
-    @behaviour("video.scenario", off=patched("emulator.scenario.Rule.holds", lambda self, pictures: True))
+    @behaviour("video.scenario", off=patched("emulator.scenarios.scenario.Rule.holds", lambda self, pictures: True))
     def test_a_rule_may_ask_for_pictures(self, tmp_path: Path) -> None:
         caller = Caller(
             scenario=self.file(
@@ -439,7 +444,7 @@ class TestPictures:
         caller.send(realtimeInput={"text": "what is this"})
         assert spoken(caller) == ["hello", "it is sunny"]
 
-    @behaviour("video.scenario", off=patched("emulator.scenario.Scenario.seen", lambda self, pictures: None))
+    @behaviour("video.scenario", off=patched("emulator.scenarios.scenario.Scenario.seen", lambda self, pictures: None))
     def test_a_picture_may_make_the_model_speak(self, tmp_path: Path) -> None:
         caller = Caller(
             scenario=self.file(
@@ -555,7 +560,7 @@ class TestTranscripts:
         assert kinds[:-1].index("outputTranscription") == place % len(kinds[:-1])
         assert contents_of(messages, "outputTranscription") == [{"text": "hello how can i help you"}]
 
-    @behaviour("10.20", "transcript.order", off=patched("emulator.transcript_order._ENDS", ()))
+    @behaviour("10.20", "transcript.order", off=patched("emulator.mind.transcript_order._ENDS", ()))
     def test_what_the_caller_said_may_come_within_the_answer_or_behind_it(self) -> None:
         heard = Send({"serverContent": {"inputTranscription": {"text": "hello"}}})
         audio = Send({"serverContent": {"modelTurn": {}}})
@@ -594,7 +599,7 @@ def turn(role: str | None, text: str) -> dict[str, Any]:
 class TestTurns:
     """Typed turns, and history told by the client."""
 
-    @behaviour("13.6", off=patched("emulator.conversation.normalise", lambda text: "x"))
+    @behaviour("13.6", off=patched("emulator.mind.conversation.normalise", lambda text: "x"))
     @pytest.mark.parametrize("nudge", [".", " "])
     def test_a_seed_and_a_nudge_bring_exactly_one_answer(self, nudge: str) -> None:
         caller = Caller(**SEEDED)
@@ -618,7 +623,7 @@ class TestTurns:
         caller = Caller(sessionResumption={"handle": "x"}, **SEEDED)
         assert caller.send(clientContent=typed("hello")) == ["modelTurn"]
 
-    @behaviour("10.23", off=patched("emulator.conversation.Conversation._read", at_once))
+    @behaviour("10.23", off=patched("emulator.mind.conversation.Conversation._read", at_once))
     def test_a_turn_that_is_not_complete_waits(self) -> None:
         caller = Caller()
         assert caller.send(clientContent=typed("hello", turnComplete=False)) == []
@@ -644,12 +649,12 @@ class TestTurns:
         with pytest.raises(Refusal, match="1007 No turn to complete"):
             caller.send(clientContent={"turnComplete": True})
 
-    @behaviour("13.14", off=patched("emulator.reading._REFUSED_RATE", 0))
+    @behaviour("13.14", off=patched("emulator.mind.reading._REFUSED_RATE", 0))
     def test_24_khz_audio_in_a_turn_closes(self) -> None:
         with pytest.raises(Refusal, match="1008 Operation is not implemented, or supported, or enabled"):
             Caller().send(clientContent=audio_turn(SPEECH, 24000))
 
-    @behaviour("turn.audio", off=patched("emulator.utterances.Utterances.reading", False))
+    @behaviour("turn.audio", off=patched("emulator.hearing.utterances.Utterances.reading", False))
     def test_other_audio_in_a_turn_is_understood_before_the_turn_is_answered(self) -> None:
         caller = Caller()
         assert caller.send(clientContent=audio_turn(SPEECH, 8000)) == []

@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
-from emulator import patterns
-from emulator.arguments import fit
-from emulator.json_schema import plain
+from emulator.tools import patterns
+from emulator.tools.arguments import fit
+from emulator.tools.json_schema import plain
 from tests.emulator.behaviour import behaviour, patched
 from tests.emulator.caller import Caller
 
@@ -308,7 +308,7 @@ def test_a_pattern_is_run_only_where_that_is_quick() -> None:
     assert patterns.matches("(", "a") is None and patterns.matches("a*a*a*a*", "a") is None
 
 
-@behaviour("13.16", off=patched("emulator.planner.fit", lambda wanted, schema, heard: dict(wanted)))
+@behaviour("13.16", off=patched("emulator.mind.planner.fit", lambda wanted, schema, heard: dict(wanted)))
 @pytest.mark.parametrize("field", ["parameters", "parametersJsonSchema"])
 def test_a_call_satisfies_its_declaration(field: str) -> None:
     schema = {

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulator import audio_frame, protocol
+from emulator.api import audio_frame, protocol
+from emulator.api.protocol import Audio, Decoder
 from emulator.errors import Refusal
-from emulator.protocol import Audio, Decoder
 
 DECODER = Decoder("developer", "v1beta", strict=True)
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from emulator.context import Context, Entry
 from emulator.errors import Refusal
-from emulator.handles import Snapshot
-from emulator.usage import NOTHING
+from emulator.mind.context import Context, Entry
+from emulator.mind.usage import NOTHING
+from emulator.session.handles import Snapshot
 from tests.emulator.caller import GREETING_SECONDS, Caller, typed
 
 

@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emulator.actions import Action, Close, Disturbance, ForgetHandles, Note, Reset, Send, SendRaw, Wire
+from emulator.api.protocol import Event, FunctionResponse, Text, ToolResponse
 from emulator.chance import Chance
+from emulator.endpoint.link import Link
 from emulator.faults import closes, frames, plan, text
 from emulator.faults.orders import Orders, TooManyOrdersError
 from emulator.faults.plan import FaultPlan
-from emulator.handles import Snapshot
-from emulator.link import Link
-from emulator.protocol import Event, FunctionResponse, Text, ToolResponse
+from emulator.session.handles import Snapshot
 from tests.emulator.behaviour import behaviour, patched
 
 AUDIO = {"serverContent": {"modelTurn": {"parts": [{"inlineData": {"data": "AAAA"}}]}}}

@@ -58,7 +58,10 @@ def websocket(here: Here, faults: str, **options: Any) -> Any:
 
 
 @behaviour(
-    "10.34", "2.4.22", "fault.reset", off=patched("emulator.wire.WireControl.abort", lambda self, reset=False: None)
+    "10.34",
+    "2.4.22",
+    "fault.reset",
+    off=patched("emulator.endpoint.wire.WireControl.abort", lambda self, reset=False: None),
 )
 async def test_a_reset_is_one(here: Here) -> None:
     stream = await dial(here, "reset")
@@ -70,7 +73,7 @@ async def test_a_reset_is_one(here: Here) -> None:
     stream.writer.close()
 
 
-@behaviour("fault.reset", off=patched("emulator.connection.Connection._break_off", lambda self, reset: None))
+@behaviour("fault.reset", off=patched("emulator.endpoint.connection.Connection._break_off", lambda self, reset: None))
 async def test_an_orderly_end_without_a_close_frame(here: Here) -> None:
     stream = await dial(here, "reset how=fin on=connect")
     try:
@@ -80,7 +83,7 @@ async def test_an_orderly_end_without_a_close_frame(here: Here) -> None:
         stream.writer.close()
 
 
-@behaviour("10.6", "fault.half_open", off=patched("emulator.connection.Connection._rewire", lambda *_: None))
+@behaviour("10.6", "fault.half_open", off=patched("emulator.endpoint.connection.Connection._rewire", lambda *_: None))
 async def test_a_half_open_connection_neither_reads_nor_writes_nor_answers_pings(here: Here) -> None:
     name = next(names)
     async with Socket(here, "half_open on=first_audio for=400ms", name) as client:
@@ -101,7 +104,7 @@ async def test_a_half_open_connection_neither_reads_nor_writes_nor_answers_pings
         assert aiohttp.WSMsgType.PONG in [*kinds, *(frame.type for frame in await client.until(COMPLETE))]
 
 
-@behaviour("10.6", "fault.half_open", off=patched("emulator.wire.WireControl._pause", lambda self: None))
+@behaviour("10.6", "fault.half_open", off=patched("emulator.endpoint.wire.WireControl._pause", lambda self: None))
 async def test_a_half_open_connection_makes_the_client_s_buffers_fill(here: Here) -> None:
     stream = await dial(here, "half_open on=connect")
     picture = {"realtimeInput": {"video": {"data": "A" * 1_000_000, "mimeType": "image/jpeg"}}}
@@ -167,7 +170,7 @@ async def test_frozen_connections_do_not_hold_up_the_end() -> None:
         stream.writer.transport.abort()
 
 
-@behaviour("10.6", "2.4.7", "fault.pongs", off=patched("emulator.wire.WireControl.apply", lambda *_: None))
+@behaviour("10.6", "2.4.7", "fault.pongs", off=patched("emulator.endpoint.wire.WireControl.apply", lambda *_: None))
 async def test_late_pongs_come_behind_what_was_sent_later(here: Here) -> None:
     async with Socket(here, "pongs delay=300ms") as client:
         await client.send(SETUP)
@@ -190,7 +193,7 @@ async def test_without_pongs_a_client_ends_with_a_keepalive_timeout(here: Here) 
     assert caught.value.sent.reason == "keepalive ping timeout"
 
 
-@behaviour("10.6", off=patched("emulator.wire.WireControl.ping", lambda *_: None))
+@behaviour("10.6", off=patched("emulator.endpoint.wire.WireControl.ping", lambda *_: None))
 async def test_pings_are_answered_otherwise(here: Here) -> None:
     async with websocket(here, "", ping_interval=0.05, ping_timeout=0.3) as client:
         await client.send(json.dumps(SETUP))
@@ -200,7 +203,7 @@ async def test_pings_are_answered_otherwise(here: Here) -> None:
                 await (await client.ping())
 
 
-@behaviour("10.6", "fault.stop_reading", off=patched("emulator.wire.WireControl._pause", lambda self: None))
+@behaviour("10.6", "fault.stop_reading", off=patched("emulator.endpoint.wire.WireControl._pause", lambda self: None))
 async def test_a_server_that_stops_reading_goes_on_sending(here: Here) -> None:
     name = next(names)
     async with Socket(here, "stop_reading on=first_audio", name) as client:
@@ -213,7 +216,7 @@ async def test_a_server_that_stops_reading_goes_on_sending(here: Here) -> None:
         assert (await here.get(f"/conversations/{name}"))["texts"] == ["hello"]
 
 
-@behaviour("10.43", "fault.drip", off=patched("emulator.wire.WireControl.apply", lambda *_: None))
+@behaviour("10.43", "fault.drip", off=patched("emulator.endpoint.wire.WireControl.apply", lambda *_: None))
 async def test_frames_trickle_and_stay_whole(here: Here) -> None:
     stream = await dial(here, "drip on=connect rate=400")
     stream.send(SETUP)

@@ -5,9 +5,10 @@ from typing import Any
 import aiohttp
 import pytest
 
-from emulator import handshake, texts
+from emulator import texts
+from emulator.endpoint import handshake
+from emulator.endpoint.handshake import Credential, Endpoint, valid_conversation_id
 from emulator.errors import reason_bytes
-from emulator.handshake import Credential, Endpoint, valid_conversation_id
 from emulator.server import Emulator
 from emulator.settings import EmulatorSettings
 from tests.emulator.behaviour import behaviour, patched
@@ -38,7 +39,7 @@ def test_paths(path: str, expected: Endpoint | None) -> None:
     assert handshake.endpoint(path) == expected
 
 
-@behaviour("10.1", off=patched("emulator.handshake.normalised", lambda path: path))
+@behaviour("10.1", off=patched("emulator.endpoint.handshake.normalised", lambda path: path))
 def test_repeated_slashes_count_as_one() -> None:
     assert handshake.endpoint(f"/prefix//ws//{BIDI.removeprefix('ws/')}") == Endpoint("developer", "v1beta")
 
@@ -131,7 +132,7 @@ FORMS: dict[str, dict[str, Any]] = {
     "bearer": {"headers": {"authorization": "Bearer k"}},
     "access_token": {"params": {"access_token": "k"}},
 }
-OFF = patched("emulator.handshake.credential", lambda headers, query: None)
+OFF = patched("emulator.endpoint.handshake.credential", lambda headers, query: None)
 
 
 async def first_frame(here: Here, path: str, model: str, **options: Any) -> Any:
@@ -151,14 +152,14 @@ async def test_a_key_is_taken_wherever_it_stands(here: Here, form: str) -> None:
     assert await first_frame(here, f"/{BIDI}", "models/gemini-3.8-live", **FORMS[form]) == {"setupComplete": {}}
 
 
-@behaviour("10.3", off=patched("emulator.handshake._VERTEX", handshake._DEVELOPER))
+@behaviour("10.3", off=patched("emulator.endpoint.handshake._VERTEX", handshake._DEVELOPER))
 @pytest.mark.asyncio(loop_scope="module")
 async def test_the_vertex_path_takes_a_bearer_token(here: Here) -> None:
     model = "publishers/google/models/gemini-3.8-live"
     assert await first_frame(here, VERTEX, model, **FORMS["bearer"]) == {"setupComplete": {}}
 
 
-@behaviour("13.1", off=patched("emulator.handshake.unquote", lambda segment: ""))
+@behaviour("13.1", off=patched("emulator.endpoint.handshake.unquote", lambda segment: ""))
 @pytest.mark.asyncio(loop_scope="module")
 async def test_a_client_that_can_set_nothing_but_a_base_url_chooses_by_its_path(here: Here) -> None:
     conversation = secrets.token_hex(8)

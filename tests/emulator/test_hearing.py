@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from emulator import scenario
 from emulator.audio import resample
 from emulator.hearing.ears import Bounds, Ears
 from emulator.hearing.grammar import jsgf
 from emulator.hearing.recogniser import HearingError
-from emulator.vad import RATE, Detector, Sensitivity, SpeechEnded
+from emulator.hearing.vad import RATE, Detector, Sensitivity, SpeechEnded
+from emulator.scenarios import scenario
 from tests.emulator.behaviour import behaviour, patched
 from tests.support.speech import TEXTS, question
 
@@ -63,7 +63,7 @@ async def test_every_recorded_question_is_heard_right_however_it_is_streamed(ear
     assert wrong == []
 
 
-@behaviour("audio.resampling", off=patched("emulator.vad.Intake.feed", lambda self, pcm, rate: pcm))
+@behaviour("audio.resampling", off=patched("emulator.hearing.vad.Intake.feed", lambda self, pcm, rate: pcm))
 @pytest.mark.parametrize("rate", [8000, 24000, 48000])
 async def test_questions_are_heard_right_at_other_rates(ears: Ears, rate: int) -> None:
     heard = []

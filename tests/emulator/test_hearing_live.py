@@ -12,9 +12,9 @@ from google.genai import types
 from google.genai.live import AsyncSession
 
 from emulator import texts
-from emulator.listening import Listener
+from emulator.hearing.listening import Listener
+from emulator.hearing.vad import SpeechEnded
 from emulator.settings import EmulatorSettings
-from emulator.vad import SpeechEnded
 from tests.emulator.behaviour import behaviour, patched, without
 from tests.emulator.conftest import Here, running
 from tests.support.speech import TEXTS, question
@@ -117,7 +117,7 @@ def no_activity(self: Listener) -> SpeechEnded:
     raise texts.NO_TURN.refusal()
 
 
-@behaviour("10.22", off=patched("emulator.listening.Listener.end", no_activity))
+@behaviour("10.22", off=patched("emulator.hearing.listening.Listener.end", no_activity))
 async def test_a_caller_may_mark_its_own_activity(here: Here) -> None:
     detection = types.AutomaticActivityDetection(disabled=True)
     config = types.RealtimeInputConfig(automatic_activity_detection=detection)

@@ -15,15 +15,15 @@ from google.genai import errors
 
 from emulator import texts
 from emulator.actions import Action, Close, Note, Reset, Send
+from emulator.api.protocol import Decoder, Event, MediaChunks, Setup, Text, Video
+from emulator.configuration.setup import Config, accept
+from emulator.endpoint.quota import Quota
 from emulator.errors import reason_bytes
-from emulator.handles import HandleStore, Owner, Session, Snapshot
-from emulator.lifetime import Lifetime
-from emulator.protocol import Decoder, Event, MediaChunks, Setup, Text, Video
-from emulator.quota import Quota
 from emulator.record import Archive, LinkFacts
 from emulator.server import Emulator
+from emulator.session.handles import HandleStore, Owner, Session, Snapshot
+from emulator.session.lifetime import Lifetime
 from emulator.settings import EmulatorSettings
-from emulator.setup import Config, accept
 from emulator.switches import Switches
 from tests.emulator import sdk
 from tests.emulator.behaviour import behaviour, patched, without
@@ -107,7 +107,8 @@ DEADLINE = (1011, texts.DEADLINE.text)
 
 
 @behaviour(
-    "10.33", off=patched("emulator.lifetime.Lifetime._warn", lambda self, now: setattr(self, "_warned", True) or [])
+    "10.33",
+    off=patched("emulator.session.lifetime.Lifetime._warn", lambda self, now: setattr(self, "_warned", True) or []),
 )
 def test_go_away_comes_a_minute_before_ten_minutes_are_over_and_says_how_long_is_left() -> None:
     aging = Aging()
@@ -148,14 +149,18 @@ def test_a_lead_longer_than_the_connection_lasts_warns_at_once_and_jitter_never_
 # The limit
 
 
-@behaviour("10.34", "2.4.2", off=patched("emulator.lifetime._LIMIT", {"1008": texts.DEADLINE, "1011": texts.DEADLINE}))
+@behaviour(
+    "10.34", "2.4.2", off=patched("emulator.session.lifetime._LIMIT", {"1008": texts.DEADLINE, "1011": texts.DEADLINE})
+)
 def test_3_x_closes_with_1008_and_the_go_away_text() -> None:
     assert Aging().until(600)[-1] == (600.0, GO_AWAY)
     # As clients quote it: cut in the middle of a word.
     assert reason_bytes(GO_AWAY[1]).endswith(b"after receiving a GoAway signal once the session durat")
 
 
-@behaviour("10.34", "2.4.1", off=patched("emulator.lifetime._LIMIT", {"1008": texts.GO_AWAY, "1011": texts.GO_AWAY}))
+@behaviour(
+    "10.34", "2.4.1", off=patched("emulator.session.lifetime._LIMIT", {"1008": texts.GO_AWAY, "1011": texts.GO_AWAY})
+)
 def test_2_5_closes_with_1011_and_the_deadline_text() -> None:
     assert Aging(NATIVE).until(600)[-1] == (600.0, (1011, "Deadline expired before operation could complete."))
 
@@ -247,7 +252,7 @@ def test_a_resumed_session_without_time_left_ends_at_once() -> None:
     assert Aging(of=session(used=900.0), opened=1000.0).until(1000) == [(1000.0, "0s"), (1000.0, GO_AWAY)]
 
 
-@behaviour("10.35", off=patched("emulator.setup.compression.read", lambda *_, **__: None))
+@behaviour("10.35", off=patched("emulator.configuration.setup.compression.read", lambda *_, **__: None))
 def test_with_compression_only_the_connection_ends() -> None:
     aging = Aging(of=session(used=5000.0, video=True), contextWindowCompression={"slidingWindow": {}})
     assert aging.until(9999) == [(540.0, "60s"), (600.0, GO_AWAY)]
@@ -271,7 +276,7 @@ def _boundless(_quota: Quota, _project: str, _limit: int) -> Iterator[bool]:
     yield True
 
 
-@behaviour("10.42", off=patched("emulator.quota.Quota.connection", _boundless))
+@behaviour("10.42", off=patched("emulator.endpoint.quota.Quota.connection", _boundless))
 def test_each_project_has_its_quota_and_every_end_frees_a_place() -> None:
     quota = Quota()
     with quota.connection("a", 2) as first, quota.connection("b", 2) as other:
@@ -293,7 +298,9 @@ def test_no_quota_is_no_limit() -> None:
 # With the SDK
 
 
-@behaviour("10.34", "2.4.2", off=patched("emulator.lifetime._LIMIT", dict.fromkeys(("1008", "1011"), texts.DEADLINE)))
+@behaviour(
+    "10.34", "2.4.2", off=patched("emulator.session.lifetime._LIMIT", dict.fromkeys(("1008", "1011"), texts.DEADLINE))
+)
 @pytest.mark.asyncio(loop_scope="module")
 async def test_the_sdk_is_told_to_go_away_and_then_cut_off(here: Here) -> None:
     client = sdk.client(here, time_scale=1200, go_away_jitter="0s")
@@ -368,7 +375,7 @@ async def status(http: aiohttp.ClientSession, emulator: Emulator, key: str = "ke
     return 101
 
 
-@behaviour("10.42", "2.4.19", off=patched("emulator.quota.Quota.connection", _boundless))
+@behaviour("10.42", "2.4.19", off=patched("emulator.endpoint.quota.Quota.connection", _boundless))
 @pytest.mark.asyncio(loop_scope="module")
 async def test_one_connection_too_many_is_answered_429(crowded: Emulator, http: aiohttp.ClientSession) -> None:
     sockets = [await dialled(http, crowded) for _ in range(2)]
@@ -380,7 +387,7 @@ async def test_one_connection_too_many_is_answered_429(crowded: Emulator, http: 
             await socket.close()
 
 
-@behaviour("10.42", off=patched("emulator.quota.Quota.connection", _boundless))
+@behaviour("10.42", off=patched("emulator.endpoint.quota.Quota.connection", _boundless))
 @pytest.mark.asyncio(loop_scope="module")
 async def test_vertex_has_a_quota_of_its_own(crowded: Emulator, http: aiohttp.ClientSession) -> None:
     vertex = "/ws/google.cloud.aiplatform.v1beta1.LlmBidiService/BidiGenerateContent"
@@ -395,7 +402,7 @@ async def test_vertex_has_a_quota_of_its_own(crowded: Emulator, http: aiohttp.Cl
             await socket.close()
 
 
-@behaviour("10.42", "2.4.19", off=patched("emulator.quota.Quota.connection", _boundless))
+@behaviour("10.42", "2.4.19", off=patched("emulator.endpoint.quota.Quota.connection", _boundless))
 @pytest.mark.asyncio(loop_scope="module")
 async def test_or_closed_with_1011(crowded: Emulator, http: aiohttp.ClientSession) -> None:
     sockets = [await dialled(http, crowded) for _ in range(2)]

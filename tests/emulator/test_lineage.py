@@ -7,9 +7,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emulator.handles import Snapshot
 from emulator.record import LinkFacts, Position
 from emulator.record.ranges import Ranges
+from emulator.session.handles import Snapshot
 from tests.emulator.behaviour import behaviour, patched
 from tests.emulator.caller import Caller, typed
 from tests.support.speech import question
@@ -759,7 +759,7 @@ def spoken(entry: dict[str, Any]) -> tuple[str, str]:
     return entry.get("role", "user"), entry["text"]
 
 
-@behaviour("record.marks", off=patched("emulator.vad.Segmenter._time", lambda _, frames: frames * 0.02))
+@behaviour("record.marks", off=patched("emulator.hearing.vad.Segmenter._time", lambda _, frames: frames * 0.02))
 def test_speech_is_found_where_it_is_however_often_the_stream_has_paused() -> None:
     plain, pausing = Caller(), Caller()
     for _ in range(100):

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from emulator.hearing.vad import RATE, Detector, Sensitivity, SpeechEnded
 from emulator.marks import FRAMES, SHORTEST, STREAMS, Mark, Reader, mark
-from emulator.vad import RATE, Detector, Sensitivity, SpeechEnded
 from tests.emulator.behaviour import behaviour, patched
 from tests.support.hearing import hear
 from tests.support.speech import TEXTS, question

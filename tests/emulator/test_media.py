@@ -10,8 +10,8 @@ from pydantic import ValidationError
 
 from emulator.audio import Intake, Resampler, loudness, resample
 from emulator.errors import Refusal
-from emulator.listening import check
-from emulator.pictures import describe, size
+from emulator.hearing.listening import check
+from emulator.hearing.pictures import describe, size
 from emulator.settings import EmulatorSettings
 from tests.emulator.behaviour import behaviour, patched
 
@@ -56,7 +56,7 @@ def test_what_the_lower_rate_cannot_carry_does_not_come_back_as_another_sound(ra
     assert loudness(heard) < 0.01 * loudness(hiss)
 
 
-@behaviour("audio.rate", off=patched("emulator.listening.rate_of", lambda mime_type: 24000))
+@behaviour("audio.rate", off=patched("emulator.hearing.listening.rate_of", lambda mime_type: 24000))
 def test_rates_are_read_from_the_mime_type_and_16_khz_where_it_names_none() -> None:
     rates = [
         check(mime) for mime in ("audio/pcm;rate=24000", "audio/pcm; rate=8000", "audio/pcm", "Audio/PCM;rate=48000")
@@ -95,7 +95,7 @@ JPEG = b"\xff\xd8\xff\xe0" + struct.pack(">H", 4) + b"JF\xff\xc0" + struct.pack(
 WEBP, HEIC = b"RIFF\x00\x00\x00\x00WEBPVP8 ", b"\x00\x00\x00\x18ftypheic"
 
 
-@behaviour("video.kind", off=patched("emulator.pictures._known", lambda data: True))
+@behaviour("video.kind", off=patched("emulator.hearing.pictures._known", lambda data: True))
 def test_what_is_no_picture_is_refused() -> None:
     for data in (PNG, JPEG, WEBP, HEIC):
         assert describe(data, "image/png")["bytes"] == len(data)

@@ -5,12 +5,12 @@ from collections import Counter
 
 import pytest
 
-from emulator.connection import Connection
-from emulator.conversation import Conversation
+from emulator.endpoint.connection import Connection
 from emulator.faults.plan import FaultPlan
+from emulator.mind.conversation import Conversation
+from emulator.mind.speaker import Speaker
 from emulator.record import Archive, LinkFacts, LinkRecord
 from emulator.record.conversation import ConversationRecord
-from emulator.speaker import Speaker
 from tests.emulator.conftest import Here
 from tests.emulator.raw import HELLO, SETUP, Socket, gone
 from tests.support.eventually import eventually

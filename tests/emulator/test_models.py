@@ -10,10 +10,10 @@ from typing import Any, get_args, get_type_hints
 
 import pytest
 
+from emulator.api.protocol import Decoder
+from emulator.configuration.setup import accept
 from emulator.errors import Refusal
 from emulator.models import ALIASES, MODELS, Rules
-from emulator.protocol import Decoder
-from emulator.setup import accept
 from services.fabric.capabilities import MODELS as CAPABILITIES
 from services.fabric.capabilities import ModelCapabilities, capabilities_of
 from tests.emulator.behaviour import behaviour

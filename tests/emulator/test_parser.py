@@ -8,10 +8,11 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from emulator import schema, texts
+from emulator import texts
+from emulator.api import schema
+from emulator.api.protocol import Audio, Decoder
+from emulator.api.protojson import Enum, MapOf, snake
 from emulator.errors import Refusal, reason_bytes
-from emulator.protocol import Audio, Decoder
-from emulator.protojson import Enum, MapOf, snake
 from tests.emulator.behaviour import behaviour, patched
 
 MESSAGE = schema.message("vertex", "v1beta1")
@@ -111,7 +112,7 @@ def test_messages_of_the_schema_are_read_the_same_in_either_spelling(message: An
         assert getattr(camel, "body", camel) == getattr(other, "body", other)
 
 
-@behaviour("10.12", off=patched("emulator.protojson._TO_STANDARD", {}))
+@behaviour("10.12", off=patched("emulator.api.protojson._TO_STANDARD", {}))
 def test_any_bytes_are_read_in_either_alphabet() -> None:
     @QUICK
     @given(st.binary(max_size=50), st.booleans())

@@ -26,8 +26,8 @@ from emulator.processes import ownership
 from emulator.processes.crew import Crew, Passed
 from emulator.processes.shared import Shared, SharedHits, SharedQuota, SharedTokens
 from emulator.processes.terms import Terms, read, written
+from emulator.session.tokens import Grant, TokensFullError
 from emulator.settings import EmulatorSettings
-from emulator.tokens import Grant, TokensFullError
 from tests.emulator.behaviour import behaviour, patched
 from tests.emulator.raw import HELLO, LIMIT, PATH, SETUP, Socket, dial, headers, masked
 from tests.support.children import bound

@@ -7,9 +7,8 @@ import pytest
 from google import genai
 from google.genai import live, types
 
-from emulator import protojson, schema
-from emulator.errors import Refusal, reason_bytes
-from emulator.protocol import (
+from emulator.api import protojson, schema
+from emulator.api.protocol import (
     ActivityEnd,
     ActivityStart,
     Audio,
@@ -27,6 +26,7 @@ from emulator.protocol import (
     Video,
     seconds,
 )
+from emulator.errors import Refusal, reason_bytes
 from tests.emulator.behaviour import behaviour, patched
 
 BYTES = bytes(range(240, 256)) + b"\x00\x01"
@@ -47,7 +47,7 @@ def refused(message: Any, **where: Any) -> str:
     return caught.value.text
 
 
-@behaviour("10.12", off=patched("emulator.protojson._TO_STANDARD", {}))
+@behaviour("10.12", off=patched("emulator.api.protojson._TO_STANDARD", {}))
 def test_blobs_are_read_in_either_alphabet_padded_or_not() -> None:
     for alphabet in (base64.b64encode, base64.urlsafe_b64encode):
         data = alphabet(BYTES).decode()
@@ -56,7 +56,7 @@ def test_blobs_are_read_in_either_alphabet_padded_or_not() -> None:
             assert decode({"realtimeInput": {"audio": blob}}) == Audio(BYTES, "audio/pcm;rate=16000")
 
 
-@behaviour("10.11", off=patched("emulator.protojson.camel", lambda name: name))
+@behaviour("10.11", off=patched("emulator.api.protojson.camel", lambda name: name))
 def test_fields_are_read_in_either_spelling_at_every_depth() -> None:
     camel = {"setup": {"model": "m", "realtimeInputConfig": {"automaticActivityDetection": {"prefixPaddingMs": 5}}}}
     snake = {
@@ -68,7 +68,8 @@ def test_fields_are_read_in_either_spelling_at_every_depth() -> None:
 
 
 @behaviour(
-    "10.5", off=patched("emulator.jsontext.load", lambda frame: {} if isinstance(frame, bytes) else json.loads(frame))
+    "10.5",
+    off=patched("emulator.api.jsontext.load", lambda frame: {} if isinstance(frame, bytes) else json.loads(frame)),
 )
 def test_text_and_binary_frames_are_read_alike() -> None:
     frame = json.dumps({"realtimeInput": {"text": "grüß dich"}}, ensure_ascii=False)
@@ -272,7 +273,7 @@ def test_bad_frames_close_with_1007_and_a_reason(frame: Any, reason: str) -> Non
     assert reason in refused(frame)
 
 
-@behaviour("13.5", off=patched("emulator.schema.message", lambda *_: schema._Api("developer", "v1alpha").message()))
+@behaviour("13.5", off=patched("emulator.api.schema.message", lambda *_: schema._Api("developer", "v1alpha").message()))
 def test_proactivity_is_known_to_v1alpha_and_vertex_only() -> None:
     message = {"setup": {"model": "m", "proactivity": {"proactive_audio": True}}}
     for version in ("v1", "v1beta"):
@@ -283,7 +284,7 @@ def test_proactivity_is_known_to_v1alpha_and_vertex_only() -> None:
 
 
 @behaviour(
-    "setup.vertex_only", off=patched("emulator.schema.message", lambda *_: schema._Api("vertex", "v1").message())
+    "setup.vertex_only", off=patched("emulator.api.schema.message", lambda *_: schema._Api("vertex", "v1").message())
 )
 def test_what_only_vertex_has_is_unknown_to_the_developer_api() -> None:
     for field, inner in (("explicitVadSignal", True), ("sessionResumption", {"transparent": True})):
@@ -299,7 +300,7 @@ def strictly(self: protojson._Reader, *, strict: bool) -> None:
     self._strict, self.mistakes = True, []
 
 
-@behaviour("10.11", off=patched("emulator.protojson._Reader.__init__", strictly))
+@behaviour("10.11", off=patched("emulator.api.protojson._Reader.__init__", strictly))
 def test_leniently_what_is_unknown_is_ignored() -> None:
     message = {"setup": {"model": "m", "proactivity": {"proactive_audio": True}, "bogus": 1}}
     assert decode(message, strict=False) == Setup({"model": "m"}, message["setup"])
@@ -308,7 +309,7 @@ def test_leniently_what_is_unknown_is_ignored() -> None:
     assert refused({}, strict=False) == refused({"setup": None}, strict=False) == INVALID
 
 
-@behaviour("10.13", off=patched("emulator.protojson._integer", lambda value: value if type(value) is int else None))
+@behaviour("10.13", off=patched("emulator.api.protojson._integer", lambda value: value if type(value) is int else None))
 def test_numbers_come_as_integers_floats_or_text() -> None:
     for topk in (40, 40.0, "40", "4e1"):
         assert decode({"setup": {"generationConfig": {"topK": topk}}}).body == {"generationConfig": {"topK": 40}}

@@ -15,13 +15,13 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from emulator import models
-from emulator.conversation import Conversation
+from emulator.api.protocol import Audio, AudioStreamEnd, ClientContent, Content, Event, Text, Video
+from emulator.configuration.setup import Config
 from emulator.errors import Refusal
-from emulator.handles import HandleStore, Restored, Snapshot
-from emulator.protocol import Audio, AudioStreamEnd, ClientContent, Content, Event, Text, Video
-from emulator.resumption import Resumption
-from emulator.scenario import named
-from emulator.setup import Config
+from emulator.mind.conversation import Conversation
+from emulator.scenarios.scenario import named
+from emulator.session.handles import HandleStore, Restored, Snapshot
+from emulator.session.resumption import Resumption
 from tests.emulator import sdk
 from tests.emulator.behaviour import behaviour, patched, without
 from tests.emulator.caller import typed
@@ -126,7 +126,7 @@ def test_they_can_also_come_at_an_interval_while_nothing_is_under_way(switches: 
     assert service.dial(line.handles[0]).knows.pictures == 0
 
 
-@behaviour("13.21", "10.36", off=patched("emulator.pending.Pending.__len__", lambda self: 0))
+@behaviour("13.21", "10.36", off=patched("emulator.tools.pending.Pending.__len__", lambda self: 0))
 def test_none_comes_while_a_call_runs() -> None:
     line = Service().dial(tools=TOOLS, switches={"handle_interval": "1s"})
     # A call that does not block completes its turn, and goes on running.
@@ -138,7 +138,7 @@ def test_none_comes_while_a_call_runs() -> None:
     assert "handle" in kinds(line.later(TURN))
 
 
-@behaviour("13.21", off=patched("emulator.resumption._refuses_when", lambda config: frozenset()))
+@behaviour("13.21", off=patched("emulator.session.resumption._refuses_when", lambda config: frozenset()))
 def test_2_5_says_that_it_is_not_resumable_when_it_takes_up_a_typed_turn() -> None:
     line = Service().dial(model=NATIVE)
     assert kinds(line.ask("hello"))[0] == "not resumable"
@@ -209,7 +209,7 @@ def test_the_echo_has_handles_too() -> None:
 # What they restore
 
 
-@behaviour("10.37", off=patched("emulator.handles.HandleStore.resume", _restoring(lambda store: Snapshot())))
+@behaviour("10.37", off=patched("emulator.session.handles.HandleStore.resume", _restoring(lambda store: Snapshot())))
 def test_a_handle_restores_what_the_model_knew_and_counts_no_resumes() -> None:
     service = Service()
     line = service.dial()
@@ -225,7 +225,7 @@ def test_a_handle_restores_what_the_model_knew_and_counts_no_resumes() -> None:
         handle = line.handles[-1]
 
 
-@behaviour("10.37", "2.4.10", off=patched("emulator.handles.HandleStore.resume", _restoring(_newest)))
+@behaviour("10.37", "2.4.10", off=patched("emulator.session.handles.HandleStore.resume", _restoring(_newest)))
 def test_an_older_handle_still_restores_its_own_snapshot() -> None:
     service = Service()
     line = service.dial()
@@ -257,7 +257,9 @@ def test_what_came_after_the_handle_is_lost(switches: dict[str, Any]) -> None:
     assert sees(resumed) == "i see one pictures"
 
 
-@behaviour("2.4.10", "handle.partial", off=patched("emulator.resumption.Resumption._take", _taking_what_is_heard))
+@behaviour(
+    "2.4.10", "handle.partial", off=patched("emulator.session.resumption.Resumption._take", _taking_what_is_heard)
+)
 def test_a_handle_at_an_interruption_leaves_out_the_utterance_that_interrupted() -> None:
     service = Service()
     line = service.dial()
@@ -334,7 +336,7 @@ def test_an_answer_that_was_cut_off_can_be_asked_for_again(switches: dict[str, A
     assert resumed.messages[-1]["serverContent"]["modelTurn"]
 
 
-@behaviour("handle.scope", off=patched("emulator.vad.Detector.recall", lambda self, hearing: None))
+@behaviour("handle.scope", off=patched("emulator.hearing.vad.Detector.recall", lambda self, hearing: None))
 def test_speech_that_was_under_way_goes_on_on_the_new_connection() -> None:
     pcm = question("weather_paris")
     resumed = covering(lambda line: line.hear(pcm[:20000]))
@@ -346,7 +348,7 @@ def test_speech_that_was_under_way_goes_on_on_the_new_connection() -> None:
     assert resumed.admitted.record.facts.restored.hearing
 
 
-@behaviour("handle.scope", off=patched("emulator.listening.Listener.recall", lambda self, hearing: None))
+@behaviour("handle.scope", off=patched("emulator.hearing.listening.Listener.recall", lambda self, hearing: None))
 def test_so_does_speech_between_the_callers_own_marks() -> None:
     detection = {"automaticActivityDetection": {"disabled": True}}
     service = Service()
@@ -366,7 +368,7 @@ def test_so_does_speech_between_the_callers_own_marks() -> None:
     assert [listen.pcm for listen in resumed.listening] == [b"ab" * 100 + b"cd" * 100]
 
 
-@behaviour("handle.scope", off=patched("emulator.utterances.Utterances.waiting", lambda self: ()))
+@behaviour("handle.scope", off=patched("emulator.hearing.utterances.Utterances.waiting", lambda self: ()))
 def test_speech_that_was_over_and_not_understood_is_understood_then() -> None:
     def spoke(line: Line) -> None:
         line.hear(question("weather_paris"))
@@ -414,7 +416,7 @@ def test_a_question_that_waits_for_its_turn_is_restored_as_unanswered() -> None:
 # The setup of a connection that resumes
 
 
-@behaviour("10.37", off=patched("emulator.handles.Owner.__ne__", lambda self, other: False))
+@behaviour("10.37", off=patched("emulator.session.handles.Owner.__ne__", lambda self, other: False))
 def test_all_but_the_model_may_change() -> None:
     service = Service()
     line = service.dial()
@@ -428,7 +430,7 @@ def test_all_but_the_model_may_change() -> None:
     assert {"modality": "TEXT", "tokenCount": 10 + 2 + 7} in used
 
 
-@behaviour("10.37", off=patched("emulator.handles.Owner.__ne__", lambda self, other: False))
+@behaviour("10.37", off=patched("emulator.session.handles.Owner.__ne__", lambda self, other: False))
 @pytest.mark.parametrize(
     "other",
     [
@@ -459,7 +461,7 @@ def test_on_vertex_it_belongs_to_the_project_whatever_the_credential() -> None:
             service.dial(handle, backend="vertex", model=other)
 
 
-@behaviour("13.4", off=patched("emulator.admission.Conversation", _without_handle))
+@behaviour("13.4", off=patched("emulator.endpoint.admission.Conversation", _without_handle))
 def test_history_is_not_seeded_on_top_of_a_handle() -> None:
     seeding = {"historyConfig": {"initialHistoryInClientContent": True}}
     service = Service()
@@ -473,7 +475,7 @@ def test_history_is_not_seeded_on_top_of_a_handle() -> None:
     assert kinds(resumed.ask("hello"))[0] == "modelTurn"
 
 
-@behaviour("2.4.26", off=patched("emulator.setup.models.find", _with_null_handles))
+@behaviour("2.4.26", off=patched("emulator.configuration.setup.models.find", _with_null_handles))
 def test_3_1_refuses_a_handle_that_is_null() -> None:
     with pytest.raises(Refusal, match="1007 Request contains an invalid argument"):
         Service().dial(model="gemini-3.1-flash-live-preview", sessionResumption={"handle": None})
@@ -516,7 +518,9 @@ def test_or_it_is_told_in_other_words(how: str, code: int, text: str, switches: 
     assert (caught.value.code, caught.value.text) == (code, text)
 
 
-@behaviour("10.37", "2.4.5", "clock.scaled", off=patched("emulator.handles.Session.dead", lambda self, now: False))
+@behaviour(
+    "10.37", "2.4.5", "clock.scaled", off=patched("emulator.session.handles.Session.dead", lambda self, now: False)
+)
 def test_handles_die_two_hours_after_their_session_ended() -> None:
     service = Service()
     line = service.dial(switches={"time_scale": 60})
@@ -587,7 +591,7 @@ def indices(line: Line) -> list[str | None]:
     return [update.get("lastConsumedClientMessageIndex") for update in line.updates]
 
 
-@behaviour("10.38", off=patched("emulator.admission.Resumption", _opaque))
+@behaviour("10.38", off=patched("emulator.endpoint.admission.Resumption", _opaque))
 def test_updates_tell_the_index_of_the_last_message_they_cover_as_a_string() -> None:
     line = transparent(Service())
     line.show()
@@ -633,7 +637,7 @@ def test_each_connection_counts_for_itself() -> None:
     assert indices(resumed) == ["0"]
 
 
-@behaviour("10.38", off=patched("emulator.vad.Detector.recall", lambda self, hearing: None))
+@behaviour("10.38", off=patched("emulator.hearing.vad.Detector.recall", lambda self, hearing: None))
 def test_a_handle_in_the_middle_of_speech_covers_what_was_heard_of_it() -> None:
     service = Service()
     line = transparent(service)
@@ -718,10 +722,10 @@ ACTS = st.one_of(
 )
 
 
-@behaviour("10.38", off=patched("emulator.resumption.Resumption.apply", lambda self, event, now: []))
+@behaviour("10.38", off=patched("emulator.session.resumption.Resumption.apply", lambda self, event, now: []))
 def test_replaying_what_an_index_does_not_cover_loses_and_doubles_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     # What the detector has learnt of background noise is not part of a snapshot: here it goes by loudness alone.
-    monkeypatch.setattr("emulator.vad.webrtcvad", _AnySound)
+    monkeypatch.setattr("emulator.hearing.vad.webrtcvad", _AnySound)
 
     met: Counter[str] = Counter()
 
@@ -782,7 +786,11 @@ async def refused(client: genai.Client, **resumption: Any) -> tuple[int, str]:
 
 
 @behaviour(
-    "10.36", "10.37", "2.4.5", "2.4.6", off=patched("emulator.admission.Admission._ending", lambda *_: lambda now: None)
+    "10.36",
+    "10.37",
+    "2.4.5",
+    "2.4.6",
+    off=patched("emulator.endpoint.admission.Admission._ending", lambda *_: lambda now: None),
 )
 @pytest.mark.asyncio(loop_scope="module")
 async def test_the_sdk_resumes_by_its_handle_once_the_old_socket_is_closed(here: Here) -> None:
@@ -799,7 +807,7 @@ async def test_the_sdk_resumes_by_its_handle_once_the_old_socket_is_closed(here:
     assert code == 1008 and text.endswith("BidiGenerateContent session not found")
 
 
-@behaviour("10.38", off=patched("emulator.admission.Resumption", _opaque))
+@behaviour("10.38", off=patched("emulator.endpoint.admission.Resumption", _opaque))
 @pytest.mark.asyncio(loop_scope="module")
 async def test_the_sdk_reads_the_index_on_vertex(here: Here) -> None:
     async with connecting(sdk.client(here, vertex=True), transparent=True) as live:

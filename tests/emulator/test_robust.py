@@ -63,7 +63,7 @@ async def test_many_connections_that_never_send_a_setup_end_in_time(hurried: Her
     await a_neighbour_is_well(hurried)
 
 
-@behaviour("fault.full", off=patched("emulator.upgrade.Origin._full", property(lambda self: False)))
+@behaviour("fault.full", off=patched("emulator.endpoint.upgrade.Origin._full", property(lambda self: False)))
 async def test_one_connection_too_many_is_refused_in_googles_form(hurried: Here) -> None:
     clients = [Socket(hurried) for _ in range(40)]
     try:

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from emulator import scenario
-from emulator.scenario import Scenario, ScenarioError
-from emulator.script import CallSpec, Rule, ScenarioFile, Step
+from emulator.scenarios import scenario
+from emulator.scenarios.scenario import Scenario, ScenarioError
+from emulator.scenarios.script import CallSpec, Rule, ScenarioFile, Step
 from tests.emulator.caller import Caller
 from tests.support.speech import TEXTS
 

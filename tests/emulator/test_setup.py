@@ -3,13 +3,14 @@ from typing import Any
 
 import pytest
 
-from emulator import prebuilt, schema, texts
-from emulator.compression import Compression
+from emulator import prebuilt, texts
+from emulator.api import schema
+from emulator.api.protocol import Decoder
+from emulator.configuration.compression import Compression
+from emulator.configuration.generation import Generation
+from emulator.configuration.setup import Config, Transcription, accept
 from emulator.errors import Refusal
-from emulator.generation import Generation
 from emulator.models import MODELS
-from emulator.protocol import Decoder
-from emulator.setup import Config, Transcription, accept
 from emulator.switches import Switches
 from tests.emulator.behaviour import behaviour, patched, without
 from tests.emulator.caller import Caller
@@ -111,7 +112,7 @@ def test_what_the_emulator_cannot_stand_in_for_says_so() -> None:
 # Generation
 
 
-@behaviour("2.4.17", "10.14", off=patched("emulator.generation._check_thinking", lambda *_: None))
+@behaviour("2.4.17", "10.14", off=patched("emulator.configuration.generation._check_thinking", lambda *_: None))
 def test_thinking_is_asked_for_as_the_model_wants_it() -> None:
     assert refused(LIVE, **thinking(thinkingLevel="LOW")) == NO_LEVEL
     assert refused(LIVE, **thinking(thinkingBudget=0)) == NO_LEVEL
@@ -181,7 +182,7 @@ def test_a_language_that_the_model_does_not_speak_closes() -> None:
     assert refused(LIVE, **speech("english")).startswith("Unsupported language code 'english'")
 
 
-@behaviour("setup.ranges", off=patched("emulator.generation._LIMITS", ()))
+@behaviour("setup.ranges", off=patched("emulator.configuration.generation._LIMITS", ()))
 def test_numbers_are_within_their_limits() -> None:
     for name, allowed, forbidden, rule in (
         ("temperature", (0, 2), (-0.1, 2.1), "temperature must be in the range [0.0, 2.0]"),
@@ -222,7 +223,7 @@ def _without_13_4(backend: str, version: str) -> Any:
     return message
 
 
-@behaviour("13.4", off=patched("emulator.schema.message", _without_13_4))
+@behaviour("13.4", off=patched("emulator.api.schema.message", _without_13_4))
 def test_the_fields_that_frameworks_send_are_accepted() -> None:
     generation = {"candidateCount": 1, "frequencyPenalty": 0.5, "presencePenalty": -0.5}
     for instructions in (
@@ -259,7 +260,7 @@ def test_affective_dialog_on_3_8_is_noticed_at_the_first_message() -> None:
     assert not setup(LIVE, backend="vertex", generationConfig=affective).broken_by_affective_dialog
 
 
-@behaviour("10.14", off=patched("emulator.setup._check_proactivity", lambda *_: None))
+@behaviour("10.14", off=patched("emulator.configuration.setup._check_proactivity", lambda *_: None))
 def test_proactive_audio_cannot_be_turned_off_where_it_always_is_on() -> None:
     def proactive(model: str, value: bool) -> dict[str, Any]:
         return {"model": model, "version": "v1alpha", "proactivity": {"proactiveAudio": value}}
@@ -276,7 +277,9 @@ def test_proactive_audio_cannot_be_turned_off_where_it_always_is_on() -> None:
 
 
 @behaviour(
-    "2.4.17", "10.14", off=patched("emulator.declared._blocking", lambda behavior, _: behavior != "NON_BLOCKING")
+    "2.4.17",
+    "10.14",
+    off=patched("emulator.configuration.declared._blocking", lambda behavior, _: behavior != "NON_BLOCKING"),
 )
 def test_blocking_is_the_models_to_allow() -> None:
     def blocking(model: str) -> list[bool]:
@@ -292,7 +295,7 @@ def test_blocking_is_the_models_to_allow() -> None:
     assert not setup(THINKING, **functions({"behavior": "NON_BLOCKING"})).functions["f0"].blocking
 
 
-@behaviour("setup.declarations", off=patched("emulator.declared._check_schema", lambda *_: None))
+@behaviour("setup.declarations", off=patched("emulator.configuration.declared._check_schema", lambda *_: None))
 def test_an_array_declares_its_items() -> None:
     items = {"type": "ARRAY"}
     nested = {"type": "object", "properties": {"list": {"type": "array", "items": {"anyOf": [items]}}}}
@@ -370,7 +373,7 @@ def test_media_chunks_are_read_by_2_5_only() -> None:
     assert caught.value.text == "realtime_input.media_chunks is deprecated. Use audio, video, or text instead."
 
 
-@behaviour("10.26", off=patched("emulator.setup.Config.with_tools", lambda self, tools: self))
+@behaviour("10.26", off=patched("emulator.configuration.setup.Config.with_tools", lambda self, tools: self))
 def test_a_context_update_replaces_what_it_names_and_keeps_the_rest() -> None:
     declared = functions({"name": "get_weather"})
     caller = Caller(LIVE, **declared, systemInstruction={"parts": [{"text": "first"}]})

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulator.context import Context, Entry
 from emulator.errors import Refusal
-from emulator.handles import HandleStore, Owner, Session, Snapshot
 from emulator.marks import mark
+from emulator.mind.context import Context, Entry
+from emulator.mind.usage import NOTHING
 from emulator.record import Archive, ConversationRecord, LinkFacts, LinkRecord
 from emulator.record.audio import MarkedAudio
 from emulator.record.ranges import Ranges
-from emulator.usage import NOTHING
+from emulator.session.handles import HandleStore, Owner, Session, Snapshot
 
 MODEL = "gemini-3.8-live"
 OWNER = Owner(MODEL, "developer", "key")

@@ -12,11 +12,13 @@ import pytest
 from google import genai
 from google.genai import errors, types
 
-from emulator import schema, texts, tokens
+from emulator import texts
+from emulator.api import schema
 from emulator.errors import Refusal
 from emulator.server import Emulator
+from emulator.session import tokens
+from emulator.session.tokens import Grant, TokensFullError, TokenStore
 from emulator.settings import EmulatorSettings
-from emulator.tokens import Grant, TokensFullError, TokenStore
 from tests.emulator.behaviour import behaviour, patched
 from tests.emulator.conftest import Here
 
@@ -42,7 +44,7 @@ def begin(store: TokenStore, name: str, now: float, setup: dict[str, Any] = SETU
     return None
 
 
-@behaviour("10.41", "token.uses", off=patched("emulator.tokens.Token.used_up", False))
+@behaviour("10.41", "token.uses", off=patched("emulator.session.tokens.Token.used_up", False))
 def test_a_token_starts_as_many_sessions_as_it_has_uses() -> None:
     store = TokenStore(limit=10)
     once, twice, free = (store.issue(granted(uses), 0).name for uses in (1, 2, 0))
@@ -55,7 +57,7 @@ def test_a_token_starts_as_many_sessions_as_it_has_uses() -> None:
     assert not any(begin(store, free, 1) for _ in range(20))
 
 
-@behaviour("10.41", "2.4.27", "token.resume", off=patched("emulator.tokens.resumes", lambda setup: False))
+@behaviour("10.41", "2.4.27", "token.resume", off=patched("emulator.session.tokens.resumes", lambda setup: False))
 def test_resuming_costs_no_use_and_is_allowed_until_the_token_expires() -> None:
     store = TokenStore(limit=10)
     name = store.issue(granted(), 0).name
@@ -65,7 +67,10 @@ def test_resuming_costs_no_use_and_is_allowed_until_the_token_expires() -> None:
 
 
 @behaviour(
-    "10.41", "2.4.27", "token.new_sessions", off=patched("emulator.tokens.Token.closed", lambda self, now: False)
+    "10.41",
+    "2.4.27",
+    "token.new_sessions",
+    off=patched("emulator.session.tokens.Token.closed", lambda self, now: False),
 )
 def test_a_new_session_must_begin_in_time() -> None:
     store = TokenStore(limit=10)
@@ -73,7 +78,7 @@ def test_a_new_session_must_begin_in_time() -> None:
     assert [begin(store, name, 59.9), begin(store, name, 60)] == [None, texts.TOKEN_TOO_LATE.text]
 
 
-@behaviour("10.41", "token.expiry", off=patched("emulator.tokens.Token.expired", lambda self, now: False))
+@behaviour("10.41", "token.expiry", off=patched("emulator.session.tokens.Token.expired", lambda self, now: False))
 def test_nothing_begins_or_resumes_with_an_expired_token() -> None:
     store = TokenStore(limit=10)
     name = store.issue(granted(uses=0, new_sessions_until=9000), 0).name
@@ -81,7 +86,7 @@ def test_nothing_begins_or_resumes_with_an_expired_token() -> None:
     assert begin(store, name, 1800, RESUMING) == texts.TOKEN_EXPIRED.text
 
 
-@behaviour("10.41", "token.expiry", off=patched("emulator.tokens.Expiry.tick", lambda self, now: []))
+@behaviour("10.41", "token.expiry", off=patched("emulator.session.tokens.Expiry.tick", lambda self, now: []))
 def test_a_connection_ends_when_its_token_expires() -> None:
     expiry = tokens.Expiry(1800)
     assert expiry.deadline == 1800
@@ -92,7 +97,7 @@ def test_a_connection_ends_when_its_token_expires() -> None:
         assert caught.value.code == 1008
 
 
-@behaviour("token.model", off=patched("emulator.tokens.models.find", lambda model, version: ("", None)))
+@behaviour("token.model", off=patched("emulator.session.tokens.models.find", lambda model, version: ("", None)))
 @pytest.mark.parametrize("setup", [{}, {"model": "models/tuned"}, {"model": "gemini-3.8-live"}])
 def test_a_model_that_is_not_public_is_refused_to_tokens(setup: dict[str, Any]) -> None:
     store = TokenStore(limit=10)
@@ -141,7 +146,7 @@ def paths(mask: str) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(path.split(".")) for path in mask.split(","))
 
 
-@behaviour("10.41", "token.mask", off=patched("emulator.tokens.constrained", lambda setup, grant: setup))
+@behaviour("10.41", "token.mask", off=patched("emulator.session.tokens.constrained", lambda setup, grant: setup))
 @pytest.mark.parametrize(
     ("setup", "mask", "client", "expected"),
     [
@@ -304,7 +309,7 @@ def test_a_request_is_read_in_either_spelling(body: Any, grant: Grant) -> None:
     assert (found.expires, found.new_sessions_until) == pytest.approx((grant.expires, grant.new_sessions_until))
 
 
-@behaviour("token.time_scale", off=patched("emulator.tokens.Grant", lambda *args, **kw: granted(1, 2800, 1060)))
+@behaviour("token.time_scale", off=patched("emulator.session.tokens.Grant", lambda *args, **kw: granted(1, 2800, 1060)))
 def test_tokens_age_on_the_scaled_clock() -> None:
     grant = read({}, scale=60)
     assert (grant.expires, grant.new_sessions_until) == (1030, 1001)
@@ -365,7 +370,7 @@ async def create(here: Here, body: Any = b"", path: str = "/v1beta/auth_tokens",
         return response.status, await response.json()
 
 
-@behaviour("13.3", off=patched("emulator.rest._body", None))
+@behaviour("13.3", off=patched("emulator.endpoint.rest._body", None))
 @live
 async def test_an_empty_body_asks_for_the_defaults(here: Here) -> None:
     status, answer = await create(here)
@@ -449,7 +454,7 @@ async def refused(here: Here, key: str, model: str = "gemini-3.8-live", **config
     return caught.value.code, str(caught.value)
 
 
-@behaviour("10.3", "10.41", off=patched("emulator.tokens.Token.use", lambda self, *, resuming: None))
+@behaviour("10.3", "10.41", off=patched("emulator.session.tokens.Token.use", lambda self, *, resuming: None))
 @pytest.mark.filterwarnings("ignore")
 @live
 async def test_the_python_sdk_connects_with_a_token_until_it_is_used_up(here: Here) -> None:
@@ -473,7 +478,7 @@ async def test_a_setup_that_is_refused_costs_no_use(here: Here) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-@behaviour("token.mask", off=patched("emulator.tokens.constrained", lambda setup, grant: setup))
+@behaviour("token.mask", off=patched("emulator.session.tokens.constrained", lambda setup, grant: setup))
 @live
 async def test_a_locked_session_does_as_the_token_says(here: Here) -> None:
     locked = {"model": MODEL, "outputAudioTranscription": {}}
@@ -487,7 +492,7 @@ async def test_a_locked_session_does_as_the_token_says(here: Here) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-@behaviour("10.41", "token.expiry", off=patched("emulator.tokens.Expiry.tick", lambda self, now: []))
+@behaviour("10.41", "token.expiry", off=patched("emulator.session.tokens.Expiry.tick", lambda self, now: []))
 @live
 async def test_an_open_session_ends_when_its_token_expires(here: Here) -> None:
     # Ten minutes in half a second.

@@ -10,14 +10,14 @@ import pytest
 from google.genai import types
 from google.genai.live import AsyncSession
 
-from emulator import plan
-from emulator.calls import media
+from emulator.api.protocol import FunctionResponse
 from emulator.errors import Refusal
-from emulator.ledger import Ledger
-from emulator.pending import Lost, Pending
-from emulator.protocol import FunctionResponse
-from emulator.results import Results
-from emulator.script import CallSpec
+from emulator.mind import plan
+from emulator.scenarios.script import CallSpec
+from emulator.tools.calls import media
+from emulator.tools.ledger import Ledger
+from emulator.tools.pending import Lost, Pending
+from emulator.tools.results import Results
 from tests.emulator import sdk
 from tests.emulator.behaviour import behaviour, patched, without
 from tests.emulator.caller import Caller, scenario, typed
@@ -81,7 +81,7 @@ def calling_without(name: str) -> Callable[..., list[plan.Op]]:
 
 
 class TestCalls:
-    @behaviour("10.27", off=patched("emulator.pending.Pending.new_id", lambda self: "call"))
+    @behaviour("10.27", off=patched("emulator.tools.pending.Pending.new_id", lambda self: "call"))
     def test_a_call_has_an_id_of_its_own_a_name_and_arguments(self) -> None:
         caller = asked()
         caller.ask(ASKED)
@@ -91,19 +91,19 @@ class TestCalls:
             "functionCalls": [{"id": second["id"], "name": "get_weather", "args": {"city": "paris"}}]
         }
 
-    @behaviour("10.27", off=patched("emulator.server_content._TOGETHER", ""))
+    @behaviour("10.27", off=patched("emulator.api.server_content._TOGETHER", ""))
     def test_parallel_calls_come_in_one_message(self) -> None:
         caller = Caller(scenario=scenario(BOTH), **BLOCKING)
         assert caller.ask("hello") == ["toolCall"]
         assert [[call["args"]["city"] for call in calls] for calls in made(caller)] == [["paris", "london"]]
 
-    @behaviour("scenario.frames", off=patched("emulator.server_content._TOGETHER", "each"))
+    @behaviour("scenario.frames", off=patched("emulator.api.server_content._TOGETHER", "each"))
     def test_or_in_one_each(self) -> None:
         caller = Caller(scenario=scenario({**BOTH, "frames": "each"}), **BLOCKING)
         caller.ask("hello")
         assert [len(calls) for calls in made(caller)] == [1, 1]
 
-    @behaviour("10.27", off=patched("emulator.planner.Planner.following", lambda *_: plan.speech(["sorry"])))
+    @behaviour("10.27", off=patched("emulator.mind.planner.Planner.following", lambda *_: plan.speech(["sorry"])))
     def test_a_result_may_lead_to_another_call(self) -> None:
         chain = {
             "name": "chain",
@@ -134,7 +134,7 @@ class TestCalls:
         assert caller.respond({"error": "no"}) == ["modelTurn"]
         assert texts(caller) == ["sorry that"]
 
-    @behaviour("2.4.24", "10.32", off=patched("emulator.plan.calling", calling_without("trailing")))
+    @behaviour("2.4.24", "10.32", off=patched("emulator.mind.plan.calling", calling_without("trailing")))
     @pytest.mark.parametrize(
         ("model", "tools", "options", "expected"),
         [
@@ -162,7 +162,7 @@ class TestCalls:
         caller.respond(PARIS)
         assert texts(caller) == ["hello", "sorry"]
 
-    @behaviour("13.17", off=patched("emulator.plan.calling", calling_without("filler")))
+    @behaviour("13.17", off=patched("emulator.mind.plan.calling", calling_without("filler")))
     def test_extended_thinking_fills_the_time_and_is_in_progress_until_it_has_answered(self) -> None:
         rule = {
             "name": "think",
@@ -208,14 +208,14 @@ class TestCalls:
         assert caller.ask("hello") == ["modelTurn"]
         assert texts(caller) == ["sorry not"] and caller.calls() == []
 
-    @behaviour("call.bound", off=patched("emulator.planner.MAX_CALLS", 1000))
+    @behaviour("call.bound", off=patched("emulator.mind.planner.MAX_CALLS", 1000))
     def test_calls_are_bounded(self) -> None:
         caller = Caller(**weather())
         for _ in range(70):
             caller.ask(ASKED)
         assert len(caller.calls()) == 64
 
-    @behaviour("10.26", off=patched("emulator.setup.Config.with_tools", lambda self, tools: self))
+    @behaviour("10.26", off=patched("emulator.configuration.setup.Config.with_tools", lambda self, tools: self))
     def test_a_context_update_changes_the_tools_of_what_comes_after_it(self) -> None:
         caller = Caller()
         caller.ask(ASKED)
@@ -272,7 +272,7 @@ class TestResults:
         assert caller.send(tool_response={"functionResponses": [{**answers[1], "id": "mine"}]}) == ["modelTurn"]
         assert texts(caller) == ["it is sunny in paris and hello in london"]
 
-    @behaviour("13.19", off=patched("emulator.history.History.saw", lambda self: None))
+    @behaviour("13.19", off=patched("emulator.mind.history.History.saw", lambda self: None))
     @pytest.mark.parametrize("kind", ["image/png", "image/jpeg", "image/webp"])
     def test_pictures_in_a_response_are_seen(self, kind: str) -> None:
         caller = asked()
@@ -281,7 +281,7 @@ class TestResults:
         usage = caller.messages[-1]["usageMetadata"]
         assert {"modality": "VIDEO", "tokenCount": 258} in usage["promptTokensDetails"]
 
-    @behaviour("13.19", off=patched("emulator.results.Results._shown", lambda *_: {}))
+    @behaviour("13.19", off=patched("emulator.tools.results.Results._shown", lambda *_: {}))
     def test_so_are_texts(self) -> None:
         rule = {"name": "read", "hear": "hello", "call": {"tool": "get_weather"}, "say": "it is <text>"}
         caller = Caller(scenario=scenario(rule), **BLOCKING)
@@ -289,12 +289,12 @@ class TestResults:
         caller.respond({}, parts=[blob("text/plain", b"sunny")])
         assert texts(caller) == ["it is sunny"]
 
-    @behaviour("13.19", off=patched("emulator.results.Results._shown", lambda *_: {}))
+    @behaviour("13.19", off=patched("emulator.tools.results.Results._shown", lambda *_: {}))
     def test_other_documents_close_on_3_x(self) -> None:
         with pytest.raises(Refusal, match="1007"):
             asked().respond(PARIS, parts=[blob("application/pdf", b"%PDF")])
 
-    @behaviour("13.19", off=patched("emulator.results.Results._shown", looked_at))
+    @behaviour("13.19", off=patched("emulator.tools.results.Results._shown", looked_at))
     def test_and_are_not_looked_at_on_2_5(self) -> None:
         caller = asked(NATIVE)
         caller.respond(PARIS, parts=[blob("application/pdf", b"%PDF")])
@@ -302,7 +302,7 @@ class TestResults:
 
     @behaviour(
         "call.duplicate",
-        off=patched("emulator.pending.Pending.close", lambda self, call: call.group.remaining.discard(call.id)),
+        off=patched("emulator.tools.pending.Pending.close", lambda self, call: call.group.remaining.discard(call.id)),
     )
     def test_a_second_response_changes_nothing(self) -> None:
         caller = asked()
@@ -318,7 +318,7 @@ def blob(kind: str, data: bytes) -> dict[str, Any]:
 
 
 class TestBlocking:
-    @behaviour("10.28", "2.4.14", off=patched("emulator.agenda._answered", lambda group: True))
+    @behaviour("10.28", "2.4.14", off=patched("emulator.mind.agenda._answered", lambda group: True))
     def test_nothing_is_said_until_every_call_is_answered(self) -> None:
         caller = Caller(scenario=scenario(BOTH), **BLOCKING)
         assert caller.ask("hello") == ["toolCall"]
@@ -350,7 +350,10 @@ class TestBlocking:
         caller.respond(PARIS)
         assert caller.until(LATER) == ["modelTurn", "generationComplete", "turnComplete"]
 
-    @behaviour("13.17", off=patched("emulator.declared._blocking", lambda behavior, rules: behavior != "NON_BLOCKING"))
+    @behaviour(
+        "13.17",
+        off=patched("emulator.configuration.declared._blocking", lambda behavior, rules: behavior != "NON_BLOCKING"),
+    )
     def test_3_1_reads_non_blocking_as_blocking(self) -> None:
         caller = asked(FLASH, **weather(behavior="NON_BLOCKING"))
         assert caller.summary() == ["toolCall"]
@@ -374,7 +377,8 @@ class TestBlocking:
     @behaviour(
         "13.18",
         off=patched(
-            "emulator.plan.calling", lambda group, **_: [plan.Place(group), plan.Say(("hello",)), plan.Await(group)]
+            "emulator.mind.plan.calling",
+            lambda group, **_: [plan.Place(group), plan.Say(("hello",)), plan.Await(group)],
         ),
     )
     @pytest.mark.parametrize("model", ["gemini-3.8-live", FLASH, NATIVE])
@@ -392,7 +396,7 @@ class TestBlocking:
 
 
 class TestNonBlocking:
-    @behaviour("13.17", off=patched("emulator.declared._blocking", lambda behavior, rules: True))
+    @behaviour("13.17", off=patched("emulator.configuration.declared._blocking", lambda behavior, rules: True))
     @pytest.mark.parametrize("behavior", [{}, {"behavior": "NON_BLOCKING"}])
     def test_on_3_8_the_turn_completes_with_the_call_and_the_conversation_goes_on(
         self, behavior: dict[str, str]
@@ -404,13 +408,13 @@ class TestNonBlocking:
         assert caller.respond(PARIS) == []
         assert texts(caller) == ["hello how can i help you", ANSWER]
 
-    @behaviour("handle.calls", off=patched("emulator.pending.Pending.__len__", lambda self: 0))
+    @behaviour("handle.calls", off=patched("emulator.tools.pending.Pending.__len__", lambda self: 0))
     def test_no_handle_is_issued_while_a_call_runs(self) -> None:
         caller = asked(sessionResumption={})
         assert caller.summary() == ["toolCall", "turnComplete"]
         assert caller.respond(PARIS, scheduling="SILENT") == ["sessionResumptionUpdate"]
 
-    @behaviour("10.29", off=patched("emulator.calls.scheduling", lambda response: "WHEN_IDLE"))
+    @behaviour("10.29", off=patched("emulator.tools.calls.scheduling", lambda response: "WHEN_IDLE"))
     @pytest.mark.parametrize("inside", [False, True])
     @pytest.mark.parametrize(
         ("scheduling", "at_once", "said"),
@@ -431,7 +435,7 @@ class TestNonBlocking:
             assert caller.respond(PARIS, scheduling=scheduling) == at_once
         assert len(texts(caller)) == said
 
-    @behaviour("10.29", off=patched("emulator.calls.scheduling", lambda response: "INTERRUPT"))
+    @behaviour("10.29", off=patched("emulator.tools.calls.scheduling", lambda response: "INTERRUPT"))
     @pytest.mark.parametrize("scheduling", ["WHEN_IDLE", ""])
     def test_without_a_wish_it_waits_until_the_model_is_idle(self, scheduling: str) -> None:
         caller = asked()
@@ -439,14 +443,14 @@ class TestNonBlocking:
         assert caller.respond(PARIS, **({"scheduling": scheduling} if scheduling else {})) == []
         assert texts(caller) == ["hello how can i help you", ANSWER]
 
-    @behaviour("10.29", off=patched("emulator.results.check", lambda response, config: "WHEN_IDLE"))
+    @behaviour("10.29", off=patched("emulator.tools.results.check", lambda response, config: "WHEN_IDLE"))
     def test_extended_thinking_refuses_scheduling_and_3_1_ignores_it(self) -> None:
         caller = asked(THINKING, **weather(behavior="NON_BLOCKING"), **LEVEL)
         with pytest.raises(Refusal, match=r"1007 Function response scheduling is not supported for this model\."):
             caller.respond(PARIS, scheduling="SILENT")
         assert asked(FLASH).respond(PARIS, scheduling="SILENT") == ["modelTurn"]
 
-    @behaviour("10.29", off=patched("emulator.results._continues", lambda response, group: False))
+    @behaviour("10.29", off=patched("emulator.tools.results._continues", lambda response, group: False))
     def test_results_may_come_bit_by_bit(self) -> None:
         rule = {
             "name": "bits",
@@ -466,7 +470,7 @@ class TestNonBlocking:
         assert texts(caller) == ["it is sunny", "it is sunny and twenty one degrees"]
         assert caller.respond(PARIS) == []
 
-    @behaviour("call.bound", off=patched("emulator.pending.MAX_SIZE", 10**9))
+    @behaviour("call.bound", off=patched("emulator.tools.pending.MAX_SIZE", 10**9))
     def test_what_is_remembered_of_results_is_bounded(self) -> None:
         caller = asked()
         for number in range(4):
@@ -483,7 +487,7 @@ class TestNonBlocking:
         assert caller.respond({}, scheduling="SILENT") == ["sessionResumptionUpdate"]
         assert texts(caller) == []
 
-    @behaviour("10.29", off=patched("emulator.results._ABANDONED", ""))
+    @behaviour("10.29", off=patched("emulator.tools.results._ABANDONED", ""))
     def test_extended_thinking_abandons_a_call_that_is_to_be_continued(self) -> None:
         caller = asked(THINKING, **weather(behavior="NON_BLOCKING"), **LEVEL)
         assert caller.respond(PARIS, willContinue=True) == []
@@ -525,7 +529,7 @@ class TestNonBlocking:
 
 class TestCancellation:
     @behaviour(
-        "10.30", "2.4.15", off=patched("emulator.turns.Turns._cancel", lambda self, now, also_non_blocking: None)
+        "10.30", "2.4.15", off=patched("emulator.mind.turns.Turns._cancel", lambda self, now, also_non_blocking: None)
     )
     def test_who_speaks_cancels_the_calls_that_the_turn_waits_for(self) -> None:
         caller = Caller(scenario=scenario(BOTH), **BLOCKING)
@@ -535,7 +539,7 @@ class TestCancellation:
         assert caller.messages[2]["toolCallCancellation"] == {"ids": ids}
         assert caller.record.view()["cancelled_calls"] == ids
 
-    @behaviour("10.30", off=patched("emulator.turns.Turns._cancel", lambda self, now, also_non_blocking: None))
+    @behaviour("10.30", off=patched("emulator.mind.turns.Turns._cancel", lambda self, now, also_non_blocking: None))
     @pytest.mark.parametrize("message", [{"clientContent": typed("stop")}, {"realtimeInput": {"text": "stop"}}])
     def test_so_does_who_types_where_that_interrupts(self, message: dict[str, Any]) -> None:
         caller = asked(**BLOCKING)
@@ -636,7 +640,7 @@ class TestLostCalls:
         assert orphan.respond() == []
         assert "modelTurn" in orphan.ask("hello")[0]
 
-    @behaviour("13.20", off=patched("emulator.turns.Turns.cut_short", lambda self, now: None))
+    @behaviour("13.20", off=patched("emulator.mind.turns.Turns.cut_short", lambda self, now: None))
     def test_speech_closes_it_even_when_it_goes_on(self) -> None:
         caller = Caller(
             ledger=Ledger(unanswered={"lost": "get_weather"}), sessionResumption={"handle": "h"}, **weather()
@@ -711,7 +715,7 @@ def words(messages: list[types.LiveServerMessage]) -> str:
 class TestSdk:
     """The unmodified Python SDK."""
 
-    @behaviour("10.27", "13.17", off=patched("emulator.planner.fit", lambda *_: {}))
+    @behaviour("10.27", "13.17", off=patched("emulator.mind.planner.fit", lambda *_: {}))
     async def test_it_receives_a_call_as_one_turn_and_its_result_as_another(self, here: Here) -> None:
         model, config = connection("gemini-3.8-live")
         async with sdk.client(here).aio.live.connect(model=model, config=config) as live:

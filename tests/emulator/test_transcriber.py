@@ -2,9 +2,9 @@ from typing import Any
 
 import pytest
 
-from emulator.conversation import Conversation
 from emulator.errors import Refusal
-from emulator.transcriber import Transcriber
+from emulator.mind.conversation import Conversation
+from emulator.mind.transcriber import Transcriber
 from tests.emulator.behaviour import behaviour, patched
 from tests.emulator.caller import Caller, scenario, typed
 from tests.emulator.conftest import Here
@@ -24,7 +24,7 @@ def caller(**fields: Any) -> Caller:
     return Caller(MODEL, generationConfig={"responseModalities": ["TEXT"]}, **fields)
 
 
-@behaviour("model.transcribe", off=patched("emulator.transcriber.Transcriber._ask", Conversation._ask))
+@behaviour("model.transcribe", off=patched("emulator.mind.transcriber.Transcriber._ask", Conversation._ask))
 def test_speech_is_written_down_and_not_answered() -> None:
     one = caller()
     one.speak()
@@ -47,7 +47,7 @@ def test_it_tells_what_it_hears_while_it_is_said() -> None:
     assert one.messages == [{"serverContent": {"interimInputTranscription": {"text": "hello"}}}]
 
 
-@behaviour("model.transcribe", off=patched("emulator.transcriber._TAKEN", object))
+@behaviour("model.transcribe", off=patched("emulator.mind.transcriber._TAKEN", object))
 def test_it_takes_nothing_but_audio() -> None:
     for message in (
         {"realtimeInput": {"text": "hello"}},
@@ -101,7 +101,7 @@ def test_tools_are_not_for_it() -> None:
 
 
 @pytest.mark.asyncio(loop_scope="module")
-@behaviour("model.transcribe", off=patched("emulator.admission.Transcriber", Conversation))
+@behaviour("model.transcribe", off=patched("emulator.endpoint.admission.Transcriber", Conversation))
 async def test_the_models_name_is_what_makes_it_one(here: Here) -> None:
     async with Socket(here) as client:
         await client.send(SETUP)

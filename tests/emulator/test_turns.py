@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 from google.genai import types
 
-from emulator import plan, server_content
 from emulator.actions import Note, Send
-from emulator.speaker import Speaker
-from emulator.turns import Question, Turns
+from emulator.api import server_content
+from emulator.mind import plan
+from emulator.mind.speaker import Speaker
+from emulator.mind.turns import Question, Turns
 from tests.emulator.behaviour import behaviour, patched, without
 from tests.emulator.caller import GREETING_SECONDS, Caller, scenario, typed
 
@@ -38,7 +39,7 @@ def never(self: Any, grounding: Any) -> list[Any]:
 
 
 class TestSpeech:
-    @behaviour("10.17", "13.9", off=patched("emulator.server_content.MIME_TYPE", "audio/wav;rate=24000"))
+    @behaviour("10.17", "13.9", off=patched("emulator.api.server_content.MIME_TYPE", "audio/wav;rate=24000"))
     def test_speech_is_24_khz_pcm_in_the_first_part_of_each_frame(self) -> None:
         caller = Caller()
         caller.ask("hello")
@@ -48,7 +49,7 @@ class TestSpeech:
         assert all(len(turn["parts"]) == 1 for turn in caller.contents("modelTurn"))
         assert {len(base64.b64decode(blob["data"])) for blob in first} == {24000}
 
-    @behaviour("10.17", off=patched("emulator.agenda.Agenda._end_of", at_once))
+    @behaviour("10.17", off=patched("emulator.mind.agenda.Agenda._end_of", at_once))
     def test_it_comes_faster_than_real_time_and_the_turn_completes_when_it_has_been_played(self) -> None:
         caller = Caller()
         assert caller.ask("hello") == ["modelTurn"]
@@ -73,7 +74,7 @@ class TestSpeech:
             ["outputTranscription"],
         ]
 
-    @behaviour("scenario.parts", off=patched("emulator.speech._joined", lambda end, beginning: [end, beginning]))
+    @behaviour("scenario.parts", off=patched("emulator.mind.speech._joined", lambda end, beginning: [end, beginning]))
     def test_where_one_text_ends_and_another_begins_both_are_parts_of_one_frame(self) -> None:
         caller = Caller(scenario=scenario({"name": "two", "hear": "hello", "say": ["hello how", "can i"]}))
         caller.ask("hello")
@@ -99,7 +100,7 @@ def impatient(self: Turns, question: Question, now: float, right: Callable[..., 
 
 
 class TestOrder:
-    @behaviour("10.18", "13.9", off=patched("emulator.speaker.Speaker.generated", never))
+    @behaviour("10.18", "13.9", off=patched("emulator.mind.speaker.Speaker.generated", never))
     def test_speech_then_generation_complete_then_turn_complete_with_usage(self) -> None:
         caller = Caller()
         caller.ask("hello")
@@ -108,13 +109,13 @@ class TestOrder:
         assert last["serverContent"]["turnComplete"] and last["usageMetadata"]["responseTokenCount"] == 150
         assert not any("usageMetadata" in message for message in before)
 
-    @behaviour("13.10", off=patched("emulator.plan.speech", generated_late))
+    @behaviour("13.10", off=patched("emulator.mind.plan.speech", generated_late))
     def test_nothing_is_spoken_after_generation_complete(self) -> None:
         caller = Caller(scenario=scenario({"name": "two", "hear": "hello", "say": ["hello", "how"]}))
         caller.ask("hello")
         assert caller.until(LATER) == ["modelTurn", "generationComplete", "turnComplete"]
 
-    @behaviour("10.18", off=patched("emulator.turns.Turns._say_interrupted", interrupted_as_if_generated))
+    @behaviour("10.18", off=patched("emulator.mind.turns.Turns._say_interrupted", interrupted_as_if_generated))
     def test_an_interrupted_turn_completes_without_generation_complete(self) -> None:
         caller = Caller()
         caller.ask("hello")
@@ -122,7 +123,7 @@ class TestOrder:
         assert caller.begin_to_speak() == ["voiceActivity", "interrupted", "turnComplete"]
         assert caller.until(LATER) == []
 
-    @behaviour("10.18", off=patched("emulator.agenda.Agenda._end_of", at_once))
+    @behaviour("10.18", off=patched("emulator.mind.agenda.Agenda._end_of", at_once))
     def test_an_interruption_may_come_after_generation_complete_while_the_answer_is_played(self) -> None:
         caller = Caller()
         caller.ask("hello")
@@ -130,7 +131,7 @@ class TestOrder:
         assert caller.begin_to_speak() == ["voiceActivity", "interrupted", "turnComplete"]
         assert caller.said()[0]["interrupted"] and caller.said()[0]["audio_seconds_sent"] == 6.0
 
-    @behaviour("history.cut", off=patched("emulator.speech.Answer.said", "hello how can i help you"))
+    @behaviour("history.cut", off=patched("emulator.mind.speech.Answer.said", "hello how can i help you"))
     def test_history_keeps_only_what_was_sent(self) -> None:
         caller = Caller(sessionResumption={})
         caller.ask("hello")
@@ -139,14 +140,14 @@ class TestOrder:
         assert caller.snapshots[-1].history == (("user", "hello"), ("model", "hello how can"))
         assert caller.said()[0]["audio_seconds_sent"] == 2.5
 
-    @behaviour("13.12", off=patched("emulator.turns.Turns.interrupt", lambda self, now: None))
+    @behaviour("13.12", off=patched("emulator.mind.turns.Turns.interrupt", lambda self, now: None))
     @pytest.mark.parametrize("model", ["gemini-3.8-live", FLASH])
     def test_a_typed_turn_interrupts_and_the_next_turn_answers_it(self, model: str) -> None:
         caller = Caller(model)
         caller.ask("hello")
         assert caller.ask("hello") == ["interrupted", "turnComplete", "modelTurn"]
 
-    @behaviour("13.12", off=patched("emulator.turns.Turns.ask", impatient))
+    @behaviour("13.12", off=patched("emulator.mind.turns.Turns.ask", impatient))
     def test_2_5_finishes_first(self) -> None:
         caller = Caller(NATIVE)
         assert caller.ask("hello") == ["modelTurn"]
@@ -165,7 +166,7 @@ def without_ends(*names: str) -> Callable[..., list[dict[str, Any]]]:
 
 
 class TestEnds:
-    @behaviour("10.24", off=patched("emulator.server_content.turn_complete", without_ends("reason")))
+    @behaviour("10.24", off=patched("emulator.api.server_content.turn_complete", without_ends("reason")))
     @pytest.mark.parametrize("reason", [*(reason.value for reason in types.TurnCompleteReason), "NOT_KNOWN_YET"])
     def test_a_turn_says_why_it_is_complete(self, reason: str) -> None:
         rule = {"name": "no", "hear": "hello", "turn_complete_reason": reason}
@@ -173,13 +174,14 @@ class TestEnds:
         assert caller.ask("hello") == ["turnComplete", "turnCompleteReason"]
         assert caller.contents("turnCompleteReason") == [reason]
 
-    @behaviour("10.24", off=patched("emulator.server_content.turn_complete", without_ends("wants_more")))
+    @behaviour("10.24", off=patched("emulator.api.server_content.turn_complete", without_ends("wants_more")))
     def test_a_turn_says_that_it_waits_for_input(self) -> None:
         caller = Caller(scenario=scenario({"name": "wait", "hear": "hello", "waiting_for_input": True}))
         assert caller.ask("hello") == ["turnComplete", "waitingForInput"]
 
     @behaviour(
-        "10.24", off=patched("emulator.plan.speech", lambda texts, step=None: [plan.Say(("hello",)), plan.Complete()])
+        "10.24",
+        off=patched("emulator.mind.plan.speech", lambda texts, step=None: [plan.Say(("hello",)), plan.Complete()]),
     )
     def test_a_rule_without_words_is_an_empty_turn(self) -> None:
         caller = Caller()
@@ -226,7 +228,8 @@ class TestEnds:
     @behaviour(
         "10.25",
         off=patched(
-            "emulator.server_content._tell", lambda message, status, config: message.update(interactionStatus=status)
+            "emulator.api.server_content._tell",
+            lambda message, status, config: message.update(interactionStatus=status),
         ),
     )
     @pytest.mark.parametrize("model", [NATIVE, FLASH])
@@ -251,7 +254,7 @@ THOUGHTFUL = {
 
 
 class TestOtherContent:
-    @behaviour("13.15", off=patched("emulator.plan.opening", lambda step: []))
+    @behaviour("13.15", off=patched("emulator.mind.plan.opening", lambda step: []))
     def test_a_thought_and_a_bare_code_execution_result_come_before_the_answer(self) -> None:
         caller = Caller(scenario=scenario(THOUGHTFUL))
         caller.ask("hello")
@@ -265,7 +268,7 @@ class TestOtherContent:
     @behaviour(
         "grounding",
         off=patched(
-            "emulator.speaker.Speaker.generated", lambda self, grounding, right=Speaker.generated: right(self, {})
+            "emulator.mind.speaker.Speaker.generated", lambda self, grounding, right=Speaker.generated: right(self, {})
         ),
     )
     def test_grounding_goes_with_the_end_of_what_rests_on_it(self) -> None:
@@ -282,7 +285,7 @@ class TestOtherContent:
         caller.until(LATER)
         assert caller.messages[-1]["usageMetadata"]["thoughtsTokenCount"] == 3
 
-    @behaviour("scenario.delay", off=patched("emulator.agenda.Agenda._end_of", at_once))
+    @behaviour("scenario.delay", off=patched("emulator.mind.agenda.Agenda._end_of", at_once))
     def test_thinking_takes_its_time_and_can_be_interrupted(self) -> None:
         slow = scenario({"name": "slow", "hear": "hello", "delay": "2s", "say": "hello"})
         caller = Caller(scenario=slow)
@@ -296,14 +299,16 @@ class TestOtherContent:
 
 
 class TestUnasked:
-    @behaviour("scenario.start", off=patched("emulator.unasked.Unasked.start", lambda self, now: []))
+    @behaviour("scenario.start", off=patched("emulator.mind.unasked.Unasked.start", lambda self, now: []))
     def test_the_model_may_begin(self) -> None:
         greets = scenario({"name": "greet", "on": "start", "say": "hello"})
         assert Caller(scenario=greets).start() == ["modelTurn"]
         # But not again in the middle of a conversation.
         assert Caller(scenario=greets, sessionResumption={"handle": "h"}).start() == []
 
-    @behaviour("scenario.timer", off=patched("emulator.unasked.Unasked.due", lambda self, now: self._due.clear() or []))
+    @behaviour(
+        "scenario.timer", off=patched("emulator.mind.unasked.Unasked.due", lambda self, now: self._due.clear() or [])
+    )
     def test_it_may_speak_up_after_a_time_and_again(self) -> None:
         caller = Caller(
             scenario=scenario({"name": "nag", "on": "timer", "after": "5s", "every": "10s", "say": "hello"})
@@ -322,7 +327,7 @@ class TestUnasked:
         caller.until(7.5)
         assert [said["text"] for said in caller.said()] == ["hello how can i help you", "sorry"]
 
-    @behaviour("scenario.unasked_call", off=patched("emulator.unasked.Unasked.start", lambda self, now: []))
+    @behaviour("scenario.unasked_call", off=patched("emulator.mind.unasked.Unasked.start", lambda self, now: []))
     def test_it_may_call_a_function_unasked(self) -> None:
         rule = {"name": "warm", "on": "start", "call": {"tool": "warm_up"}, "say": "hello"}
         caller = Caller(scenario=scenario(rule), tools=[{"functionDeclarations": [{"name": "warm_up"}]}])
@@ -333,14 +338,14 @@ class TestUnasked:
 class TestMoments:
     """What faults and resumption hang on."""
 
-    @behaviour("turn.moments", off=patched("emulator.speaker.Note", lambda what: Note("handle")))
+    @behaviour("turn.moments", off=patched("emulator.mind.speaker.Note", lambda what: Note("handle")))
     def test_a_turn_is_told_moment_by_moment(self) -> None:
         caller = Caller()
         caller.ask("hello")
         caller.until(LATER)
         assert caller.notes == ["turn_began", "first_audio", "generation_complete", "turn_complete"]
 
-    @behaviour("turn.moments", off=patched("emulator.turns.Note", lambda what, typed=False: Note("handle")))
+    @behaviour("turn.moments", off=patched("emulator.mind.turns.Note", lambda what, typed=False: Note("handle")))
     def test_so_is_one_that_is_interrupted(self) -> None:
         caller = Caller()
         caller.ask("hello")
@@ -354,7 +359,7 @@ class TestMoments:
             "turn_complete",
         ]
 
-    @behaviour("turn.moments", off=patched("emulator.turns.Note", lambda what, typed=False: Note("handle")))
+    @behaviour("turn.moments", off=patched("emulator.mind.turns.Note", lambda what, typed=False: Note("handle")))
     def test_and_one_that_calls(self) -> None:
         caller = Caller(tools=[{"functionDeclarations": [{"name": "get_weather", "behavior": "BLOCKING"}]}])
         caller.ask("what is the weather in paris")
@@ -367,7 +372,7 @@ class TestMoments:
 
 
 class TestQueue:
-    @behaviour("turn.queue", off=patched("emulator.waiting.MOST", 1000))
+    @behaviour("turn.queue", off=patched("emulator.mind.waiting.MOST", 1000))
     def test_what_waits_is_bounded_and_what_is_dropped_is_counted(self) -> None:
         caller = Caller(NATIVE)
         for _ in range(80):

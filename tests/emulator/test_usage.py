@@ -11,13 +11,13 @@ from google.genai import types
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulator import compression
-from emulator.compression import Compression
-from emulator.context import Context, Entry
+from emulator.configuration import compression
+from emulator.configuration.compression import Compression
 from emulator.errors import Refusal
-from emulator.handles import Snapshot
-from emulator.history import History, Terms
-from emulator.usage import NOTHING, Cost, Usage, text_tokens
+from emulator.mind.context import Context, Entry
+from emulator.mind.history import History, Terms
+from emulator.mind.usage import NOTHING, Cost, Usage, text_tokens
+from emulator.session.handles import Snapshot
 from tests.emulator import sdk
 from tests.emulator.behaviour import behaviour, patched, without
 from tests.emulator.caller import GREETING_SECONDS, Caller
@@ -70,7 +70,7 @@ def test_tokens_by_modality(cost: Cost, tokens: dict[str, int]) -> None:
     assert cost.tokens == sum(tokens.values())
 
 
-@behaviour("10.40", off=patched("emulator.usage.AUDIO_TOKENS_PER_SECOND", 32))
+@behaviour("10.40", off=patched("emulator.mind.usage.AUDIO_TOKENS_PER_SECOND", 32))
 def test_a_spoken_turn_is_paid_at_25_tokens_a_second_both_ways_and_the_next_pays_for_it_again() -> None:
     history = History(Snapshot(), Terms())
     history.instruct("be brief")
@@ -91,7 +91,7 @@ def test_a_spoken_turn_is_paid_at_25_tokens_a_second_both_ways_and_the_next_pays
     assert second["responseTokenCount"] == 0 and second["responseTokensDetails"] == []
 
 
-@behaviour("10.40", off=patched("emulator.context.Context._count", lambda self, entry: None))
+@behaviour("10.40", off=patched("emulator.mind.context.Context._count", lambda self, entry: None))
 def test_every_turn_pays_for_the_whole_context_again() -> None:
     caller = Caller()
     first, second, third = (asked(caller) for _ in range(3))
@@ -101,7 +101,9 @@ def test_every_turn_pays_for_the_whole_context_again() -> None:
         assert after["totalTokenCount"] == after["promptTokenCount"] + after["responseTokenCount"]
 
 
-@behaviour("10.40", off=patched("emulator.history.TOKENS_PER_PICTURE", dict.fromkeys(("", "LOW", "MEDIUM", "HIGH"), 0)))
+@behaviour(
+    "10.40", off=patched("emulator.mind.history.TOKENS_PER_PICTURE", dict.fromkeys(("", "LOW", "MEDIUM", "HIGH"), 0))
+)
 @pytest.mark.parametrize(("resolution", "tokens"), [("", 258), ("LOW", 64), ("MEDIUM", 256), ("HIGH", 256)], ids=str)
 def test_a_frame_costs_258_tokens_and_64_at_low_resolution(resolution: str, tokens: int) -> None:
     generation = {"mediaResolution": f"MEDIA_RESOLUTION_{resolution}"} if resolution else {}
@@ -145,7 +147,7 @@ def test_all_audio_is_kept_once_where_silence_is_kept(pieces: list[tuple[float, 
     assert history.usage().prompt.audio == pytest.approx(sum(seconds for seconds, _ in pieces))
 
 
-@behaviour("usage.tools", off=patched("emulator.history.History.result", lambda self, text: None))
+@behaviour("usage.tools", off=patched("emulator.mind.history.History.result", lambda self, text: None))
 def test_outcomes_of_functions_are_told_apart_and_belong_to_the_prompt_afterwards() -> None:
     weather = {"name": "get_weather", "parameters": {"properties": {"city": {"type": "STRING"}}}}
     caller = Caller(tools=[{"functionDeclarations": [{**weather, "behavior": "BLOCKING"}]}])
@@ -179,7 +181,7 @@ def test_what_was_cut_off_before_it_was_told_makes_nothing_negative() -> None:
     assert history.close_turn()["promptTokenCount"] == 2
 
 
-@behaviour("usage.thoughts", off=patched("emulator.history.History.thought", lambda self, text: None))
+@behaviour("usage.thoughts", off=patched("emulator.mind.history.History.thought", lambda self, text: None))
 def test_thoughts_are_paid_for_once_and_not_remembered() -> None:
     history = History(Snapshot(), Terms())
     history.user("weather")
@@ -212,7 +214,7 @@ def test_fields_that_mean_nothing_are_absent() -> None:
     }
 
 
-@behaviour("usage.vertex", off=patched("emulator.conversation.terms", lambda config: Terms()))
+@behaviour("usage.vertex", off=patched("emulator.mind.conversation.terms", lambda config: Terms()))
 def test_vertex_calls_a_response_candidates_and_names_the_traffic() -> None:
     caller = Caller(backend="vertex", api_version="v1beta1", switches={"service_tier": "standard"})
     used = asked(caller)
@@ -222,7 +224,7 @@ def test_vertex_calls_a_response_candidates_and_names_the_traffic() -> None:
     assert not {"responseTokenCount", "responseTokensDetails", "serviceTier", "cachedContentTokenCount"} & set(used)
 
 
-@behaviour("usage.service_tier", off=patched("emulator.conversation.terms", lambda config: Terms()))
+@behaviour("usage.service_tier", off=patched("emulator.mind.conversation.terms", lambda config: Terms()))
 def test_the_service_tier_is_told_where_wanted() -> None:
     assert asked(Caller(switches={"service_tier": "flex"}))["serviceTier"] == "flex"
     assert "serviceTier" not in asked(Caller())
@@ -324,7 +326,9 @@ def test_a_context_is_what_a_list_would_be_whoever_else_grew_out_of_it(steps: li
         assert context.cost.tokens == sum(one.cost.tokens for one in expected)
 
 
-@behaviour("snapshot.shared", off=patched("emulator.context.Context.grown", lambda self, one: Context([*self, one])))
+@behaviour(
+    "snapshot.shared", off=patched("emulator.mind.context.Context.grown", lambda self, one: Context([*self, one]))
+)
 def test_a_snapshot_a_turn_copies_nothing_however_long_the_conversation() -> None:
     history = History(Snapshot(), Terms())
     snapshots = []
@@ -340,7 +344,7 @@ def test_a_snapshot_a_turn_copies_nothing_however_long_the_conversation() -> Non
 # Compression
 
 
-@behaviour("10.39", off=patched("emulator.context.Context.cut", lambda self, tokens: self))
+@behaviour("10.39", off=patched("emulator.mind.context.Context.cut", lambda self, tokens: self))
 def test_a_context_over_its_trigger_is_cut_to_its_target_and_costs_less_in_the_next_turn() -> None:
     caller = Caller(contextWindowCompression={"triggerTokens": 1000, "slidingWindow": {"targetTokens": 400}})
     each = text_tokens("hello") + round(25 * GREETING_SECONDS)
@@ -350,7 +354,7 @@ def test_a_context_over_its_trigger_is_cut_to_its_target_and_costs_less_in_the_n
     assert len(caller.mind.snapshot(hearing=False).history) == 2 * 4
 
 
-@behaviour("10.39", off=patched("emulator.context.Context.seeded", lambda self: self))
+@behaviour("10.39", off=patched("emulator.mind.context.Context.seeded", lambda self: self))
 def test_instructions_and_seeded_history_are_never_cut() -> None:
     caller = Caller(
         contextWindowCompression={"triggerTokens": 500, "slidingWindow": {"targetTokens": 1}},
@@ -378,7 +382,7 @@ def test_what_is_left_begins_with_the_users_turn_and_its_last_turn_stays() -> No
     assert texts(Context([entry("model", "a")]).cut(0)) == "a"
 
 
-@behaviour("10.39", off=patched("emulator.context.Context.cut", lambda self, tokens: self))
+@behaviour("10.39", off=patched("emulator.mind.context.Context.cut", lambda self, tokens: self))
 def test_pictures_that_were_cut_are_not_seen_any_more() -> None:
     caller = Caller(contextWindowCompression={"triggerTokens": 1000, "slidingWindow": {"targetTokens": 600}})
     for _ in range(4):
@@ -469,7 +473,7 @@ def test_nothing_can_be_remembered_without_bound() -> None:
 # With the SDK
 
 
-@behaviour("usage.vertex", off=patched("emulator.conversation.terms", lambda config: Terms()))
+@behaviour("usage.vertex", off=patched("emulator.mind.conversation.terms", lambda config: Terms()))
 @pytest.mark.asyncio(loop_scope="module")
 async def test_the_sdk_reads_what_vertex_words(here: Here) -> None:
     config = types.LiveConnectConfig(response_modalities=[types.Modality.AUDIO])

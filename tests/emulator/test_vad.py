@@ -6,10 +6,19 @@ import numpy as np
 import pytest
 
 from emulator.audio import resample
-from emulator.listening import sensitivity
-from emulator.setup import accept
+from emulator.configuration.setup import accept
+from emulator.hearing.listening import sensitivity
+from emulator.hearing.vad import (
+    FRAME_BYTES,
+    RATE,
+    Boundary,
+    Detector,
+    Segmenter,
+    Sensitivity,
+    SpeechEnded,
+    SpeechStarted,
+)
 from emulator.switches import Switches
-from emulator.vad import FRAME_BYTES, RATE, Boundary, Detector, Segmenter, Sensitivity, SpeechEnded, SpeechStarted
 from tests.emulator.behaviour import behaviour, patched, without
 from tests.support.speech import question
 
@@ -114,14 +123,14 @@ class TestDetector:
         (started,) = detector.feed(question("hello")[:16000], RATE)
         assert isinstance(started, SpeechStarted) and 1.0 < started.at < 1.4
 
-    @behaviour("vad.start_sensitivity", off=patched("emulator.vad._HARD_START", 1.0))
+    @behaviour("vad.start_sensitivity", off=patched("emulator.hearing.vad._HARD_START", 1.0))
     def test_low_start_sensitivity_does_not_take_a_faint_voice_for_the_caller(self) -> None:
         faint = at_gain(question("weather_paris"), 0.1) + SILENCE
         assert kinds(detect(faint, easy_start=True)) == ONE
         assert detect(faint, easy_start=False) == []
         assert kinds(detect(question("weather_paris") + SILENCE, easy_start=False)) == ONE
 
-    @behaviour("vad.end_sensitivity", off=patched("emulator.vad._HARD_END", 1.0))
+    @behaviour("vad.end_sensitivity", off=patched("emulator.hearing.vad._HARD_END", 1.0))
     def test_low_end_sensitivity_lets_a_voice_that_fades_go_on(self) -> None:
         fading = question("weather_paris") + at_gain(question("weather_london"), 0.025) + SILENCE
         faded, held = (
@@ -188,7 +197,9 @@ class TestSetup:
         minimum = wanted(switches={"prefix_padding": "minimum"}, prefixPaddingMs=500)
         assert (minimum.look_back, minimum.prefix) == (0.3, 0.5)
 
-    @behaviour("vad.defaults", off=patched("emulator.setup._last_word", lambda value, known, default: "HIGH"))
+    @behaviour(
+        "vad.defaults", off=patched("emulator.configuration.setup._last_word", lambda value, known, default: "HIGH")
+    )
     def test_sensitivity_is_high_on_the_developer_api_and_low_on_vertex(self) -> None:
         developer, vertex = wanted(), wanted(vertex=True)
         assert (developer.easy_start, developer.easy_end) == (True, True)

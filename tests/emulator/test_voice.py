@@ -2,8 +2,9 @@ import itertools
 
 import pytest
 
-from emulator import language, voice
-from emulator.scenario import named
+from emulator import voice
+from emulator.scenarios import language
+from emulator.scenarios.scenario import named
 from emulator.voice import RATE
 from tests.support.hearing import hear, seconds
 

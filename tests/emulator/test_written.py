@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from emulator import calls
-from emulator.protocol import FunctionResponse
+from emulator.api.protocol import FunctionResponse
+from emulator.tools import calls
 from tests.emulator.behaviour import behaviour, patched
 
 WEATHER = {"condition": "snowy", "temperature_celsius": -7}
@@ -14,7 +14,7 @@ def response(value: Any) -> FunctionResponse:
     return FunctionResponse(id="1", name="f", response=value, scheduling="", will_continue=False)
 
 
-@behaviour("clients.results", off=patched("emulator.calls.unwritten", lambda value: None))
+@behaviour("clients.results", off=patched("emulator.tools.calls.unwritten", lambda value: None))
 @pytest.mark.parametrize(
     "wrapped",
     [

@@ -1,0 +1,1 @@
+"""A setup checked against its model's rules."""

@@ -1,0 +1,1 @@
+"""One connection, from its upgrade request to its close: sockets, admission, and what is bounded."""

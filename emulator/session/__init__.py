@@ -1,0 +1,1 @@
+"""What outlives a connection or ends it: handles, limits of time, ephemeral tokens."""

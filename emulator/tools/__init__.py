@@ -1,0 +1,1 @@
+"""Function calls: arguments that fit their declarations, calls that wait, results."""
