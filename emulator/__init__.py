@@ -2,7 +2,7 @@
 
 It knows nothing of the product that it serves. ``python -m emulator`` runs it; :mod:`emulator.server` embeds it.
 
-``endpoint`` has the sockets and asks ``endpoint.link`` what to do. That decides without I/O: ``api`` reads the messages,
+``endpoint`` has the sockets and asks ``endpoint.link`` what to do. That decides without I/O: ``api`` reads messages,
 ``configuration`` checks the setup by the table in ``models``, ``hearing`` finds speech and has it understood, ``mind``
 takes turns, ``tools`` are function calls, ``session`` is what has a life of its own, ``faults`` disturb all of it.
 ``record`` keeps what happened, ``tape`` records and replays other servers, ``processes`` makes one emulator of several
