@@ -1,17 +1,16 @@
 """``parley emulator`` and ``python -m emulator``."""
 
 import asyncio
-import logging
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Annotated, Any
 
-import structlog
 import typer
 import uvloop
 
 from emulator.faults import cli as faults
+from emulator.logs import log_to_stderr
 from emulator.memory import part_large_blocks
 from emulator.tape import cli as tape
 
@@ -72,19 +71,3 @@ def on_uvloop(serving: Coroutine[Any, Any, None]) -> None:
     part_large_blocks()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serving)
-
-
-def log_to_stderr(level: str) -> None:
-    """One JSON object a line; stdout stays for the line that says ready."""
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )

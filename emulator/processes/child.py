@@ -14,7 +14,8 @@ from typing import Any
 
 import structlog
 
-from emulator.cli import explained, log_to_stderr, on_uvloop
+from emulator.cli import explained, on_uvloop
+from emulator.logs import log_to_stderr
 from emulator.memory import settle
 from emulator.processes.crew import Crew
 from emulator.processes.terms import Terms, read

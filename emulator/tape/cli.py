@@ -121,7 +121,7 @@ def replay(
 @contextmanager
 def _explained(name: str, log_level: str) -> Iterator[None]:
     """What is wrong with the options or the file, in one line; status 78."""
-    from emulator.cli import log_to_stderr
+    from emulator.logs import log_to_stderr
     from emulator.tape.errors import OptionError, TapeError
 
     try:

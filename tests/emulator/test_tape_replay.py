@@ -231,7 +231,7 @@ def test_what_cannot_be_done_is_said_in_one_line_with_status_78(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], reason: str
 ) -> None:
     # It is for a whole process; here it would outlive the stream that the runner gives it.
-    monkeypatch.setattr("emulator.cli.log_to_stderr", lambda level: None)
+    monkeypatch.setattr("emulator.logs.log_to_stderr", lambda level: None)
     places = {"good": str(tape(tmp_path / "good", *greeting(1))), "bad": str(tmp_path / "bad")}
     places["new"] = str(tmp_path / "new")
     (tmp_path / "bad").write_bytes((tmp_path / "good").read_bytes().splitlines(keepends=True)[0] + b"{broken\n")
@@ -249,7 +249,7 @@ def test_a_recording_that_is_not_complete_is_status_74(tmp_path: Path, monkeypat
     def full(*_: Any) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("emulator.cli.log_to_stderr", lambda level: None)
+    monkeypatch.setattr("emulator.logs.log_to_stderr", lambda level: None)
     monkeypatch.setattr("emulator.tape.listener.until_stopped", at_once)
     monkeypatch.setattr("emulator.tape.file.os.write", full)
     out = tmp_path / "tape"
