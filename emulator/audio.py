@@ -7,6 +7,8 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+# Made once: from its name it takes longer than what is done with it.
+_PCM16 = np.dtype("<i2")
 BYTES_PER_SAMPLE = 2
 _RATE = re.compile(r"\brate=(\d+)")
 # Of the resampler's filter: zero crossings to each side, what it lets pass of what the lower rate can carry, and how
@@ -105,7 +107,7 @@ def loudness(pcm: bytes) -> float:
     """Root mean square of PCM16, 0 to 32767."""
     if len(pcm) < BYTES_PER_SAMPLE:
         return 0.0
-    samples = np.frombuffer(pcm, dtype="<i2").astype(np.float32)
+    samples = np.frombuffer(pcm, _PCM16).astype(np.float32)
     return math.sqrt(float(samples @ samples) / len(samples))
 
 

@@ -11,7 +11,6 @@ import uvloop
 
 from emulator.faults import cli as faults
 from emulator.logs import log_to_stderr
-from emulator.memory import part_large_blocks
 from emulator.tape import cli as tape
 
 EX_CONFIG = 78
@@ -68,6 +67,6 @@ def explained(serve: Callable[[], int | None]) -> int:
 
 def on_uvloop(serving: Coroutine[Any, Any, None]) -> None:
     """Serve on uvloop, where a connection costs less time and memory."""
-    part_large_blocks()
+    # part_large_blocks()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serving)

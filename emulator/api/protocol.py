@@ -1,8 +1,9 @@
 """Client frames as typed events, and server messages as frames. No I/O."""
 
-import json
 from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from emulator import texts
 from emulator.api import audio_frame, jsontext, schema
@@ -233,9 +234,12 @@ def _response(body: dict[str, Any]) -> FunctionResponse:
     )
 
 
+_ENCODER = msgspec.json.Encoder()
+
+
 def encode(message: dict[str, Any]) -> bytes:
     """A server message as the service sends it: JSON in a binary frame."""
-    return json.dumps(message, separators=(",", ":"), ensure_ascii=False).encode()
+    return _ENCODER.encode(message)
 
 
 def seconds(value: float) -> str:

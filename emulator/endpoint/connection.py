@@ -19,6 +19,7 @@ from emulator.endpoint.wire import WireControl
 from emulator.errors import Refusal, reason_bytes
 from emulator.faults.plan import FaultPlan
 from emulator.hearing.ears import Ears
+from emulator.memory import let_go
 from emulator.processes.ownership import Elsewhere
 from emulator.session.handles import HandleStore
 
@@ -131,9 +132,9 @@ class Connection:
         if self.elsewhere is not None:
             self._ended.set()
             return
-        if self._ending is None:
-            # The client closed; it may not read the answer any more.
-            await self._socket.close(drain=False)
+        # Where the client closed, it may not read the answer any more; where we did, nothing happens any more.
+        await self._socket.close(drain=False)
+        let_go(self._socket.exception())
         self._wire.abort_unsent(self._limits.close_timeout)
         if self._admitted is not None:
             code = self._ending.code if self._ending else self._socket.close_code

@@ -4,6 +4,8 @@ import gc
 from collections import Counter
 
 import pytest
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
 
 from emulator.endpoint.connection import Connection
 from emulator.faults.plan import FaultPlan
@@ -22,7 +24,16 @@ BARGE_IN = {"clientContent": {"turns": [{"role": "user", "parts": [{"text": "hel
 
 def alive() -> Counter[str]:
     """How many there are of what belongs to connections, by class."""
-    kinds = (Connection, Conversation, ConversationRecord, FaultPlan, LinkRecord, Speaker)
+    kinds = (
+        Connection,
+        Conversation,
+        ConversationRecord,
+        FaultPlan,
+        LinkRecord,
+        RequestHandler,
+        Speaker,
+        web.WebSocketResponse,
+    )
     return Counter(type(one).__name__ for one in gc.get_objects() if isinstance(one, kinds))
 
 
@@ -34,7 +45,7 @@ def uncollected():  # type: ignore[no-untyped-def]
     gc.enable()
 
 
-@pytest.mark.parametrize("end", ["hangs up", "answered", "refused", "no setup", "reset", "frozen"])
+@pytest.mark.parametrize("end", ["hangs up", "answered", "refused", "no setup", "closes", "reset", "frozen"])
 async def test_a_connection_that_has_ended_is_freed_without_a_collector(
     here: Here, uncollected: None, end: str
 ) -> None:
@@ -48,6 +59,8 @@ async def test_a_connection_that_has_ended_is_freed_without_a_collector(
         if end in ("answered", "frozen"):
             await client.send(BARGE_IN)
             await client.until("turnComplete")
+        if end == "closes":
+            await client.socket.close()
         if end == "refused":
             await client.send("garbage")
             await client.closed()
