@@ -21,7 +21,8 @@ _PLACES = 256
 def rate_of(mime_type: str, default: int = 16000) -> int:
     """The sampling rate that a blob's mime type states, as in ``audio/pcm;rate=16000``."""
     found = _RATE.search(mime_type)
-    return int(found.group(1)) if found else default
+    # Of more digits than any rate has, the first are as wrong as all of them.
+    return int(found.group(1)[:12]) if found else default
 
 
 def resample(pcm: bytes, source: int, target: int) -> bytes:

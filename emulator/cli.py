@@ -59,7 +59,7 @@ def explained(serve: Callable[[], int | None]) -> int:
         return serve() or 0
     except (ScenarioError, HearingError) as error:
         sys.stderr.write(f"emulator: setting scenario: {error}\n")
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         # An address that cannot be listened on, or a CA file that cannot be written; the error names which.
         sys.stderr.write(f"emulator: setting host, port, control_port or ca_file: {error}\n")
     return EX_CONFIG

@@ -29,6 +29,7 @@ from emulator.endpoint.upgrade import Origin
 from emulator.faults.orders import Orders
 from emulator.hearing.ears import Bounds, Ears
 from emulator.hearing.grammar import jsgf
+from emulator.hearing.recogniser import HearingError
 from emulator.memory import settle
 from emulator.processes.crew import HOST, Crew
 from emulator.record import Archive
@@ -55,11 +56,13 @@ class Emulator:
         """Where other processes pass connections on."""
         default = scenario.named(settings.scenario)
         files = [scenario.load(path) for path in settings.scenarios]
-        scenarios = {one.name: one for one in (*scenario.packaged(), *files, default)}
+        self._scenarios = scenarios = {one.name: one for one in (*scenario.packaged(), *files, default)}
         self._handles = HandleStore(limit=settings.handle_limit, prefix=crew.handle_prefix if crew else "")
         self._archive = Archive(
             kept=settings.kept_conversations,
             items=settings.kept_items,
+            each=settings.kept_bytes,
+            total=settings.kept_total_bytes,
             audio_limit=settings.kept_audio_bytes if settings.keep_audio else 0,
         )
         self._tokens = crew.tokens(settings.token_limit) if crew else TokenStore(limit=settings.token_limit)
@@ -110,7 +113,7 @@ class Emulator:
             self._folder = tempfile.TemporaryDirectory(prefix="live-emulator-")
             self.ca_file = Path(self._folder.name) / "ca.pem"
         try:
-            await self._ears.start()
+            await self._listen_up()
             control = application(self._archive, self._orders, self._stats, keep_audio=self.settings.keep_audio)
             if self._crew is not None:
                 await self._join(self._crew, await self._runner(control))
@@ -122,6 +125,14 @@ class Emulator:
             await self.__aexit__()
             raise
         return self
+
+    async def _listen_up(self) -> None:
+        try:
+            await self._ears.start()
+        except HearingError as error:
+            if (at_fault := self._scenarios.get(error.grammar)) is None:
+                raise
+            raise at_fault.unknown_words(error.words) from error
 
     async def listen(self, context: ssl.SSLContext, port: int, plain_port: int | None, *, shared: bool = False) -> None:
         """Serve clients; ``shared``: at ports where other processes do the same."""
@@ -185,7 +196,9 @@ class Emulator:
     async def _runner(self, app: web.Application) -> web.AppRunner:
         # Without a request, a connection is not kept alive longer than an upgrade may take.
         patience = self.settings.upgrade_timeout.total_seconds()
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0, keepalive_timeout=patience)
+        runner = web.AppRunner(
+            app, access_log=None, shutdown_timeout=1.0, keepalive_timeout=patience, lingering_time=min(1.0, patience)
+        )
         await runner.setup()
         self._runners.append(runner)
         return runner

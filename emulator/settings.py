@@ -134,6 +134,16 @@ class EmulatorSettings(Switches, BaseSettings):
     kept_items: int = Field(
         5000, ge=1, description="Entries kept in each list of a record; further ones are only counted."
     )
+    kept_bytes: int = Field(
+        16 * 1024 * 1024,
+        ge=1024,
+        description="Bytes kept of one record, roughly, audio apart; further entries are only counted.",
+    )
+    kept_total_bytes: int = Field(
+        256 * 1024 * 1024,
+        ge=1024,
+        description="The same of all records together; those that ended are forgotten early when half of it is taken.",
+    )
     keep_audio: bool = Field(
         False, description="Whether the record keeps the audio heard, for GET /conversations/{id}/audio."
     )

@@ -373,7 +373,8 @@ class Switches(BaseModel):
             return self
         unknown = sorted(set(values) - set(Switches.model_fields))
         if unknown:
-            raise SwitchError(f"unknown switch {unknown[0]}; there are: {', '.join(sorted(Switches.model_fields))}")
+            known = ", ".join(sorted(Switches.model_fields))
+            raise SwitchError(f"unknown switch {unknown[0][:40]!r}; there are: {known}")
         try:
             checked = Switches.model_validate(dict(values))
         except ValidationError as error:

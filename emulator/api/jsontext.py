@@ -1,6 +1,7 @@
 """A frame's text as JSON, as strictly as the service's own parser reads it (protobuf's, RFC 8259)."""
 
 import json
+import math
 import re
 from typing import Any, NoReturn
 
@@ -23,7 +24,18 @@ def _constant(_name: str) -> NoReturn:
     raise _ConstantError
 
 
-_decoder = json.JSONDecoder(parse_constant=_constant)
+class _RangeError(ValueError):
+    """A number that a double does not hold."""
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise _RangeError
+    return value
+
+
+_decoder = json.JSONDecoder(parse_constant=_constant, parse_float=_finite)
 
 
 def load(frame: str | bytes) -> dict[str, Any]:

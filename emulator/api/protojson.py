@@ -33,6 +33,8 @@ _SPACE = re.compile(r"\s+")
 _TO_STANDARD = str.maketrans("-_", "+/")
 # One frame can hold thousands of mistakes; a close reason tells of one or two.
 _MAX_MISTAKES = 4
+MAX_VALUES = 50_000
+"""Values in a frame. One more is refused: while it is read nobody is answered (a guess; the service's is not known)."""
 
 _TYPES = {
     "string": "TYPE_STRING",
@@ -118,10 +120,14 @@ def parse(value: Any, kind: Kind, path: str = "", *, strict: bool = True) -> Any
 class _Reader:
     def __init__(self, *, strict: bool) -> None:
         self._strict = strict
+        self._values = 0
         self.mistakes: list[str] = []
 
     def read(self, value: Any, kind: Kind, path: str, depth: int) -> Any:
         """Raises ``_WrongError`` once what is wrong with ``value`` itself is noted."""
+        self._values += 1
+        if self._values > MAX_VALUES:
+            raise invalid()
         if depth > MAX_DEPTH:
             raise self._wrong(texts.TOO_DEEP.refusal())
         if isinstance(kind, list):

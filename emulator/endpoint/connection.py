@@ -196,10 +196,13 @@ class Connection:
     def _decide(self, decision: Callable[[], list[Action]]) -> None:
         """Ask the link, do what it says, and set the timer for what it wants next."""
         try:
-            actions = decision()
+            self._perform(decision())
         except Exception as error:  # noqa: BLE001 - some decisions run in a timer, with nobody above to see this
             self._failed(error)
             return
+        self._set_timer()
+
+    def _perform(self, actions: list[Action]) -> None:
         for action in actions:
             match action:
                 case Send(message):
@@ -223,7 +226,6 @@ class Connection:
                 case Note() | IssueHandle():
                     # A handle that no part has made a message of was not asked for.
                     pass
-        self._set_timer()
 
     @property
     def _decider(self) -> Link | FaultPlan:
@@ -250,12 +252,17 @@ class Connection:
         assert self._admitted is not None
         link = self._admitted.link
         text = await self._ears.hear(self._admitted.grammar, pcm, free=self._admitted.free)
+        if self._ending is not None:
+            # The session may be another connection's by now.
+            return
         self._decide(lambda: link.heard(number, text, self._clock()))
 
     async def _guess(self, number: int, pcm: bytes) -> None:
         assert self._admitted is not None
         link = self._admitted.link
         text = await self._ears.guess(self._admitted.grammar, pcm, free=self._admitted.free)
+        if self._ending is not None:
+            return
         self._decide(lambda: link.guessed(number, text, self._clock()))
 
     def _send(self, opcode: WSMsgType, frame: bytes) -> None:

@@ -72,13 +72,18 @@ def credential(headers: Mapping[str, str], query: Mapping[str, str]) -> Credenti
     """
     scheme, _, token = headers.get("authorization", "").partition(" ")
     candidates = (
-        Credential(token.strip() if scheme.lower() == "token" else "", "token"),
-        Credential(token.strip() if scheme.lower() == "bearer" else "", "bearer"),
-        Credential(headers.get("x-goog-api-key", "").strip(), "api key"),
-        Credential(query.get("key", "").strip(), "api key"),
-        Credential(query.get("access_token", "").strip(), "access_token"),
+        Credential(_readable(token) if scheme.lower() == "token" else "", "token"),
+        Credential(_readable(token) if scheme.lower() == "bearer" else "", "bearer"),
+        Credential(_readable(headers.get("x-goog-api-key", "")), "api key"),
+        Credential(_readable(query.get("key", "")), "api key"),
+        Credential(_readable(query.get("access_token", "")), "access_token"),
     )
     return next((candidate for candidate in candidates if candidate.value), None)
+
+
+def _readable(value: str) -> str:
+    """Bytes that are no text are told apart and can be kept."""
+    return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").strip()
 
 
 def authorise(

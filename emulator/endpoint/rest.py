@@ -11,6 +11,7 @@ from aiohttp import web
 from emulator import texts
 from emulator.api import jsontext, schema
 from emulator.endpoint import handshake
+from emulator.endpoint.body import read_body
 from emulator.errors import Refusal
 from emulator.session import tokens
 from emulator.switches import Switches
@@ -25,6 +26,7 @@ FULL = "Resource has been exhausted (e.g. check quota)."
 _AUTH_TOKENS = re.compile(r"(?:^|/)(v1|v1beta|v1alpha)/auth_tokens/?$")
 _STATUS = {400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "NOT_FOUND"}
 _STATUS |= {
+    408: "DEADLINE_EXCEEDED",
     429: "RESOURCE_EXHAUSTED",
     500: "INTERNAL",
     501: "UNIMPLEMENTED",
@@ -67,7 +69,11 @@ def not_found(path: str) -> ApiError:
 class AuthTokens:
     """``POST /{version}/auth_tokens``."""
 
-    def __init__(self, store: tokens.TokenStore, *, keys: Collection[str], clock: Callable[[], float]) -> None:
+    def __init__(
+        self, store: tokens.TokenStore, *, keys: Collection[str], clock: Callable[[], float], patience: float
+    ) -> None:
+        """``patience``: seconds that a client has to send its request."""
+        self._patience = patience
         self._store = store
         self._keys = keys
         self._clock = clock
@@ -78,7 +84,8 @@ class AuthTokens:
             if request.method != "POST" or api_version not in switches.api_versions:
                 raise not_found(request.path)
             key = self._authorise(handshake.credential(request.headers, request.query))
-            return web.json_response({"name": self._create(await _body(request), api_version, switches, key)})
+            body = await _body(request, self._patience)
+            return web.json_response({"name": self._create(body, api_version, switches, key)})
         except ApiError as error:
             return error.response()
 
@@ -118,12 +125,16 @@ class AuthTokens:
             raise ApiError(HTTPStatus.TOO_MANY_REQUESTS, FULL) from None
 
 
-async def _body(request: web.Request) -> dict[str, Any]:
+async def _body(request: web.Request, within: float) -> dict[str, Any]:
     """What was sent; nothing at all counts as an empty object, as the Python SDK sends it."""
     try:
-        raw = await request.read()
+        raw = await read_body(request, within)
     except web.HTTPRequestEntityTooLarge:
         raise _bad(f"Request payload size exceeds the limit: {request.client_max_size} bytes.") from None
+    except web.HTTPRequestTimeout:
+        raise ApiError(HTTPStatus.REQUEST_TIMEOUT, texts.DEADLINE.text) from None
+    except web.HTTPBadRequest as error:
+        raise _bad(error.text or "") from None
     try:
         return jsontext.load(raw) if raw.strip() else {}
     except Refusal as refusal:

@@ -66,7 +66,9 @@ class Origin:
         self._switches = Switches(**{name: getattr(settings, name) for name in Switches.model_fields})
         self._keys = keys
         self._tokens = tokens
-        self._auth_tokens = rest.AuthTokens(tokens, keys=keys, clock=clock)
+        self._auth_tokens = rest.AuthTokens(
+            tokens, keys=keys, clock=clock, patience=settings.upgrade_timeout.total_seconds()
+        )
         self._quota = quota
         self._crew = crew
         """Other processes that serve with this one."""
@@ -100,14 +102,14 @@ class Origin:
     async def answer(self, request: web.Request, passed: Passed | None = None) -> web.StreamResponse:
         """One request, to its end; ``passed``: what another process says that accepted it."""
         path = request.raw_path.partition("?")[0]
-        if (api_version := rest.auth_tokens(path)) is not None:
-            return await self._auth_tokens.answer(request, api_version, self._wished(request, path)[1])
-        endpoint = handshake.endpoint(path)
-        if endpoint is None:
+        api_version, endpoint = rest.auth_tokens(path), handshake.endpoint(path)
+        if endpoint is None and api_version is None:
             return rest.not_found(path).response()
         if self._full:
             self.counters.turned_away += 1
             return rest.ApiError(HTTPStatus.SERVICE_UNAVAILABLE, texts.UNAVAILABLE.text).response()
+        if endpoint is None or api_version is not None:
+            return await self._create_token(request, api_version or "", self._wished(request, path)[1])
         if passed is None and self._crew is not None and (owner := self._crew.owner(request, path)) is not None:
             return await self._pass_on(self._crew, request, owner)
         given = handshake.credential(request.headers, request.query)
@@ -122,6 +124,13 @@ class Origin:
         finally:
             self._upgrades -= 1
             self._orders.gone(asked.faults)
+
+    async def _create_token(self, request: web.Request, api_version: str, switches: Switches) -> web.Response:
+        self._upgrades += 1
+        try:
+            return await self._auth_tokens.answer(request, api_version, switches)
+        finally:
+            self._upgrades -= 1
 
     def _quota_of(self, asked: Request) -> contextlib.AbstractContextManager[bool]:
         backend = asked.endpoint.backend
@@ -155,7 +164,11 @@ class Origin:
             timeout=self._settings.close_timeout.total_seconds(),
             max_msg_size=self._settings.max_frame_bytes,
         )
-        if not socket.can_prepare(request).ok:
+        try:
+            wanted = socket.can_prepare(request).ok
+        except ValueError:
+            raise web.HTTPBadRequest(text="Sec-WebSocket-Key is not base64 of 16 bytes") from None
+        if not wanted:
             raise web.HTTPUpgradeRequired(text="a WebSocket is wanted here")
         tap = self._crew.tap(request) if self._crew is not None else None
         await socket.prepare(request)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from typing import Annotated, Any
 
 from aiohttp import web
@@ -9,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from emulator import texts
 from emulator.endpoint import rest
+from emulator.endpoint.body import read_body
 from emulator.endpoint.handshake import valid_conversation_id
 from emulator.faults.orders import Orders, Reach, TooManyOrdersError
 from emulator.faults.specs import AnyFault, RefuseUpgrade
@@ -17,7 +19,7 @@ from emulator.faults.text import MAX_FAULTS, FaultError, parse_all, read
 NUMBER_FROM = "x-emulator-number-from"
 """Header of ``POST /faults``: the least number that the next order may have. So several processes agree on them."""
 
-
+_NUMBER = re.compile(r"[0-9]{1,12}")
 _MESSAGES = {
     401: rest.WRONG_BEARER,
     403: "The caller does not have permission",
@@ -52,7 +54,7 @@ def routes(orders: Orders) -> list[web.RouteDef]:
         body, faults = await _read(request)
         # One conversation means one connection of it, unless more is asked for.
         count = body.count or (1 if conversation is not None else None)
-        if (number := request.headers.get(NUMBER_FROM, "")).isdecimal():
+        if _NUMBER.fullmatch(number := request.headers.get(NUMBER_FROM, "")):
             orders.number_from(int(number))
         try:
             placed = [
@@ -90,7 +92,7 @@ def routes(orders: Orders) -> list[web.RouteDef]:
 async def _read(request: web.Request) -> tuple[_Body, list[AnyFault]]:
     """The faults of a request: one, a list, or either of them with ``reach``, ``count`` and ``scenario`` beside it."""
     try:
-        given = json.loads(await request.read() or b"null")
+        given = json.loads(await read_body(request) or b"null")
     except (ValueError, RecursionError) as error:
         raise web.HTTPBadRequest(text=f"not JSON: {error}") from error
     try:

@@ -11,6 +11,8 @@ from emulator.faults.base import Fault
 from emulator.faults.specs import ADAPTER, AnyFault, AnyLinkFault, AnyUpgradeFault
 
 MAX_FAULTS = 100
+MAX_TEXT = 16_384
+"""Characters: more than a hundred faults need."""
 
 MODELS: dict[str, type[Fault]] = {
     model.model_fields["do"].default: model for model in (*get_args(AnyUpgradeFault), *get_args(AnyLinkFault))
@@ -76,6 +78,8 @@ def parameters(model: type[Fault]) -> dict[str, Any]:
 
 
 def _pieces(text: str) -> list[dict[str, str]]:
+    if len(text) > MAX_TEXT:
+        raise FaultError(f"faults: {len(text)} characters; at most {MAX_TEXT} are read")
     lexer = shlex.shlex(text, posix=True, punctuation_chars=";")
     lexer.whitespace_split = True
     lexer.commenters = ""

@@ -6,6 +6,7 @@ import itertools
 import json
 import sys
 from asyncio.subprocess import PIPE, Process
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +19,12 @@ log = structlog.get_logger(__name__)
 
 class HearingError(Exception):
     """The recogniser cannot be used: a grammar with a word it does not know, or a process that does not start."""
+
+    def __init__(self, reason: str, grammar: str = "", words: Sequence[str] = ()) -> None:
+        super().__init__(reason)
+        self.grammar = grammar
+        """The name of the one at fault, and below the words; empty where it is neither."""
+        self.words = list(words)
 
 
 class Gone(Exception):  # noqa: N818 - an outcome: whoever asked does without
@@ -123,7 +130,9 @@ class Recogniser:
                 raise
             if "ready" not in first:
                 await process.wait()
-                raise HearingError(first.get("error", "the recogniser did not start"))
+                raise HearingError(
+                    first.get("error", "the recogniser did not start"), first.get("grammar", ""), first.get("words", [])
+                )
             run = self._run = _Run(process)
             reader = asyncio.create_task(self._read(run), name="recogniser")
             self._readers.add(reader)

@@ -33,6 +33,15 @@ _NARROW = {"beam": 1e-30, "pbeam": 1e-30, "wbeam": 1e-20}
 _WIDE = {"beam": 1e-48, "pbeam": 1e-48, "wbeam": 7e-29}
 
 
+class UnknownWordsError(Exception):
+    """Words of a grammar that the recogniser cannot pronounce."""
+
+    def __init__(self, grammar: str, words: list[str]) -> None:
+        super().__init__(f"scenario {grammar}: the recogniser does not know {', '.join(words)}")
+        self.grammar = grammar
+        self.words = words
+
+
 class Hearing:
     """One acoustic model, loaded once, with a search for each grammar and, once it is wanted, one for any English."""
 
@@ -47,7 +56,7 @@ class Hearing:
             grammar = grammars[name]
             missing = sorted(word for word in _words(grammar) if self._decoder.lookup_word(word) is None)
             if missing:
-                raise ValueError(f"scenario {name}: the recogniser does not know {', '.join(missing)}")
+                raise UnknownWordsError(name, missing)
             self._decoder.add_jsgf_string(name, grammar)
 
     def hear(self, grammar: str, pcm: bytes, *, free: bool) -> str | None:
@@ -129,6 +138,9 @@ def main() -> None:
         return
     try:
         hearing = Hearing(first[0]["grammars"], first[0]["doubt"])
+    except UnknownWordsError as error:
+        answer({"error": str(error), "grammar": error.grammar, "words": error.words})
+        return
     except (ValueError, RuntimeError) as error:
         answer({"error": str(error)})
         return

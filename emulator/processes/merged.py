@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from aiohttp import ClientError, ClientSession, ClientTimeout, UnixConnector, web
 
 from emulator.control import resident_bytes, say_errors_in_json
+from emulator.endpoint.body import read_body
 from emulator.faults.routes import NUMBER_FROM
 from emulator.processes import ownership
 from emulator.processes.shared import ORDERS, Shared
@@ -88,17 +89,18 @@ class Merged:
         return (await self._ask_all(request))[0].response()
 
     async def _of_one(self, request: web.Request) -> web.Response:
-        return (await self._ask(self._owner(request), request, await request.read())).response()
+        return (await self._ask(self._owner(request), request, await read_body(request))).response()
 
     async def _of_any(self, request: web.Request) -> web.Response:
-        return (await self._ask(0, request, await request.read())).response()
+        return (await self._ask(0, request, await read_body(request))).response()
 
     async def _order(self, request: web.Request) -> web.Response:
+        await read_body(request)  # before others are kept waiting
         # One after the other, so that an order has the same number everywhere.
         async with self._ordering:
             numbers = {NUMBER_FROM: str(self._next_number)}
             if "id" in request.match_info:
-                answers = [await self._ask(self._owner(request), request, await request.read(), numbers)]
+                answers = [await self._ask(self._owner(request), request, await read_body(request), numbers)]
             else:
                 answers = await self._ask_all(request, numbers)
             refused = next((answer for answer in answers if answer.status != HTTPStatus.CREATED), None)
@@ -139,7 +141,7 @@ class Merged:
         return ownership.owner(request.match_info["id"], len(self._sessions))
 
     async def _ask_all(self, request: web.Request, headers: dict[str, str] | None = None) -> list[_Answer]:
-        body = await request.read()
+        body = await read_body(request)
         return await asyncio.gather(
             *(self._ask(number, request, body, headers) for number in range(len(self._sessions)))
         )

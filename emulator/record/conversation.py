@@ -13,6 +13,7 @@ from typing import Any
 from emulator.record.audio import AudioHeard
 from emulator.record.journal import Origin, Position
 from emulator.record.link import LISTS, LinkFacts, LinkRecord
+from emulator.record.room import Room, weigh
 
 _SERIALS = itertools.count()
 
@@ -20,12 +21,13 @@ _SERIALS = itertools.count()
 class ConversationRecord:
     """One conversation."""
 
-    def __init__(self, conversation_id: str, scenario: str, *, limit: int, audio_limit: int) -> None:
+    def __init__(self, conversation_id: str, scenario: str, *, limit: int, audio_limit: int, room: Room) -> None:
         self.id = conversation_id
         self.serial = next(_SERIALS)
         """No other record has it, not even one of the same id."""
         self.scenario = scenario
         self.limit = limit
+        self.room = room
         self.links: list[LinkRecord] = []
         self.links_dropped = 0
         self.audio = AudioHeard()
@@ -47,6 +49,9 @@ class ConversationRecord:
 
     def add_link(self, facts: LinkFacts) -> LinkRecord:
         """A new connection; of very many only the latest are kept."""
+        if not self.room.take(weigh(facts.setup)):
+            facts.setup = None
+            self._dropped["setups"] += 1
         link = LinkRecord(self, facts)
         if (restored := facts.restored) and restored.hearing and (parent := self.link_at(restored)):
             for utterance in parent.journal.unknown(restored):
@@ -83,6 +88,11 @@ class ConversationRecord:
             last["bytes"] += len(pcm)
         else:
             self.add_event(link, "audio", None, {"chunks": 1, "bytes": len(pcm)})
+
+    def not_kept(self, kind: str) -> None:
+        """There was no room for an entry of a list."""
+        self._dropped[kind] += 1
+        self.events_dropped += 1
 
     def add(self, link: int, kind: str, item: Any, at: float) -> None:
         """An entry of a list, and its event."""

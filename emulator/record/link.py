@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from emulator.record.audio import MarkedAudio
 from emulator.record.journal import UTTERANCE, Journal, Position, Utterance
 from emulator.record.ranges import Range
+from emulator.record.room import weigh
 
 if TYPE_CHECKING:
     from emulator.record.conversation import ConversationRecord
@@ -71,7 +72,7 @@ class LinkRecord:
     @property
     def dropped(self) -> int:
         """What no longer fitted, of all kinds."""
-        return self.journal.dropped + self.audio.dropped + self.handles_dropped
+        return self.journal.dropped + self.audio.dropped + self.handles_dropped + (self.facts.setup is None)
 
     def heard_audio(self, pcm: bytes, rate: int) -> None:
         """A piece of the caller's audio."""
@@ -102,6 +103,10 @@ class LinkRecord:
 
     def add(self, kind: str, item: Any, *, at: float) -> None:
         """An entry of one of :data:`LISTS`, also noted among the events; what is heard comes by :meth:`understood`."""
+        if not self._conversation.room.take(weigh(item)):
+            self.journal.dropped += 1
+            self._conversation.not_kept(kind)
+            return
         self.journal.add(kind, item, at=at, audio=self.audio.heard.size)
         self._conversation.add(self.facts.index, kind, item, at)
 

@@ -33,8 +33,9 @@ class Match:
 class Scenario:
     """A checked scenario: matches sentences and words answers."""
 
-    def __init__(self, file: ScenarioFile) -> None:
+    def __init__(self, file: ScenarioFile, document: Document | None = None) -> None:
         self.file = file
+        self._document = document
         self.faults = faults.parse_all(file.faults)
         """What goes wrong on connections that choose it."""
         self.name = file.name
@@ -85,6 +86,21 @@ class Scenario:
         """Every sentence of every rule, slots unfilled."""
         for rule in self.file.rules:
             yield from rule.hear
+
+    def unknown_words(self, words: list[str]) -> ScenarioError:
+        """That nobody can hear these, and where the first of them stands."""
+        reason = f"the recogniser does not know {', '.join(words)}"
+        if self._document is None:
+            return ScenarioError(Path(self.name), None, reason)
+        for index, rule in enumerate(self.file.rules):
+            for number, sentence in enumerate(rule.hear):
+                if words[0] in language.normalise(_SLOT.sub(" ", sentence)).split():
+                    return self._document.error(("rules", index, "hear", number), reason)
+        for slot, values in self.file.slots.items():
+            for number, value in enumerate(values if isinstance(values, list) else ()):
+                if words[0] in language.normalise(value).split():
+                    return self._document.error(("slots", slot, number), reason)
+        return self._document.error((), reason)
 
     def _pattern(self, sentence: str) -> str:
         parts = []
@@ -160,7 +176,7 @@ def load(path: Path) -> Scenario:
             raise document.error(("faults", index), str(error)) from error
     _check_slots(document, file)
     _check_rules(document, file)
-    return Scenario(file)
+    return Scenario(file, document)
 
 
 def _check_slots(document: Document, file: ScenarioFile) -> None:
@@ -190,8 +206,8 @@ def _check_rules(document: Document, file: ScenarioFile) -> None:
 
 def named(name: str) -> Scenario:
     """A packaged scenario by name, or a file by its path."""
-    found = PACKAGED / f"{name}.yaml"
-    return load(found if found.is_file() else Path(name))
+    packaged_as = {path.stem: path for path in PACKAGED.glob("*.yaml")}
+    return load(packaged_as.get(name) or Path(name))
 
 
 def packaged() -> list[Scenario]:

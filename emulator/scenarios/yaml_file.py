@@ -25,6 +25,19 @@ class ScenarioError(Exception):
         self.reason = reason
 
 
+_MOST_NODES = 100_000
+_HALF = re.compile("[\ud800-\udfff]")
+_PLAIN = {
+    "bool": re.compile(r"true|false"),
+    "null": re.compile(r"~|null|"),
+    "int": re.compile(r"[-+]?(0|[1-9][0-9]{0,99})"),
+    "float": re.compile(
+        r"[-+]?([0-9]{1,99}\.[0-9]{0,99}|\.[0-9]{1,99}|[0-9]{1,99}(?=[eE])|[0-9]{1,99})([eE][-+]?[0-9]{1,5})?"
+    ),
+}
+"""How each kind of scalar is written, whether it is recognised or tagged so."""
+
+
 class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - the class attribute that PyYAML reads
 
@@ -36,6 +49,13 @@ class _Loader(yaml.SafeLoader):
                     raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is there twice", key.start_mark)
                 seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+    @staticmethod
+    def takes(node: yaml.ScalarNode) -> bool:
+        """Whether the value is one of its tag."""
+        kind = node.tag.removeprefix("tag:yaml.org,2002:")
+        written = _PLAIN.get(kind)
+        return kind in ("str", "merge", "value") if written is None else bool(written.fullmatch(node.value))
 
     def _finite(self, node: yaml.ScalarNode) -> float:
         value = float(self.construct_scalar(node))
@@ -63,22 +83,50 @@ class Document:
         self.path = path
         try:
             text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+        except UnicodeDecodeError as error:
+            line = error.object[: error.start].count(b"\n") + 1
+            raise ScenarioError(path, line, "is not UTF-8") from error
+        except (OSError, ValueError) as error:
             raise ScenarioError(path, None, f"cannot be read: {error}") from error
         loader = None
         try:
             loader = _Loader(text)
             self._tree = loader.get_single_node()
-            self.data: Any = None if self._tree is None else loader.construct_document(self._tree)
+            if self._tree is None:
+                raise ScenarioError(path, 1, "is empty")
+            self._check(self._tree)
+            self.data: Any = loader.construct_document(self._tree)
+        except yaml.reader.ReaderError as error:
+            line = text.count("\n", 0, error.position) + 1
+            raise ScenarioError(path, line, f"a character that YAML does not allow: {error.character:#x}") from error
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             reason = getattr(error, "problem", None) or str(error)
             raise ScenarioError(path, mark.line + 1 if mark else None, reason) from error
         except RecursionError:
-            raise ScenarioError(path, None, "nested too deeply") from None
+            raise ScenarioError(path, _deepest(text), "nested too deeply") from None
         finally:
             if loader is not None:
                 loader.dispose()
+
+    def _check(self, tree: yaml.Node) -> None:
+        """No more nodes than a scenario has, each counted as often as it is referred to; no tags but YAML's own."""
+        waiting, count = [tree], 0
+        while waiting:
+            node = waiting.pop()
+            count += 1
+            line = node.start_mark.line + 1
+            if count > _MOST_NODES:
+                raise ScenarioError(self.path, line, f"more than {_MOST_NODES} values, aliases counted each time")
+            if isinstance(node, yaml.ScalarNode):
+                if not _Loader.takes(node):
+                    raise ScenarioError(self.path, line, f"{node.value[:40]!r} is no {node.tag.rpartition(':')[2]}")
+                if _HALF.search(node.value):
+                    raise ScenarioError(self.path, line, "half a surrogate pair is no character")
+            elif isinstance(node, yaml.MappingNode):
+                waiting.extend(part for pair in node.value for part in pair)
+            elif isinstance(node, yaml.SequenceNode):
+                waiting.extend(node.value)
 
     def error(self, location: Sequence[str | int], reason: str) -> ScenarioError:
         """An error at ``location``, a path of keys and indices."""
@@ -107,3 +155,15 @@ class Document:
                 break
             node = following
         return line
+
+
+def _deepest(text: str) -> int:
+    """The line where brackets are open that never close, or else the one that is indented most."""
+    depth = deepest = 0
+    line = 1
+    for number, one in enumerate(text.splitlines(), 1):
+        depth += sum(map(one.count, "[{")) - sum(map(one.count, "]}"))
+        level = depth + len(one) - len(one.lstrip(" "))
+        if level > deepest:
+            deepest, line = level, number
+    return line

@@ -12,6 +12,7 @@ from google.genai import types
 from google.genai.live import AsyncSession
 
 from emulator.marks import mark
+from emulator.record import Archive, LinkFacts, LinkRecord
 from emulator.settings import EmulatorSettings
 from tests.emulator.behaviour import behaviour, patched, without
 from tests.emulator.conftest import Here, running
@@ -348,3 +349,29 @@ async def test_a_bounded_record_says_that_it_is_not_complete() -> None:
 
 async def dropped_turns(call: Call) -> bool:
     return bool((await call.get())["dropped"].get("turns"))
+
+
+def test_records_have_room_in_bytes_and_the_oldest_make_way() -> None:
+    archive = Archive(kept=100, items=1000, audio_limit=0, each=10_000, total=30_000)
+
+    def one(name: str, text: str, times: int) -> LinkRecord:
+        link = archive.open(name, "support").add_link(LinkFacts(0, "m", "/", "v1beta", {}, 0.0))
+        for _ in range(times):
+            link.add("texts", text, at=1.0)
+        return link
+
+    link = one("large", "x" * 4000, 5)
+    record = archive.get("large")
+    assert record is not None
+    view = record.view()
+    assert len(view["texts"]) == 2 and view["dropped"]["texts"] == 3
+    assert link.dropped == 3
+    link.closed(1000, at=2.0)
+    for number in range(3):
+        one(f"next {number}", "x" * 4000, 1).closed(1000, at=3.0)
+        archive.trim()
+    assert [record.id for record in archive.all()] == ["next 0", "next 1", "next 2"]
+    archive.clear()
+    assert archive._room.used == 0
+    unknown = archive.open("c", "support").add_link(LinkFacts(0, "m", "/", "v1beta", {"a": "x" * 20_000}, 0.0))
+    assert unknown.facts.setup is None and unknown.dropped == 1

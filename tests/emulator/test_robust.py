@@ -10,13 +10,18 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from emulator.endpoint.body import read_body
+from emulator.endpoint.handshake import credential
 from emulator.settings import EmulatorSettings
+from emulator.switches import SwitchError, Switches
 from tests.emulator.behaviour import behaviour, patched
 from tests.emulator.conftest import Here, running
 from tests.emulator.raw import HELLO, KEY, LIMIT, PATH, SETUP, Socket, dial, gone, in_time, masked
 from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+UPGRADE = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -181,3 +186,104 @@ async def test_a_client_that_says_goodbye_and_listens_no_more_is_let_go(hurried:
 
     await eventually(let_go, timeout=LIMIT)
     stream.leave()
+
+
+TOKENS = "/v1alpha/auth_tokens"
+
+
+async def status_of(http: aiohttp.ClientSession, method: str, url: str, **options: Any) -> tuple[int, str]:
+    async with http.request(method, url, **options) as response:
+        return response.status, await response.text()
+
+
+@pytest.mark.parametrize("port", ["live", "control"])
+async def test_a_body_that_never_comes_is_not_waited_for(
+    hurried: Here, port: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("emulator.faults.routes.read_body", lambda request: read_body(request, 0.3))
+    origin, path = (hurried.address, TOKENS) if port == "live" else (hurried.control, "/faults")
+    context = {"ssl": hurried.ssl_context, "server_hostname": "localhost"} if port == "live" else {}
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(origin.rpartition(":")[2]), **context)
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nx-goog-api-key: k\r\nContent-Length: 100000\r\n\r\n{{"
+    writer.write(head.encode())
+    try:
+        async with in_time():
+            assert b" 408 " in await reader.readline()
+            while await reader.read(1000):
+                pass
+    except (ConnectionResetError, ssl.SSLError):
+        pass
+    finally:
+        writer.close()
+
+
+async def test_requests_that_make_no_sense_are_told_so(hurried: Here) -> None:
+    key = {**KEY}
+    live: list[tuple[dict[str, Any], int, str]] = [
+        ({"headers": {**key, "x-emulator-switches": "connection_limit=99999999999999999999h"}}, 400, "thousand years"),
+        ({"headers": {**key, "x-emulator-switches": "bogus=1"}}, 400, "unknown switch"),
+        ({"headers": {**key, "x-emulator-faults": "reset after=99999999999999999999h"}}, 400, "thousand years"),
+        ({"headers": {**key, **UPGRADE, "Sec-WebSocket-Key": "no key"}}, 400, "Sec-WebSocket-Key"),
+    ]
+    async with aiohttp.ClientSession() as http:
+        for options, status, said in live:
+            found = await status_of(http, "GET", hurried.address + PATH, ssl=hurried.ssl_context, **options)
+            assert found[0] == status and said in found[1], (options, found)
+        body = {"data": b"no gzip", "headers": {**key, "Content-Encoding": "gzip"}}
+        found = await status_of(http, "POST", hurried.address + TOKENS, ssl=hurried.ssl_context, **body)
+        assert found[0] == 400 and "INVALID_ARGUMENT" in found[1], found
+        control: list[tuple[dict[str, Any], int, str]] = [
+            (body, 400, "cannot be read"),
+            ({"json": {"fault": "a" * 100_000}}, 400, "at most 16384"),
+            ({"json": {"fault": "reset after=99999999999999999999h"}}, 400, "thousand years"),
+        ]
+        for options, status, said in control:
+            found = await status_of(http, "POST", hurried.control + "/faults", **options)
+            assert found[0] == status and said in found[1], (options, found)
+        # A number that nobody has counted to changes none of those to come.
+        numbered = {"json": {"fault": "reset", "reach": "future"}, "headers": {"x-emulator-number-from": "9" * 4000}}
+        status, text = await status_of(http, "POST", hurried.control + "/faults", **numbered)
+        assert status == 201 and len(text) < 1000
+        await status_of(http, "DELETE", hurried.control + "/faults")
+    await a_neighbour_is_well(hurried)
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ({"realtimeInput": {"audio": {"data": "AAAA", "mimeType": f"audio/pcm;rate={'9' * 5000}"}}}, ""),
+        ({"clientContent": {"turns": [{}] * 60_000}}, "Request contains an invalid argument."),
+        ('{"toolResponse": {"functionResponses": [{"id": "a", "name": "b", "response": {"a": 1e999}}]}}', "double"),
+    ],
+    ids=["rate", "values", "infinite"],
+)
+async def test_a_message_beyond_all_measure_is_refused(hurried: Here, message: Any, reason: str) -> None:
+    async with Socket(hurried) as client:
+        await client.send(SETUP, message)
+        code, said = await client.closed()
+        assert code == 1007 and reason in said, said
+    await gone(hurried)
+    await a_neighbour_is_well(hurried)
+
+
+async def test_a_fault_of_its_own_is_told_as_the_service_would(hurried: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(message: Any) -> bytes:
+        raise ValueError("half a character")
+
+    async with Socket(hurried) as client:
+        await client.send(SETUP)
+        await client.next()
+        monkeypatch.setattr("emulator.endpoint.connection.encode", broken)
+        await client.send(HELLO)
+        assert await client.closed() == (1011, "Internal error encountered.")
+    monkeypatch.undo()
+    await gone(hurried)
+
+
+def test_a_key_that_is_no_text_can_be_kept() -> None:
+    given = credential({"x-goog-api-key": "k\udcff"}, {})
+    assert given is not None and given.value == "k\\xff"
+    given.value.encode()
+    with pytest.raises(SwitchError) as caught:
+        Switches().changed({"\udcff": "1"})
+    str(caught.value).encode()

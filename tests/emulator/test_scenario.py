@@ -76,7 +76,7 @@ RULE = "name: x\nrules:\n  - name: a\n    hear: hi\n"
         ("name: x\nrules: [", 2, "expected"),
         ("name: x\nrulez: []\n", 2, "rulez"),
         ("name: x\nname: y\n", 2, "'name' is there twice"),
-        ("name: x\nrules: &a [*a]\n", 2, "rules.0"),
+        ("name: x\nrules: &a [*a]\n", 2, "more than 100000 values"),
         ("name: x\nrules:\n  - name: a\n    hear: hi\n    sai: ho\n", 5, "rules.0.sai"),
         ("name: x\nrules:\n  - name: a\n    hear: [hi, 'go to <place>']\n", 4, "slot <place> is not defined"),
         ("name: x\nrules:\n  - name: a\n    hear: ['<c>', '<c> to <c>']\nslots: {c: [x]}\n", 4, "twice"),
@@ -105,7 +105,7 @@ RULE = "name: x\nrules:\n  - name: a\n    hear: hi\n"
         ("name: x\nrules:\n  - {name: a, on: start, every: 5s}\n", 3, "`every` belongs"),
         ("name: x\nrules:\n  - {name: a, on: midnight}\n", 3, "rules.0.on"),
         # What belongs to others.
-        ("name: x\nswitches:\n  chunk: 20ms\n  chunks: 20ms\n", 4, "unknown switch chunks"),
+        ("name: x\nswitches:\n  chunk: 20ms\n  chunks: 20ms\n", 4, "unknown switch 'chunks'"),
         ("name: x\nswitches:\n  wrong_key: maybe\n", 3, "switch wrong_key"),
         ("name: x\nswitches:\n  chunk: [1]\n", 3, "switches.chunk"),
         ("name: x\nfaults:\n  - do: reset\n  - do: explode\n", 4, "explode"),
@@ -122,13 +122,28 @@ def test_errors_name_file_line_and_reason(tmp_path: Path, text: str, line: int, 
     assert str(caught.value).startswith(f"{path}:{line}: ")
 
 
+BOMB = (
+    b"name: x\nrules:\n  - name: a\n    hear: hi\n    grounding:\n      a: &a [x, x, x, x, x, x, x, x, x]\n"
+    + b"".join(b"      %c: &%c [%s]\n" % (name + 1, name + 1, b", ".join([b"*%c" % name] * 9)) for name in b"abcdefgh")
+)
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"\xff\xfe", "cannot be read"),
-        (b"name: \x00", "special characters"),
-        (b"[" * 5000, "nested too deeply"),
-        (b"", "file"),
+        (b"name: x\n\xff\xfe", "s.yaml:2: is not UTF-8"),
+        (b"name: x\nrules: \x00", "s.yaml:2: a character that YAML does not allow: 0x0"),
+        (b"name: x\nrules: " + b"[" * 5000, "s.yaml:2: nested too deeply"),
+        (b"", "s.yaml:1: is empty"),
+        (b"name: x\nrules: !!int foo", "s.yaml:2: 'foo' is no int"),
+        (b"name: x\nrules: !!float foo", "s.yaml:2: 'foo' is no float"),
+        (b"name: x\nrules: !!bool foo", "s.yaml:2: 'foo' is no bool"),
+        (b"name: x\nrules: !!timestamp 2001-13-45", "s.yaml:2: '2001-13-45' is no timestamp"),
+        (b"name: x\nrules: !!python/object:os.system x", "s.yaml:2: 'x' is no "),
+        (b"name: x\nrules:\n  - name: a\n    hear: hi\n    delay: 99999999999999999999h", "s.yaml:5: "),
+        (b"name: x\nrules: " + b"9" * 5000, "s.yaml:2: "),
+        (b'name: x\nunknown: "\\ud800 bye"', "s.yaml:2: half a surrogate pair"),
+        (BOMB, "more than 100000 values"),
     ],
 )
 def test_what_is_no_text_or_no_yaml_is_said_to_be_so(tmp_path: Path, content: bytes, reason: str) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 from emulator.marks import mark
 from emulator.record import ConversationRecord, LinkFacts, LinkRecord, Position
 from emulator.record.report import view
+from emulator.record.room import Room
 
 FRAME = 640
 """Bytes of 20 ms at 16 kHz."""
@@ -101,7 +102,7 @@ class Story:
     end: Position
 
     def __init__(self, *, limit: int = 1000) -> None:
-        self.record = ConversationRecord("c", "support", limit=limit, audio_limit=0)
+        self.record = ConversationRecord("c", "support", limit=limit, audio_limit=0, room=Room(2**24))
 
     def open(self, restored: Position | None = None, *, marked: bool = True, setup: Any = None) -> Link:
         """A link that starts from nothing or from a handle's position."""
