@@ -3,6 +3,7 @@
 import base64
 import binascii
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -17,6 +18,11 @@ from emulator.tape.scribe import CLIENT, META, OPCODES
 _HeaderValue = Annotated[str, Field(pattern=r"^[^\r\n\x00]*$")]
 _Headers = dict[Annotated[str, Field(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")], _HeaderValue]
 _Status = Annotated[int, Field(ge=100, le=599)]
+
+
+_MAX_CONTROL = 125  # bytes of a control frame (RFC 6455, 5.5)
+_MAX_REASON = _MAX_CONTROL - 2
+_HALF = re.compile("[\ud800-\udfff]")
 
 
 class _Strict(BaseModel):
@@ -137,6 +143,8 @@ class _Reader:
             close = _validated(_CloseFrame, line.frame)
             if not _sendable(close.code):
                 raise _BadLineError(f"{close.code} is no close code that can be sent")
+            if len(close.reason.encode("utf-8", "surrogatepass")) > _MAX_REASON or _HALF.search(close.reason):
+                raise _BadLineError(f"a close reason is text of at most {_MAX_REASON} bytes")
             step = Closed(line.t, number, from_client, close.code, close.reason)
             self._connection(line).steps.append(step)
         elif line.transport in ("ws-text", "ws-binary"):
@@ -151,7 +159,10 @@ class _Reader:
                 self._connection(line).steps.append(sent)
         elif line.transport == "ws-ping" and not from_client:
             # Other pings and pongs are the two WebSocket implementations' own business.
-            self._connection(line).steps.append(FromServer(line.t, number, OPCODES["ws-ping"], _payload(line)))
+            payload = _payload(line)
+            if len(payload) > _MAX_CONTROL:
+                raise _BadLineError(f"a ping has at most {_MAX_CONTROL} bytes")
+            self._connection(line).steps.append(FromServer(line.t, number, OPCODES["ws-ping"], payload))
 
     @staticmethod
     def _amount(line: _Line, message: Any) -> int:
@@ -165,6 +176,8 @@ class _Reader:
             return
         answer = _validated(_UpgradeAnswer, line.frame)
         if answer.status != 101:
+            if answer.status < 200:
+                raise _BadLineError(f"status {answer.status} is no answer to an upgrade")
             body = "" if answer.body is None else answer.body
             facts = {"frame": body, "status": answer.status, "headers": answer.headers}
             self._connection(line).refused = _answer(line.model_copy(update=facts))

@@ -223,9 +223,9 @@ async def test_requests_that_make_no_sense_are_told_so(hurried: Here) -> None:
         ({"headers": {**key, "x-emulator-switches": "connection_limit=99999999999999999999h"}}, 400, "thousand years"),
         ({"headers": {**key, "x-emulator-switches": "bogus=1"}}, 400, "unknown switch"),
         ({"headers": {**key, "x-emulator-faults": "reset after=99999999999999999999h"}}, 400, "thousand years"),
-        ({"headers": {**key, **UPGRADE, "Sec-WebSocket-Key": "no key"}}, 400, "Sec-WebSocket-Key"),
+        ({"headers": {**key, **UPGRADE, "Sec-WebSocket-Key": "no key"}}, 426, "WebSocket"),
     ]
-    async with aiohttp.ClientSession() as http:
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as http:
         for options, status, said in live:
             found = await status_of(http, "GET", hurried.address + PATH, ssl=hurried.ssl_context, **options)
             assert found[0] == status and said in found[1], (options, found)
