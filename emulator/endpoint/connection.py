@@ -65,6 +65,7 @@ class Connection:
         self._wanted_at: float | None = None
         """What the timer is set for, on the clock."""
         self._abortion: asyncio.TimerHandle | None = None
+        self._reader: asyncio.Task[None]
         self._tasks: set[asyncio.Task[None]] = set()
         self._admitted: Admitted | None = None
         self._ending: Refusal | None = None
@@ -78,13 +79,17 @@ class Connection:
     async def serve(self) -> None:
         """Until either side closes."""
         self._counters.opened += 1
+        self._reader = asyncio.create_task(self._read(), name="connection reader")
         writer = self._spawn(self._write(), "writer")
         try:
             self._decide(lambda: self._faults.happened("connect", self._clock()))
-            await self._read()
+            await asyncio.wait((self._reader,))
+            if not self._reader.cancelled() and (error := self._reader.exception()) is not None:
+                raise error
         except (ClientError, ConnectionError, ssl.SSLError) as error:
             log.debug("connection lost", error=str(error))
         finally:
+            self._reader.cancel()
             if self._admitted is not None:
                 # Before anything waits: a client that has closed may resume at once.
                 self._admitted.ended(self._clock())
@@ -132,8 +137,9 @@ class Connection:
         if self.elsewhere is not None:
             self._ended.set()
             return
-        # Where the client closed, it may not read the answer any more; where we did, nothing happens any more.
-        await self._socket.close(drain=False)
+        if self._ending is None or self._transport is None or self._transport.is_closing():
+            # Where the client closed, it may not read the answer any more; what is cut off is only marked as closed.
+            await self._socket.close(drain=False)
         let_go(self._socket.exception())
         self._wire.abort_unsent(self._limits.close_timeout)
         if self._admitted is not None:
@@ -317,4 +323,8 @@ class Connection:
             self._wire.close()
             self._wire.abort(reset=self._reset)
         else:
+            # Whoever reads would take the client's answer, and the socket would not wait for it: the connection would
+            # be cut behind the close frame, which not every client has read by then.
+            self._reader.cancel()
+            await asyncio.wait((self._reader,))
             await self._socket.close(code=self._ending.code, message=reason_bytes(self._ending.text))

@@ -151,7 +151,7 @@ class Origin:
                 return refused(fault)
             await _wait(request, fault.by.total_seconds())
         if refusal is not None and asked.switches.wrong_key == "http":
-            raise web.HTTPUnauthorized(text=refusal.text)
+            return rest.ApiError(HTTPStatus.UNAUTHORIZED, refusal.text).response()
         if refusal is None and not allowed:
             if asked.switches.over_quota == "http":
                 return rest.ApiError(HTTPStatus.TOO_MANY_REQUESTS, rest.FULL).response()

@@ -72,6 +72,8 @@ class Given:
     link: int
     entry: Entry
     place: Place
+    marked: bool = False
+    """Whether it is speech that is known frame by frame; anything else is given as a whole."""
 
     @property
     def form(self) -> str:
@@ -145,9 +147,9 @@ class Lineage:
         for number, segment in enumerate(self.path):
             self._read(number, segment)
 
-    def holds_as_text(self, thing: Thing) -> Given | None:
-        """Where the lineage was given it as text, first."""
-        return next((given for given in self.given.get(thing, ()) if given.form == TEXT), None)
+    def holds_whole(self, thing: Thing) -> Given | None:
+        """Where the lineage was given it as text, or as speech that has lost its marks, first."""
+        return next((given for given in self.given.get(thing, ()) if not given.marked), None)
 
     def holds_as_audio(self, thing: Thing) -> Place | None:
         """Where the lineage began to hear it; None when it did not hear more than half."""
@@ -168,8 +170,8 @@ class Lineage:
 
     @cached_property
     def told(self) -> dict[int, Ranges]:
-        """Marked frames of speech that the lineage was given as text, by stream."""
-        return frames_by_stream(frames for thing in self.given if self.holds_as_text(thing) for frames in thing.frames)
+        """Marked frames of speech that the lineage was given as a whole, by stream."""
+        return frames_by_stream(frames for thing in self.given if self.holds_whole(thing) for frames in thing.frames)
 
     @cached_property
     def holes(self) -> list[Frames]:
@@ -212,8 +214,9 @@ class Lineage:
                 self.repeated += self._repeats(heard)
             seen.add(*frames)
         for entry in segment.held:
+            marked = isinstance(entry.item, Utterance) and any(segment.link.frames_of(entry.item))
             for thing in self.things.of(link, entry):
-                self.given[thing].append(Given(link, entry, Place(number, entry.audio)))
+                self.given[thing].append(Given(link, entry, Place(number, entry.audio), marked))
 
     def _repeats(self, again: Heard) -> Iterator[Repeat]:
         for heard in self._heard[again.stream].within(again.frames):

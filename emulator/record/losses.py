@@ -20,7 +20,7 @@ def things(lineage: Lineage) -> list[Thing]:
     return [
         thing
         for thing in lineage.things.all
-        if lineage.holds_as_text(thing) is None and lineage.holds_as_audio(thing) is None
+        if lineage.holds_whole(thing) is None and lineage.holds_as_audio(thing) is None
     ]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from emulator.record import losses
 from emulator.record.conversation import ConversationRecord
 from emulator.record.journal import UTTERANCE, Entry, Position, Utterance
-from emulator.record.lineage import AUDIO, TEXT, Lineage
+from emulator.record.lineage import AUDIO, Lineage
 from emulator.record.link import HandleIssued, LinkRecord
 from emulator.record.ranges import Range
 from emulator.record.things import Frames
@@ -185,15 +185,15 @@ def _duplicates(lineage: Lineage) -> dict[str, list[dict[str, Any]]]:
         "video": [],
     }
     for thing, given in lineage.given.items():
-        text = lineage.holds_as_text(thing)
+        whole = lineage.holds_whole(thing)
         heard = lineage.holds_as_audio(thing)
-        if text is not None and thing.frames and (heard is None or text.place <= heard):
+        if whole is not None and thing.frames and (heard is None or whole.place <= heard):
             found["audio"] += (
-                {**_frames(one.stream, one.frames), "link": one.link, "earlier": text.link, "as": TEXT}
+                {**_frames(one.stream, one.frames), "link": one.link, "earlier": whole.link, "as": whole.form}
                 for one in lineage.hearings(thing)
             )
         # Marked audio is told frame by frame; anything else that comes again is told as a whole.
-        counted = [one for one in given if one.form == TEXT or not thing.frames]
+        counted = [one for one in given if not one.marked]
         first = given[0]
         for one in counted:
             if heard is not None and thing.frames and heard < one.place:
@@ -233,7 +233,7 @@ def _handle(link: LinkRecord, handle: HandleIssued) -> dict[str, Any]:
         "restores": _position(link, handle.restores, link.journal.heard_until(handle.restores)) if covers else position,
         "later_input": {
             **{kind: after[kind] for kind in INPUT},
-            "audio_seconds": round(link.audio.heard.seconds - link.audio.seconds(heard), 3),
+            "audio_seconds": abs(round(link.audio.heard.seconds - link.audio.seconds(heard), 3)),
             "marks": [
                 _frames(run.stream, (later, run.first + run.count))
                 for run in link.audio.runs

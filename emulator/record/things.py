@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from emulator.record.journal import Entry, Utterance
 from emulator.record.link import LinkRecord
-from emulator.record.ranges import Range
+from emulator.record.ranges import Range, Ranges
 from emulator.scenarios.language import normalise
 
 Side = Literal["user", "model"]
@@ -72,7 +72,7 @@ class Things:
                 self.all.append(thing)
                 fresh.append((thing, key))
                 found = (thing, *found)
-            found[0].frames.extend(frames)
+            _share(frames, found)
             here.update(found)
             self._of[link.facts.index, entry.index] = found
         for thing, key in fresh:
@@ -90,7 +90,10 @@ class Things:
     def _again(self, entry: Entry, key: tuple[str, str], frames: list[Frames], here: set[Thing]) -> tuple[Thing, ...]:
         """What earlier links were given that this entry gives again."""
         if frames:
-            return tuple(_choice(self._overlapping(frames), here))
+            overlapping = self._overlapping(frames)
+            # One utterance may give several again that were heard apart; a few frames of a neighbour are not it.
+            whole = tuple(thing for thing in overlapping if 2 * _overlap(thing.frames, frames) > _overlap(thing.frames))
+            return whole or tuple(_choice(overlapping, here))
         if entry.kind == "tool_responses":
             return tuple(self._same_response(entry, key, here))
         known = self._known.get(key, ())
@@ -165,6 +168,36 @@ class Things:
             named = f" {normalise(thing.entry.item['name'])} " in told
             if any(f" {one} " in told and (named or one.count(" ") > 1) for one in returned):
                 yield thing
+
+
+def _overlap(one: Sequence[Frames], other: Sequence[Frames] | None = None) -> int:
+    """How many frames ``one`` has, or has in common with ``other``; each counts once."""
+    count = 0
+    for stream in {stream for stream, _ in one}:
+        held = Ranges(part for number, part in one if number == stream)
+        if other is None:
+            count += sum(after - first for first, after in held)
+            continue
+        for first, after in Ranges(part for number, part in other if number == stream):
+            count += sum(b - a for a, b in held.within(first, after))
+    return count
+
+
+def _share(frames: Sequence[Frames], things: Sequence[Thing]) -> None:
+    """Give each thing its frames of an utterance: what lies between two of them was neither, when they were apart."""
+    for stream, part in frames:
+        spans = sorted(
+            (min(first for first, _ in own), max(after for _, after in own), number)
+            for number, thing in enumerate(things)
+            if (own := [known for at, known in thing.frames if at == stream])
+        )
+        if not spans:
+            things[0].frames.append((stream, part))
+        for place, (first, after, number) in enumerate(spans):
+            start = part[0] if place == 0 else max(part[0], first)
+            end = part[1] if place == len(spans) - 1 else min(part[1], after)
+            if start < end:
+                things[number].frames.append((stream, (start, end)))
 
 
 def _choice(candidates: Sequence[Thing], here: set[Thing]) -> Iterator[Thing]:

@@ -329,7 +329,7 @@ class TestEffects:
         assert bench.what == [DONE, AUDIO, COMPLETE]
         assert bench.say("handle").run(50).what[-1] == HANDLE
 
-    @behaviour("fault.close", off=OFF)
+    @behaviour("fault.close", "13.22", off=OFF)
     @pytest.mark.parametrize("preset", closes.CLOSES)
     def test_every_close_by_name(self, preset: str) -> None:
         bench = Bench(f"close preset={preset}").setup()

@@ -51,6 +51,27 @@ async def invoke(*arguments: str) -> Result:
     return await asyncio.to_thread(CliRunner().invoke, command, list(arguments))
 
 
+@behaviour("fault.lose_handles", off=patched("emulator.session.handles.HandleStore.forget", lambda *_, **__: None))
+@pytest.mark.parametrize("which", ["newest", "all"])
+async def test_lost_handles_are_those_that_were_named(here: Here, which: str) -> None:
+    resumable = {"setup": {**SETUP["setup"], "sessionResumption": {}}}
+    handles = []
+    async with Socket(here, f"lose_handles which={which} on=handle nth=2", f"lost-{which}") as client:
+        await client.send(resumable)
+        for _ in range(2):
+            await client.send(HELLO)
+            update = json.loads((await client.until("newHandle"))[-1].data)
+            handles.append(update["sessionResumptionUpdate"]["newHandle"])
+    await gone(here)
+    for number, handle in enumerate(handles):
+        async with Socket(here) as client:
+            await client.send({"setup": {**SETUP["setup"], "sessionResumption": {"handle": handle}}})
+            if number == 0 and which == "newest":
+                assert "setupComplete" in await client.next()
+            else:
+                assert (await client.closed())[0] == 1008
+
+
 @behaviour("fault.live", off=DELIVERY_OFF)
 async def test_a_fault_is_ordered_for_an_open_conversation(here: Here) -> None:
     name = next(names)

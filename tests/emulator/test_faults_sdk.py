@@ -117,7 +117,7 @@ async def test_a_close_is_an_error_on_every_receive(here: Here) -> None:
                 assert caught.value.code == code
 
 
-@behaviour("fault.reset", off=OFF)
+@behaviour("fault.reset", "13.22", off=OFF)
 async def test_a_lost_connection_is_1006(here: Here) -> None:
     for how in ("rst", "fin"):
         async with connect(here, f"reset how={how}") as session:

@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 import websockets
+from aiohttp import WSMsgType, web
 
 from emulator.faults.text import MODELS
 from emulator.settings import EmulatorSettings
@@ -30,6 +31,7 @@ from tests.emulator.raw import (
     gone,
     headers,
     in_time,
+    masked,
 )
 from tests.support.eventually import eventually
 
@@ -399,3 +401,33 @@ async def test_every_fault_ends_with_its_connection(here: Here) -> None:
     await asyncio.gather(*(hit(fault, leaves) for fault in wanted for leaves in (True, False)))
     await gone(here)
     await eventually(settled, timeout=LIMIT)
+
+
+async def _cut_behind_the_close_frame(
+    self: web.WebSocketResponse, *, code: int = 1000, message: bytes = b"", drain: bool = True
+) -> bool:
+    if not self.closed:
+        await self.send_frame(code.to_bytes(2, "big") + message, WSMsgType.CLOSE)
+        transport = self._req and self._req.transport
+        if transport is not None:
+            transport.close()
+    return True
+
+
+@behaviour("2.4.2", off=patched("aiohttp.web.WebSocketResponse.close", _cut_behind_the_close_frame))
+async def test_a_client_has_time_to_answer_a_close_frame(here: Here) -> None:
+    stream = await dial(here, "close preset=go_away")
+    stream.send(SETUP)
+    async with in_time():
+        while (frame := await stream.frame())[0] != 8:
+            pass
+    assert int.from_bytes(frame[1][:2], "big") == 1008
+    # Whoever is slow to read finds the connection as it was, and not reset with the frame still unread.
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await stream.reader.read(1)
+    stream.writer.write(masked(0x8, frame[1][:2]))
+    async with in_time():
+        assert await stream.reader.read(1) == b""
+    stream.leave()
+    await gone(here)

@@ -286,6 +286,32 @@ class TestForgotten:
             story.open(link.handle(), setup=setup)
             assert story.losses().get("context_updates", []) == lost
 
+    @behaviour("record.forgotten", off=patched("emulator.record.losses._parts", lambda body: {}))
+    def test_or_be_sent_again(self) -> None:
+        story = Story()
+        link = story.open()
+        update = {"systemInstruction": {"parts": [{"text": "be brief"}]}}
+        link.record.add("context_updates", update, at=0)
+        again = story.open(link.handle())
+        assert story.losses() == {"context_updates": ["0: instructions"]}
+        again.record.add("context_updates", update, at=0)
+        assert story.losses() == {}
+
+    @behaviour("record.duplicates", off=patched("emulator.record.things.Things._same_response", lambda *_: iter(())))
+    def test_a_held_response_is_given_again_by_its_id_and_not_by_another(self) -> None:
+        story = Story()
+        link = story.open()
+        link.call("c1")
+        link.respond("c1", {"output": "ok"})
+        again = story.open(link.handle())
+        again.call("c2")
+        again.respond("c2", {"output": "ok"})
+        assert story.repeats() == {}
+        third = story.open(again.handle())
+        third.call("c1")
+        third.respond("c1", {"output": "ok"})
+        assert list(story.repeats()) == ["tool_responses"]
+
 
 class TestUnmarked:
     def story(self) -> Story:
@@ -452,8 +478,72 @@ class TestDuplicates:
         assert story.repeats() == {"texts": ["1: get_order says ok as text of 0"]}
 
 
+class TestUtterancesHeardInOne:
+    """A replay without the pause between two utterances makes one of them."""
+
+    def two_in_one(self) -> tuple[Story, Position]:
+        story = Story()
+        link = story.open()
+        handle = link.handle()
+        link.say(0, 9, "hello")
+        link.hear(10, 19)
+        link.say(20, 49, "goodbye")
+        link.close()
+        merged = story.open(handle)
+        merged.say(0, 49, "hello goodbye")
+        merged.close()
+        return story, handle
+
+    def test_both_are_given_again(self) -> None:
+        story, _ = self.two_in_one()
+        assert story.losses() == {}
+        assert story.repeats() == {}
+
+    @behaviour(
+        "record.forgotten",
+        off=patched("emulator.record.things._share", lambda frames, things: things[0].frames.extend(frames)),
+    )
+    def test_each_is_still_lost_and_found_by_itself(self) -> None:
+        story, handle = self.two_in_one()
+        story.open(handle).say(0, 9, "hello")
+        assert story.losses()["utterances"] == ["0: goodbye"]
+        assert "0: 20-49" in story.losses()["speech"]
+        story, handle = self.two_in_one()
+        story.open(handle).type("hello")
+        assert story.losses()["utterances"] == ["0: goodbye"]
+        assert "0: 20-49" in story.losses()["speech"]
+
+
+class TestMarksThatGotLost:
+    def heard(self, *, before_handle: bool) -> tuple[Story, Position]:
+        story = Story()
+        link = story.open()
+        handle = link.handle()
+        link.say(0, 9, "hello")
+        if before_handle:
+            handle = link.handle()
+        link.close()
+        return story, handle
+
+    @behaviour("record.unmarked", off=patched("emulator.record.link.LinkRecord.frames_of", lambda *_: [(1, (0, 10))]))
+    def test_speech_that_is_replayed_without_them_is_given_as_a_whole(self) -> None:
+        story, handle = self.heard(before_handle=False)
+        replay = story.open(handle)
+        replay.marked = False
+        replay.say(0, 9, "hello")
+        assert story.losses() == {}
+        assert story.repeats() == {}
+
+    def test_and_is_given_twice_where_the_snapshot_held_it(self) -> None:
+        story, handle = self.heard(before_handle=True)
+        replay = story.open(handle)
+        replay.marked = False
+        replay.say(0, 9, "hello")
+        assert story.repeats()["utterances"] == ["1: hello as audio of 0"]
+
+
 class TestOrder:
-    @behaviour("record.order", off=patched("emulator.record.lineage.Lineage.holes", []))
+    @behaviour("record.order", off=patched("emulator.record.ranges.Ranges.end", property(lambda self: 0)))
     def test_frames_that_come_late(self) -> None:
         story = Story()
         link = story.open()

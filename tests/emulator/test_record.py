@@ -351,7 +351,7 @@ async def dropped_turns(call: Call) -> bool:
     return bool((await call.get())["dropped"].get("turns"))
 
 
-def test_records_have_room_in_bytes_and_the_oldest_make_way() -> None:
+async def test_records_have_room_in_bytes_and_the_oldest_make_way() -> None:
     archive = Archive(kept=100, items=1000, audio_limit=0, each=10_000, total=30_000)
 
     def one(name: str, text: str, times: int) -> LinkRecord:

@@ -195,7 +195,10 @@ def test_handles_can_be_lost_on_their_way(switches: dict[str, Any]) -> None:
         line.ask("stop")
     assert len(line.handles) == 2
     line.close()
-    assert service.dial(line.handles[0]).knows.pictures == 1
+    first = service.dial(line.handles[0])
+    assert first.knows.pictures == 1
+    first.close()
+    assert service.dial(line.handles[1]).knows.pictures == 4
 
 
 def test_the_echo_has_handles_too() -> None:

@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 
 from emulator.settings import EmulatorSettings
+from tests.emulator.behaviour import behaviour, patched
 from tests.emulator.conftest import Here, running
 from tests.support.emulator import RunningEmulator, start_emulator
 from tests.support.eventually import eventually
@@ -188,6 +189,17 @@ async def test_wrong_keys_are_closed_or_refused_as_configured() -> None:
         async with Client(emulator) as client:
             assert await client.closed() == (1007, "API key not valid. Please pass a valid API key.")
         assert "right" not in emulator.log_file.read_text()
+    async with running(EmulatorSettings(api_keys="right", wrong_key="http")) as emulator:
+        with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
+            async with Client(emulator):
+                pass
+        assert caught.value.status == 401
+
+
+@behaviour("10.4", off=patched("emulator.endpoint.handshake.authorise", lambda *_, **__: None))
+async def test_a_wrong_key_is_closed_or_answered_401() -> None:
+    async with running(EmulatorSettings(api_keys="right")) as emulator, Client(emulator) as client:
+        assert await client.closed() == (1007, "API key not valid. Please pass a valid API key.")
     async with running(EmulatorSettings(api_keys="right", wrong_key="http")) as emulator:
         with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
             async with Client(emulator):

@@ -9,11 +9,13 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 from google import genai
 from google.genai import errors, types
 
 from emulator import texts
 from emulator.api import schema
+from emulator.endpoint.rest import ApiError
 from emulator.errors import Refusal
 from emulator.server import Emulator
 from emulator.session import tokens
@@ -370,7 +372,11 @@ async def create(here: Here, body: Any = b"", path: str = "/v1beta/auth_tokens",
         return response.status, await response.json()
 
 
-@behaviour("13.3", off=patched("emulator.endpoint.rest._body", None))
+async def _nothing_is_no_object(request: web.Request, within: float) -> dict[str, Any]:
+    raise ApiError(400, "The JSON object must be a message.")
+
+
+@behaviour("13.3", off=patched("emulator.endpoint.rest._body", _nothing_is_no_object))
 @live
 async def test_an_empty_body_asks_for_the_defaults(here: Here) -> None:
     status, answer = await create(here)

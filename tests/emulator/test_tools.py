@@ -634,6 +634,15 @@ class TestLostCalls:
         assert orphan.respond() == [EMPTY]
         assert "modelTurn" in orphan.ask("hello")[0]
 
+    @behaviour("13.20", off=patched("emulator.mind.turns.Turns.respond", lambda self, response, now: None))
+    def test_of_two_lost_calls_each_is_to_be_answered(self) -> None:
+        caller = Caller(ledger=Ledger(unanswered={"one": "a", "two": "b"}), sessionResumption={"handle": "h"})
+        first, second = (
+            caller.send(toolResponse={"functionResponses": [{"id": number, "name": name, "response": {}}]})
+            for number, name in (("one", "a"), ("two", "b"))
+        )
+        assert (first, second[:1]) == ([], ["turnComplete"])
+
     @behaviour("13.20", off=without(lost_calls="stuck"))
     def test_2_5_has_forgotten_it(self, switches: dict[str, Any]) -> None:
         orphan = Orphan(NATIVE, switches=switches)

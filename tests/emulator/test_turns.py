@@ -65,6 +65,15 @@ class TestSpeech:
             ["modelTurn", "outputTranscription"]
         ]
 
+    @behaviour(
+        "10.20", off=patched("emulator.mind.transcripts.OutputTranscript.beside", lambda self, words: {"text": ""})
+    )
+    def test_what_the_model_says_is_transcribed_only_when_asked(self) -> None:
+        caller = Caller()
+        caller.ask("hello")
+        assert [sorted(message["serverContent"]) for message in caller.messages] == [["modelTurn"]]
+        assert [message["serverContent"]["modelTurn"]["role"] for message in caller.messages] == ["model"]
+
     @behaviour("10.19", off=without(server_content="joined"))
     def test_on_2_5_each_has_its_own(self, switches: dict[str, Any]) -> None:
         caller = Caller(NATIVE, switches=switches, **TRANSCRIBED)
@@ -146,6 +155,13 @@ class TestOrder:
         caller = Caller(model)
         caller.ask("hello")
         assert caller.ask("hello") == ["interrupted", "turnComplete", "modelTurn"]
+
+    @behaviour("10.23", off=patched("emulator.mind.turns.Turns.interrupt", lambda self, now: None))
+    def test_a_turn_interrupts_when_it_arrives_though_it_is_not_complete(self) -> None:
+        caller = Caller()
+        caller.ask("hello")
+        assert caller.send(clientContent=typed("hello", turnComplete=False)) == ["interrupted", "turnComplete"]
+        assert caller.send(clientContent={"turnComplete": True}) == ["modelTurn"]
 
     @behaviour("13.12", off=patched("emulator.mind.turns.Turns.ask", impatient))
     def test_2_5_finishes_first(self) -> None:
