@@ -93,6 +93,9 @@ class Attention:
 
     def mark_start(self, now: float) -> None:
         """activityStart."""
+        if not self.speaking:
+            # What came before belongs to no activity.
+            self._content = False
         self._pass(self._listener.start(), now)
 
     def mark_end(self, now: float, *, refused: bool) -> bool:

@@ -77,6 +77,8 @@ class Conversation:
             memory=snapshot.hearing,
         )
         self._seeding = config.seeds_history and config.handle is None
+        self._seed_answered = False
+        """Whether the latest that was asked is what the seeded history left open."""
         self._first = True
         """Whether nothing has been asked yet on this connection."""
         self._complete_when_read = False
@@ -225,6 +227,11 @@ class Conversation:
     def _type(self, text: str, now: float) -> None:
         """Realtime text: activity, like speech; between the caller's markers a part of what they hold."""
         marking = self._config.detection.manual and self._attention.speaking
+        answered, self._seed_answered = self._seed_answered, False
+        if answered and not normalise(text):
+            # A nudge for an answer that has begun by itself.
+            self._record.add("texts", text, at=now)
+            return
         if self._config.interruptible and not marking:
             self._turns.interrupt(now)
         self._record.add("texts", text, at=now)
@@ -252,6 +259,7 @@ class Conversation:
             self._history.seeded()
             if not (self._answers_seed and self._history.asks):
                 return
+            self._seed_answered = True
         elif self._seeding or not complete:
             return
         if self._attention.reading:

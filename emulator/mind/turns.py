@@ -107,7 +107,7 @@ class Turns:
 
     def proceed(self, now: float) -> None:
         """Begin what waits, if nothing hinders."""
-        while self._waiting and not self._open and not self.held and not self._lost:
+        while self._waiting and not self._open and not self._lost and not (self.held and self._waiting.can_wait):
             self._begin(self._waiting.take(), now)
 
     def audio_came(self) -> None:

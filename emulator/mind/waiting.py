@@ -35,6 +35,12 @@ class Waiting:
     def __iter__(self) -> Iterator[Cause]:
         return iter(self._causes)
 
+    @property
+    def can_wait(self) -> bool:
+        """Whether the first waits until nobody speaks. A typed turn does not: its client waits for the answer."""
+        first = self._causes[0]
+        return not (isinstance(first, Question) and first.typed)
+
     def put(self, cause: Cause, now: float, *, first: bool = False) -> None:
         """At its end, or at its beginning."""
         if len(self._causes) >= MOST:

@@ -166,6 +166,9 @@ class HandleStore:
             self.close(session, session.connections, now)
         self._entries.move_to_end(handle)
         session.connections += 1
+        if handle != session.newest:
+            # At an older handle none of the calls that wait had been made.
+            session.calls.unanswered.clear()
         session.opened, session.closed, session.newest = now, None, handle
         return Restored(session, entry.covering or entry.own)
 

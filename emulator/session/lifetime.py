@@ -30,7 +30,8 @@ class Lifetime:
         self._quiet_after_go_away = switches.after_go_away == "silence"
         self._after_limit = switches.after_limit
         self._reason = _LIMIT[config.rules.limit_close]
-        self._opened = now
+        self._opened = self._told = now
+        """When the client could first know how long it has: since its setup, or its first picture."""
         self._limit = now + switches.scaled(switches.connection_limit)
         self._session_limits = {
             False: math.inf if config.compression else switches.scaled(switches.audio_session_limit),
@@ -53,13 +54,14 @@ class Lifetime:
 
     @property
     def _ends(self) -> float:
-        session = self._opened + self._session_limits[self._session.video] - self._session.used
-        return min(self._limit, max(self._opened, session))
+        limit = self._session_limits[self._session.video]
+        # A limit that is over already leaves time for goAway.
+        return min(self._limit, max(self._opened + limit - self._session.used, self._told + min(limit, self._lead)))
 
     def apply(self, event: Event, now: float) -> list[Action]:
         """A client message; the first picture shortens the session."""
-        if isinstance(event, Video | MediaChunks) and _shows(event):
-            self._session.video = True
+        if isinstance(event, Video | MediaChunks) and not self._session.video and _shows(event):
+            self._session.video, self._told = True, now
             self._plan()
         if self._over and self._after_limit == "lazy":
             return [Close(self._reason.refusal())]

@@ -272,6 +272,13 @@ class TestMarkers:
         with pytest.raises(Refusal, match="1007 No turn to complete"):
             caller.send(**END)
 
+    def test_what_came_before_an_activity_is_no_content_of_it(self) -> None:
+        caller = Caller(NATIVE, **MANUAL)
+        caller.send(realtimeInput={"text": "hello"})
+        caller.send(**START)
+        with pytest.raises(Refusal, match="1007 No turn to complete"):
+            caller.send(**END)
+
     @behaviour("activity.start_twice", off=patched("emulator.hearing.listening.Listener.start", begun_anew))
     def test_a_second_start_changes_nothing(self) -> None:
         caller = Caller(**MANUAL)
@@ -608,6 +615,22 @@ class TestTurns:
         assert spoken(caller) == ["hello how can i help you"]
         assert len(caller.record.view()["texts"]) == 1
         assert [entry.role for entry in caller.mind._history.snapshot().context] == ["user", "model"]
+
+    @behaviour("13.6", off=patched("emulator.mind.conversation.normalise", lambda text: "x"))
+    @pytest.mark.parametrize("nudge", [".", " "])
+    def test_on_2_5_the_answer_has_begun_and_the_nudge_changes_nothing(self, nudge: str) -> None:
+        caller = Caller(NATIVE, **SEEDED)
+        assert caller.send(clientContent=typed("hello")) == ["modelTurn"]
+        assert caller.send(realtimeInput={"text": nudge}) == []
+        caller.until(30)
+        assert spoken(caller) == ["hello how can i help you"]
+        assert caller.send(realtimeInput={"text": "hello"})[-1] == "modelTurn"
+
+    @behaviour("13.8", off=patched("emulator.mind.waiting.Waiting.can_wait", True))
+    def test_a_typed_turn_is_answered_though_a_caller_has_stopped_in_mid_speech(self) -> None:
+        caller = Caller()
+        caller.begin_to_speak()
+        assert caller.ask("hello")[-1] == "modelTurn"
 
     @behaviour("13.7", off=configured(seeds_history=False))
     def test_without_a_seed_speech_works_at_once_and_a_typed_turn_is_taken_for_the_seed(self) -> None:

@@ -244,12 +244,15 @@ def test_two_minutes_once_pictures_are_streamed(picture: Event, switches: dict[s
     assert Aging(of=aging.session, opened=200.0, switches={"go_away": "never"}).until(400) == [(320.0, GO_AWAY)]
 
 
-def test_a_picture_in_a_session_that_is_too_old_for_it_ends_it_at_once() -> None:
-    assert Aging().at(300, PICTURE) == [(300, "0s"), (300, GO_AWAY)]
+def test_a_picture_in_a_session_that_is_too_old_for_it_leaves_time_for_go_away() -> None:
+    aging = Aging()
+    assert aging.at(300, PICTURE) == [(300, "60s")]
+    assert aging.until(400)[-1] == (360.0, GO_AWAY)
 
 
-def test_a_resumed_session_without_time_left_ends_at_once() -> None:
-    assert Aging(of=session(used=900.0), opened=1000.0).until(1000) == [(1000.0, "0s"), (1000.0, GO_AWAY)]
+def test_so_does_resuming_a_session_without_time_left() -> None:
+    aging = Aging(of=session(used=900.0), opened=1000.0)
+    assert aging.until(1100) == [(1000.0, "60s"), (1060.0, GO_AWAY)]
 
 
 @behaviour("10.35", off=patched("emulator.configuration.setup.compression.read", lambda *_, **__: None))

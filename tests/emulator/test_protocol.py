@@ -297,7 +297,7 @@ def test_what_only_vertex_has_is_unknown_to_the_developer_api() -> None:
 
 
 def strictly(self: protojson._Reader, *, strict: bool) -> None:
-    self._strict, self.mistakes = True, []
+    self._strict, self._values, self.mistakes = True, 0, []
 
 
 @behaviour("10.11", off=patched("emulator.api.protojson._Reader.__init__", strictly))

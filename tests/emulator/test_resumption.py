@@ -243,6 +243,20 @@ def test_an_older_handle_still_restores_its_own_snapshot() -> None:
         resumed.close()
 
 
+def test_an_older_handle_knows_of_no_call_that_was_made_after_it() -> None:
+    service = Service()
+    line = service.dial()
+    older, newer = one_turn(line, "stop"), one_turn(line, "stop")
+    line.admitted.session.calls.unanswered["call_1"] = "get_weather"
+    line.close()
+    resumed = service.dial(newer)
+    assert resumed.admitted.session.calls.unanswered
+    resumed.close()
+    resumed = service.dial(older)
+    assert not resumed.admitted.session.calls.unanswered
+    resumed.close()
+
+
 @behaviour("10.37", "2.4.10", "handle.scope", off=without(handle_scope="close"))
 def test_what_came_after_the_handle_is_lost(switches: dict[str, Any]) -> None:
     service = Service()
