@@ -26,6 +26,11 @@ _CLOSING_MODES = {True: 2, False: 1}
 _HARD_START = 4.0
 _HARD_END = 0.5
 
+# A muted microphone. WebRTC's detector learns nothing from it, and after so many frames no longer calls it speech for
+# the sake of what came before: asking it is vain.
+_NOTHING = bytes(FRAME_BYTES)
+_HANGOVER_FRAMES = 20
+
 
 @dataclass(frozen=True)
 class Sensitivity:
@@ -155,6 +160,8 @@ class Detector:
         self._opening_gate = gate * (1.0 if sensitivity.easy_start else _HARD_START)
         self._closing_gate = gate * (1.0 if sensitivity.easy_end else _HARD_END)
         self._intake = Intake(RATE)
+        self._muted = 0
+        """Frames in a row without any sound."""
         self._pending = b""
 
     @property
@@ -209,6 +216,12 @@ class Detector:
         return found
 
     def _voiced(self, frame: bytes) -> bool:
+        if frame == _NOTHING:
+            self._muted += 1
+            if self._muted > _HANGOVER_FRAMES:
+                return False
+        else:
+            self._muted = 0
         if self._segmenter.speaking:
             detector, gate = self._closing, self._closing_gate
         else:

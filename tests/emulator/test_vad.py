@@ -206,3 +206,14 @@ class TestSetup:
         assert (vertex.easy_start, vertex.easy_end) == (False, False)
         other = wanted(vertex=True, startOfSpeechSensitivity="START_SENSITIVITY_HIGH")
         assert (other.easy_start, other.easy_end) == (True, False)
+
+
+@pytest.mark.parametrize("pause", [0.02, 0.3, 0.42, 3.0])
+def test_a_muted_microphone_changes_nothing_in_what_is_heard(pause: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    muted = bytes(int(pause * RATE) * 2)
+    faint = b"".join(one.to_bytes(2, "little", signed=True) for one in (3, -2, 1, -4)) * RATE
+    pcm = muted.join([question("weather_paris"), question("hello"), faint, question("weather_london"), b""]) + muted
+    quick = Detector(Sensitivity(), gate=150.0).feed(pcm, RATE)
+    assert quick
+    monkeypatch.setattr("emulator.hearing.vad._HANGOVER_FRAMES", 10**9)
+    assert Detector(Sensitivity(), gate=150.0).feed(pcm, RATE) == quick
