@@ -1,6 +1,7 @@
 """The emulator as a whole: both ports, what all connections share, start and stop."""
 
 import asyncio
+import functools
 import json
 import os
 import resource
@@ -24,6 +25,7 @@ from emulator.chance import Chance
 from emulator.control import application
 from emulator.endpoint.admission import Admission
 from emulator.endpoint.connection import Connection
+from emulator.endpoint.head import FirstHead
 from emulator.endpoint.quota import Quota
 from emulator.endpoint.upgrade import Origin
 from emulator.faults.orders import Orders
@@ -209,7 +211,7 @@ class Emulator:
         # Not by the runner itself, which leaves a client a whole minute for its TLS handshake.
         assert runner.server is not None
         server = await asyncio.get_running_loop().create_server(
-            runner.server,
+            functools.partial(FirstHead, runner.server),
             host,
             port,
             backlog=1024,

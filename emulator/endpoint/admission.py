@@ -21,7 +21,7 @@ from emulator.mind.transcript_order import LateTranscripts
 from emulator.record import Archive, LinkFacts, LinkRecord
 from emulator.scenarios.scenario import Scenario
 from emulator.session.handles import DEAD, HandleStore, Owner, Session, Snapshot
-from emulator.session.lifetime import Lifetime
+from emulator.session.lifetime import Lifetime, session_limits
 from emulator.session.resumption import Resumption, scope
 from emulator.session.tokens import Expiry, TokenStore
 from emulator.switches import Switches
@@ -109,8 +109,14 @@ class Admission:
         owner = Owner(config.model, endpoint.backend, _project(body["model"]) or request.project)
         session = Session(request.conversation, owner, now)
         if config.handle is not None:
+            limits = session_limits(config)
             restored = self._handles.resume(
-                config.handle, owner, now, dead=DEAD[switches.dead_handle], take_over=switches.open_socket == "accepted"
+                config.handle,
+                owner,
+                now,
+                dead=DEAD[switches.dead_handle],
+                take_over=switches.open_socket == "accepted",
+                life=lambda session: limits[session.video],
             )
             session, snapshot = restored.session, restored.snapshot
         session.ttl = switches.scaled(switches.handle_ttl)

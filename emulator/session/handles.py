@@ -1,5 +1,6 @@
 """Resumption handles: each restores the snapshot it was issued with, for as long as its session lives on."""
 
+import math
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable
@@ -82,6 +83,8 @@ class Session:
     """When the connection that has it open, or had it last, took it."""
     used: float = 0.0
     """Seconds that earlier connections had it open."""
+    warned: bool = False
+    """Whether a client was told that its time is over soon."""
     video: bool = False
     """Whether a picture was streamed in it."""
     connections: int = 1
@@ -148,16 +151,20 @@ class HandleStore:
         *,
         dead: texts.Reason = texts.SESSION_NOT_FOUND,
         take_over: bool = False,
+        life: Callable[[Session], float] = lambda session: math.inf,
     ) -> Restored:
         """What to restore; its session is open from now on, as often as the handle is used.
 
-        Raises ``dead`` for a handle that is unknown, somebody else's or too old. A session that is still open raises
+        Raises ``dead`` for a handle that is unknown, somebody else's or too old, or whose session has been open for all
+        its ``life`` (seconds). A session that is still open raises
         1011, or is taken from its connection; the service is not known to do that, so what that one is told is a guess.
         """
         entry = self._entries.get(handle)
         if entry is None or entry.session.owner != owner or entry.session.dead(now):
             raise dead.refusal()
         session = entry.session
+        if session.closed is not None and session.used >= life(session):
+            raise dead.refusal()
         if session.closed is None:
             if not take_over:
                 raise texts.STILL_OPEN.refusal()

@@ -30,13 +30,11 @@ class Lifetime:
         self._quiet_after_go_away = switches.after_go_away == "silence"
         self._after_limit = switches.after_limit
         self._reason = _LIMIT[config.rules.limit_close]
-        self._opened = self._told = now
-        """When the client could first know how long it has: since its setup, or its first picture."""
+        self._opened = now
+        self._shown = -math.inf
+        """When the first picture came, which shortens the session."""
         self._limit = now + switches.scaled(switches.connection_limit)
-        self._session_limits = {
-            False: math.inf if config.compression else switches.scaled(switches.audio_session_limit),
-            True: math.inf if config.compression else switches.scaled(switches.video_session_limit),
-        }
+        self._session_limits = session_limits(config)
         jitter = switches.scaled(switches.go_away_jitter) * chance.random()
         self._lead = max(0.0, switches.scaled(switches.go_away_lead) - jitter)
         self._warned = self._go_away == "never"
@@ -54,14 +52,18 @@ class Lifetime:
 
     @property
     def _ends(self) -> float:
+        return min(self._limit, self._session_ends)
+
+    @property
+    def _session_ends(self) -> float:
         limit = self._session_limits[self._session.video]
-        # A limit that is over already leaves time for goAway.
-        return min(self._limit, max(self._opened + limit - self._session.used, self._told + min(limit, self._lead)))
+        # Where a picture comes when the limit with pictures is over already, there is still time for goAway.
+        return max(self._opened + limit - self._session.used, self._opened, self._shown + min(limit, self._lead))
 
     def apply(self, event: Event, now: float) -> list[Action]:
         """A client message; the first picture shortens the session."""
         if isinstance(event, Video | MediaChunks) and not self._session.video and _shows(event):
-            self._session.video, self._told = True, now
+            self._session.video, self._shown = True, now
             self._plan()
         if self._over and self._after_limit == "lazy":
             return [Close(self._reason.refusal())]
@@ -81,6 +83,11 @@ class Lifetime:
 
     def _warn(self, now: float) -> list[Action]:
         self._warned = True
+        if self._session_ends <= self._limit:
+            if self._session.warned:
+                # Who has resumed since would only resume again, and again.
+                return []
+            self._session.warned = True
         self._silent = self._quiet_after_go_away
         left = max(0.0, self._ends - now)
         self._record.event("go_away", at=now, seconds_left=round(left, 3))
@@ -102,6 +109,14 @@ class Lifetime:
                 return [Close(self._reason.refusal())]
             case code:
                 return [Close(_LIMIT[code].refusal())]
+
+
+def session_limits(config: Config) -> dict[bool, float]:
+    """How long a session may be open, without and with pictures; real seconds."""
+    switches = config.switches
+    if config.compression:
+        return {False: math.inf, True: math.inf}
+    return {False: switches.scaled(switches.audio_session_limit), True: switches.scaled(switches.video_session_limit)}
 
 
 def _shows(event: Video | MediaChunks) -> bool:

@@ -1,3 +1,4 @@
+import asyncio
 import json
 import secrets
 from typing import Any
@@ -12,7 +13,8 @@ from emulator.errors import reason_bytes
 from emulator.server import Emulator
 from emulator.settings import EmulatorSettings
 from tests.emulator.behaviour import behaviour, patched
-from tests.emulator.conftest import Here
+from tests.emulator.conftest import Here, running
+from tests.emulator.raw import PATH
 
 BIDI = "ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent"
 VERTEX = "/ws/google.cloud.aiplatform.v1beta1.LlmBidiService/BidiGenerateContent"
@@ -201,3 +203,23 @@ async def test_a_refused_client_is_told_once_its_setup_came_or_soon_without(here
                 await socket.send_str(frame)
             message = await socket.receive(timeout=5)
             assert (message.data, message.extra) == (1008, reason_bytes(texts.NO_KEY.text).decode())
+
+
+@pytest.mark.parametrize("name", ["User-Agent", "user-agent", "Content-Type"])
+@pytest.mark.parametrize("pieces", [1, 7])
+async def test_a_client_may_name_itself_twice(name: str, pieces: int) -> None:
+    """As the SDK with websockets 13 and 14 does."""
+    lines = {"Host": "localhost", "Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
+    head = "".join(f"{one}: {value}\r\n" for one, value in lines.items())
+    key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nx-goog-api-key: key\r\n"
+    request = f"GET {PATH} HTTP/1.1\r\n{head}{key}{name}: a\r\n{name}: b\r\n\r\n".encode()
+    async with running(EmulatorSettings(plain_port=0)) as here:
+        assert here.emulator.plain_port is not None
+        reader, writer = await asyncio.open_connection("127.0.0.1", here.emulator.plain_port)
+        for start in range(pieces):
+            writer.write(request[start::pieces] if pieces == 1 else request[start * 60 : (start + 1) * 60])
+            await writer.drain()
+        writer.write(request[pieces * 60 :] if pieces > 1 else b"")
+        async with asyncio.timeout(5):
+            assert (await reader.readline()).startswith(b"HTTP/1.1 101")
+        writer.close()

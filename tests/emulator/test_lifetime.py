@@ -18,7 +18,7 @@ from emulator.actions import Action, Close, Note, Reset, Send
 from emulator.api.protocol import Decoder, Event, MediaChunks, Setup, Text, Video
 from emulator.configuration.setup import Config, accept
 from emulator.endpoint.quota import Quota
-from emulator.errors import reason_bytes
+from emulator.errors import Refusal, reason_bytes
 from emulator.record import Archive, LinkFacts
 from emulator.server import Emulator
 from emulator.session.handles import HandleStore, Owner, Session, Snapshot
@@ -28,6 +28,7 @@ from emulator.switches import Switches
 from tests.emulator import sdk
 from tests.emulator.behaviour import behaviour, patched, without
 from tests.emulator.conftest import Here
+from tests.emulator.service import Service
 from tests.support.eventually import eventually
 
 NATIVE = "gemini-2.5-flash-native-audio-preview-12-2025"
@@ -250,9 +251,25 @@ def test_a_picture_in_a_session_that_is_too_old_for_it_leaves_time_for_go_away()
     assert aging.until(400)[-1] == (360.0, GO_AWAY)
 
 
-def test_so_does_resuming_a_session_without_time_left() -> None:
-    aging = Aging(of=session(used=900.0), opened=1000.0)
-    assert aging.until(1100) == [(1000.0, "60s"), (1060.0, GO_AWAY)]
+def test_a_session_is_told_once_that_its_time_is_over_soon() -> None:
+    aging = Aging(of=session(used=870.0), opened=1000.0)
+    assert aging.until(1001) == [(1000.0, "30s")]
+    # A client that rotates at goAway resumes at once: told so again, it would do it again.
+    aging.session.used = 871.0
+    assert Aging(of=aging.session, opened=1002.0).until(1100) == [(1031.0, GO_AWAY)]
+
+
+def test_a_session_without_time_left_cannot_be_resumed() -> None:
+    service = Service()
+    line = service.dial(switches={"audio_session_limit": "20s", "connection_limit": "10s"})
+    line.ask("stop")
+    handle = line.handles[-1]
+    service.now = 25.0
+    line.close()
+    with pytest.raises(Refusal, match="1008 BidiGenerateContent session not found"):
+        service.dial(handle, switches={"audio_session_limit": "20s"})
+    compressed = {"contextWindowCompression": {"slidingWindow": {}}}
+    service.dial(handle, switches={"audio_session_limit": "20s"}, **compressed).close()
 
 
 @behaviour("10.35", off=patched("emulator.configuration.setup.compression.read", lambda *_, **__: None))

@@ -24,7 +24,7 @@ from emulator.settings import EmulatorSettings
 from emulator.texts import documented
 
 T = TypeVar("T")
-EXAMPLES = int(os.environ.get("EMULATOR_FUZZ_EXAMPLES", "150"))
+EXAMPLES = int(os.environ.get("EMULATOR_FUZZ_EXAMPLES", "100"))
 LIMIT = 5.0
 PATH = "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent"
 VERTEX = "/ws/google.cloud.aiplatform.v1beta1.LlmBidiService/BidiGenerateContent"

@@ -198,7 +198,10 @@ async def test_wrong_keys_are_closed_or_refused_as_configured() -> None:
 
 @behaviour("10.4", off=patched("emulator.endpoint.handshake.authorise", lambda *_, **__: None))
 async def test_a_wrong_key_is_closed_or_answered_401() -> None:
-    async with running(EmulatorSettings(api_keys="right")) as emulator, Client(emulator) as client:
+    async with (
+        running(EmulatorSettings(api_keys="right", setup_timeout="300ms")) as emulator,
+        Client(emulator) as client,
+    ):
         assert await client.closed() == (1007, "API key not valid. Please pass a valid API key.")
     async with running(EmulatorSettings(api_keys="right", wrong_key="http")) as emulator:
         with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
