@@ -1,6 +1,7 @@
 """A TLS server with an authority of its own, and the life of a process that is one."""
 
 import asyncio
+import functools
 import json
 import signal
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 from aiohttp import web
 
 from emulator.certificates import server_context
+from emulator.endpoint.head import FirstHead
 
 
 class Listener:
@@ -21,6 +23,7 @@ class Listener:
         self._given_ca_file = ca_file
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._runners: list[web.AppRunner] = []
+        self._servers: list[asyncio.Server] = []
 
     async def serve(self, app: web.Application, port: int) -> dict[str, str]:
         """Serve ``app`` over TLS. Returns ``address`` and ``ca_file``; raises OSError."""
@@ -37,6 +40,8 @@ class Listener:
 
     async def stop(self) -> None:
         """Stop serving and remove what was made for it."""
+        for server in self._servers:
+            server.close()
         for runner in self._runners:
             await runner.cleanup()
         if self._folder is not None:
@@ -46,8 +51,11 @@ class Listener:
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await runner.setup()
         self._runners.append(runner)
-        await web.TCPSite(runner, host, port, ssl_context=context, backlog=1024).start()
-        return int(runner.addresses[0][1])
+        assert runner.server is not None
+        make = functools.partial(FirstHead, runner.server)
+        server = await asyncio.get_running_loop().create_server(make, host, port, ssl=context, backlog=1024)
+        self._servers.append(server)
+        return int(server.sockets[0].getsockname()[1])
 
 
 def _in_url(host: str) -> str:
