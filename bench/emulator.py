@@ -4,10 +4,11 @@
 [--processes 1] [--runs 1]``.
 
 Conversations in full duplex, 40 ms frames in real time. Of all connections the given part speaks at any time (a spoken
-question, then silence while the answer comes); the others hold the line. Three other ends, one after the other, each
+question, then silence while the answer comes); the others hold the line. Four other ends, one after the other, each
 against an emulator of its own:
 
 - ``worker``: Parley's session worker, with callers on the whole fabric before it. This is the baseline that counts;
+- ``worker, echo``: the same in the echo scenario, where nothing is recognised and every frame comes back;
 - ``sdk``: a bare google-genai loop;
 - ``link``: the worker's codec on the SDK's socket and nothing else: the cheapest client there is.
 
@@ -132,9 +133,10 @@ async def bare(codec: str, processes: int) -> AsyncIterator[Ends]:
 
 
 @asynccontextmanager
-async def fabric(connections: int, processes: int) -> AsyncIterator[Ends]:
+async def fabric(connections: int, processes: int, scenario: str = "support") -> AsyncIterator[Ends]:
     """Callers in this process, gateway and worker between them and the emulator."""
     env = {"PARLEY_WORKER_CAPACITY": str(2 * connections), "PARLEY_EMULATOR_PROCESSES": str(processes)}
+    env["PARLEY_EMULATOR_SCENARIO"] = scenario
     async with Stack(StackConfig(env=env)) as stack:
         assert stack.emulator is not None
 
@@ -198,7 +200,7 @@ async def measure(ends: Ends, wanted: argparse.Namespace) -> dict[str, Any]:
 
 
 async def main() -> int:
-    """Runs all three, prints a line of JSON for each run, then the medians."""
+    """Runs all four, prints a line of JSON for each run, then the medians."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--connections", type=int, default=200)
     parser.add_argument("--active", type=float, default=0.25, help="part of the connections that speaks at any time")
@@ -206,11 +208,12 @@ async def main() -> int:
     parser.add_argument("--processes", type=int, default=1, help="of the emulator, each with a recogniser")
     parser.add_argument("--runs", type=int, default=1, help="of each; the median ratio counts")
     wanted = parser.parse_args()
-    ratios: dict[str, list[float]] = {"worker": [], "sdk": [], "link": []}
+    ratios: dict[str, list[float]] = {"worker": [], "worker, echo": [], "sdk": [], "link": []}
     for _ in range(wanted.runs):
         for name, found in ratios.items():
-            if name == "worker":
-                opened = fabric(wanted.connections, wanted.processes)
+            if name.startswith("worker"):
+                scenario = "echo" if name.endswith("echo") else "support"
+                opened = fabric(wanted.connections, wanted.processes, scenario)
             else:
                 opened = bare("sdk" if name == "sdk" else "fast", wanted.processes)
             async with opened as ends:
