@@ -236,7 +236,7 @@ wishes = st.recursive(
 )
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(properties=st.dictionaries(names, schemas, min_size=1), wanted=st.dictionaries(names, wishes), heard=names)
 def test_whatever_can_be_satisfied_is(properties: dict[str, Any], wanted: dict[str, Any], heard: str) -> None:
     schema = {"properties": properties, "required": sorted(properties), "$defs": DEFINITIONS}
@@ -260,7 +260,7 @@ junk = st.recursive(
 )
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(schema=junk, wanted=st.dictionaries(names, wishes))
 def test_no_declaration_does_any_harm(schema: Any, wanted: dict[str, Any]) -> None:
     assert isinstance(fit(wanted, schema, {"city": "paris"}), dict)

@@ -605,7 +605,7 @@ def _faults(draw: st.DrawFn) -> list[Any]:
     return found
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(_faults(), st.lists(st.sampled_from(["answer", "call", "handle"]), max_size=4))
 def test_no_combination_of_faults_breaks_the_plan(faults: list[Any], words: list[str]) -> None:
     bench = Bench()

@@ -695,7 +695,7 @@ STEPS = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(steps=st.lists(STEPS, max_size=25))
 def test_frame_by_frame_it_is_what_counting_by_hand_gives(steps: list[tuple[Any, ...]]) -> None:
     story = Story()

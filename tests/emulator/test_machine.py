@@ -1,6 +1,6 @@
 """Random and mutated frames after a valid setup: whatever comes, the emulator closes as the service does or goes on.
 
-``make test`` runs a few hundred examples; ``make fuzz-emulator`` runs 5,000 (``EMULATOR_FUZZ_EXAMPLES``).
+``make test`` runs fifty; ``make fuzz-emulator`` runs 5,000 (``EMULATOR_FUZZ_EXAMPLES``).
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from emulator.settings import EmulatorSettings
 from emulator.texts import documented
 
 T = TypeVar("T")
-EXAMPLES = int(os.environ.get("EMULATOR_FUZZ_EXAMPLES", "100"))
+EXAMPLES = int(os.environ.get("EMULATOR_FUZZ_EXAMPLES", "50"))
 LIMIT = 5.0
 PATH = "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent"
 VERTEX = "/ws/google.cloud.aiplatform.v1beta1.LlmBidiService/BidiGenerateContent"

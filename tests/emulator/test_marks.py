@@ -87,7 +87,7 @@ def test_a_frame_that_is_not_whole_has_no_mark_and_does_not_hide_its_neighbours(
         assert numbers(read(damaged, [640])) == [(1, 0), (1, 1), (1, 3), (1, 4)], len(damage)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(where=st.integers(0, 3 * FRAME * 8 - 1))
 def test_one_flipped_bit_takes_one_mark_away(where: int) -> None:
     marked = bytearray(mark(SPEECH[40000 : 40000 + 3 * FRAME], stream=3, first=5))
@@ -104,7 +104,7 @@ def test_audio_that_nobody_marked_has_none() -> None:
         assert read(pcm, [640]) == []
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(pcm=st.binary(max_size=4000), pieces=st.lists(st.integers(1, 900), min_size=1, max_size=5))
 def test_no_bytes_at_all_make_the_reader_see_marks_or_fail(pcm: bytes, pieces: list[int]) -> None:
     assert read(pcm, pieces) == []
