@@ -280,7 +280,7 @@ async def test_a_fault_of_its_own_is_told_as_the_service_would(hurried: Here, mo
     await gone(hurried)
 
 
-def test_a_key_that_is_no_text_can_be_kept() -> None:
+async def test_a_key_that_is_no_text_can_be_kept() -> None:
     given = credential({"x-goog-api-key": "k\udcff"}, {})
     assert given is not None and given.value == "k\\xff"
     given.value.encode()
