@@ -133,7 +133,8 @@ class Connection:
         self._wire.close()
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        # The reader too: serving may have been cancelled while it read, and nobody else waits for it.
+        await asyncio.gather(self._reader, *self._tasks, return_exceptions=True)
         if self.elsewhere is not None:
             self._ended.set()
             return
