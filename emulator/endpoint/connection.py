@@ -1,6 +1,7 @@
 """One WebSocket: reads frames, performs what the link decides, and leaves nothing behind."""
 
 import asyncio
+import math
 import ssl
 from collections.abc import Callable
 
@@ -62,7 +63,7 @@ class Connection:
         self._wire = WireControl(transport, self._outbox, pong=self._pong, frozen_limit=limits.frozen_limit)
         self._inbox = Inbox(socket, self._wire, decoder)
         self._timer: asyncio.TimerHandle | None = None
-        self._wanted_at: float | None = None
+        self._ticks_at = math.inf
         """What the timer is set for, on the clock."""
         self._abortion: asyncio.TimerHandle | None = None
         self._reader: asyncio.Task[None]
@@ -241,19 +242,20 @@ class Connection:
 
     def _set_timer(self) -> None:
         deadline = self._decider.deadline if self._ending is None else None
-        if deadline == self._wanted_at:
+        if deadline is None or deadline >= self._ticks_at:
+            # Most deadlines are put off by the next message: a tick that comes too early costs less than a new timer
+            # for each.
             return
-        self._wanted_at = deadline
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
-        if deadline is not None:
-            delay = max(0.0, deadline - self._clock())
-            self._timer = asyncio.get_running_loop().call_later(delay, self._tick)
+        self._ticks_at = deadline
+        delay = max(0.0, deadline - self._clock())
+        self._timer = asyncio.get_running_loop().call_later(delay, self._tick)
 
     def _tick(self) -> None:
-        self._timer = self._wanted_at = None
-        self._decide(lambda: self._decider.tick(self._clock()))
+        self._timer, self._ticks_at = None, math.inf
+        if self._ending is None:
+            self._decide(lambda: self._decider.tick(self._clock()))
 
     async def _listen(self, number: int, pcm: bytes) -> None:
         assert self._admitted is not None

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 from emulator.actions import Action, Close, Mind, Part, Send
 from emulator.api.protocol import Event
+from emulator.deadlines import soonest
 from emulator.errors import Refusal
 
 
@@ -20,12 +21,7 @@ class Link:
     @property
     def deadline(self) -> float | None:
         """When ``tick`` is wanted; None when nothing is pending."""
-        earliest = self._mind.deadline
-        for part in self._parts:
-            deadline = part.deadline
-            if deadline is not None and (earliest is None or deadline < earliest):
-                earliest = deadline
-        return earliest
+        return soonest(*[asked.deadline for asked in self._deciding])
 
     def start(self, now: float) -> list[Action]:
         """The setup was accepted."""

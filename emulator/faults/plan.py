@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from emulator.actions import Action, Close, Mind, Note, Send, SendRaw
 from emulator.api.protocol import Event, ToolResponse
+from emulator.deadlines import soonest
 from emulator.faults import specs
 from emulator.faults.base import LinkFault, Moment
 from emulator.faults.disturbed import Disturbed
@@ -147,8 +148,7 @@ class FaultPlan:
     @property
     def deadline(self) -> float | None:
         """When ``tick`` is wanted."""
-        deadlines = [self._effects.outflow.deadline, self._later.deadline]
-        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+        return soonest(self._effects.outflow.deadline, self._later.deadline)
 
     def apply(self, event: Event, now: float) -> list[Action]:
         """A client message."""

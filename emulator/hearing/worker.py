@@ -18,8 +18,9 @@ from pocketsphinx import Decoder, get_model_path
 from emulator.hearing.framing import read
 
 RATE = 16000
-# The grammar wants a little silence on both sides, and utterances may be cut close.
-_SILENCE = bytes(RATE * 2 // 10)
+# The grammar wants a little silence on both sides, and utterances may be cut close. More of it makes what was said less
+# likely, for no microphone is as silent.
+_SILENCE = bytes(RATE * 2 // 40)
 _NO_SPEECH = ("<sil>", "<s>", "</s>", "(NULL)")
 # Stands for an acoustic probability too small for a double.
 _WORST = -745.0
@@ -31,6 +32,9 @@ _LANGUAGE_MODEL = "en-us/en-us.lm.bin"
 # same sentences. Any English wants pocketsphinx's own.
 _NARROW = {"beam": 1e-30, "pbeam": 1e-30, "wbeam": 1e-20}
 _WIDE = {"beam": 1e-48, "pbeam": 1e-48, "wbeam": 7e-29}
+# Scores from the two likeliest densities of each frame's mixtures, and for every other frame: together half the time,
+# and no question of the tests is heard differently.
+_COARSE = {"topn": 2, "ds": 2}
 
 
 class UnknownWordsError(Exception):
@@ -46,8 +50,7 @@ class Hearing:
     """One acoustic model, loaded once, with a search for each grammar and, once it is wanted, one for any English."""
 
     def __init__(self, grammars: dict[str, str], doubt: float) -> None:
-        # Acoustic scores for every other frame: a third less time, and no question of the tests is heard differently.
-        self._decoder = Decoder(lm=None, samprate=RATE, loglevel="FATAL", ds=2, **_NARROW)
+        self._decoder = Decoder(lm=None, samprate=RATE, loglevel="FATAL", **_COARSE, **_NARROW)
         self._doubt = doubt
         self._active = ""
         self._has_language_model = False

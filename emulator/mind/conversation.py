@@ -23,6 +23,7 @@ from emulator.api.protocol import (
 )
 from emulator.audio import rate_of, resample
 from emulator.configuration.setup import Config
+from emulator.deadlines import soonest
 from emulator.errors import invalid
 from emulator.hearing.attention import Attention
 from emulator.hearing.pictures import FrameRate, describe
@@ -88,7 +89,7 @@ class Conversation:
     @property
     def deadline(self) -> float | None:
         """When ``tick`` is wanted."""
-        return min((at for at in (self._turns.deadline, self._attention.deadline) if at is not None), default=None)
+        return soonest(self._turns.deadline, self._attention.deadline)
 
     def apply(self, event: Event, now: float) -> list[Action]:
         """A client message."""

@@ -13,6 +13,7 @@ from emulator.actions import Action, Disturbance, IssueHandle, Note, Send
 from emulator.api import server_content
 from emulator.api.protocol import FunctionResponse
 from emulator.configuration.setup import Config
+from emulator.deadlines import soonest
 from emulator.mind import plan, waiting
 from emulator.mind.agenda import Agenda
 from emulator.mind.history import History
@@ -83,8 +84,7 @@ class Turns:
     @property
     def deadline(self) -> float | None:
         """When ``tick`` is wanted."""
-        deadlines = (self._agenda.deadline, self._unasked.deadline)
-        return min((at for at in deadlines if at is not None), default=None)
+        return soonest(self._agenda.deadline, self._unasked.deadline)
 
     def snapshot(self) -> Snapshot:
         """What is remembered, with what waits for an answer and what the open turn has said so far."""

@@ -16,7 +16,7 @@ class Unasked:
     @property
     def deadline(self) -> float | None:
         """When the next of them is due."""
-        return min((at for at, _ in self._due), default=None)
+        return min(at for at, _ in self._due) if self._due else None
 
     def start(self, now: float) -> list[Rule]:
         """The connection was set up."""

@@ -6,6 +6,7 @@ from typing import Any, Literal, Protocol
 from emulator.actions import Action, IssueHandle, Mind, Note, Send
 from emulator.api.protocol import Event
 from emulator.configuration.setup import Config
+from emulator.deadlines import soonest
 from emulator.session.handles import Snapshot
 
 # Handles that are on their way at a time, where they come late.
@@ -60,7 +61,7 @@ class Resumption:
             return self._next
         owed = self._owed if self._mind.settled else None
         late = self._late[0][0] if self._late else None
-        return min((at for at in (owed, late, self._next) if at is not None), default=None)
+        return soonest(owed, late, self._next)
 
     def apply(self, _event: Event, now: float) -> list[Action]:
         """A client message; the mind has dealt with it."""
