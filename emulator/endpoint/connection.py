@@ -136,6 +136,8 @@ class Connection:
             task.cancel()
         # The reader too: serving may have been cancelled while it read, and nobody else waits for it.
         await asyncio.gather(self._reader, *self._tasks, return_exceptions=True)
+        # Where it was cancelled it keeps the frames that it was in, and they keep this connection.
+        del self._reader
         if self.elsewhere is not None:
             self._ended.set()
             return

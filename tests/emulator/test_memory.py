@@ -1,13 +1,16 @@
 """What has ended is gone at once: nothing of it waits for the collector of cycles, which comes late and seldom."""
 
+import asyncio
 import gc
 from collections import Counter
+from typing import Any
 
 import pytest
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from emulator.endpoint.connection import Connection
+from emulator.endpoint.inbox import Inbox
 from emulator.faults.plan import FaultPlan
 from emulator.mind.conversation import Conversation
 from emulator.mind.speaker import Speaker
@@ -45,13 +48,36 @@ def uncollected():  # type: ignore[no-untyped-def]
     gc.enable()
 
 
-@pytest.mark.parametrize("end", ["hangs up", "answered", "refused", "no setup", "closes", "reset", "frozen"])
+@pytest.fixture
+def serving(monkeypatch: pytest.MonkeyPatch) -> list[asyncio.Task[Any]]:
+    """The tasks that serve connections, for whoever wants to cancel them."""
+    tasks: list[asyncio.Task[Any]] = []
+    serve = Connection.serve
+
+    async def noted(connection: Connection) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.append(task)
+        await serve(connection)
+
+    monkeypatch.setattr(Connection, "serve", noted)
+    return tasks
+
+
+ENDS = ["hangs up", "answered", "refused", "no setup", "closes", "reset", "frozen", "closed", "cancelled"]
+
+
+@pytest.mark.parametrize("end", ENDS)
 async def test_a_connection_that_has_ended_is_freed_without_a_collector(
-    here: Here, uncollected: None, end: str
+    here: Here, uncollected: None, serving: list[asyncio.Task[Any]], end: str
 ) -> None:
     await gone(here)
     before = alive()
-    faults = {"reset": "reset on=first_audio", "frozen": "half_open on=turn_complete for=100ms; pongs delay=1ms"}
+    faults = {
+        "reset": "reset on=first_audio",
+        "frozen": "half_open on=turn_complete for=100ms; pongs delay=1ms",
+        "closed": "close on=turn_complete",
+    }
     async with Socket(here, faults.get(end, ""), "freed") as client:
         if end != "no setup":
             await client.send(SETUP, HELLO)
@@ -61,10 +87,14 @@ async def test_a_connection_that_has_ended_is_freed_without_a_collector(
             await client.until("turnComplete")
         if end == "closes":
             await client.socket.close()
+        if end == "cancelled":
+            serving.pop().cancel()
         if end == "refused":
             await client.send("garbage")
+        if end in ("closed", "cancelled", "refused"):
             await client.closed()
     await gone(here)
+    serving.clear()
     here.emulator._archive.clear()
 
     async def freed() -> bool:
@@ -73,6 +103,39 @@ async def test_a_connection_that_has_ended_is_freed_without_a_collector(
         return True
 
     await eventually(freed, timeout=5)
+
+
+async def test_a_connection_whose_serving_is_cancelled_closes_its_socket_once_its_reader_has_ended(
+    here: Here, serving: list[asyncio.Task[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends: list[str] = []
+    read, close = Inbox.next, web.WebSocketResponse.close
+
+    async def reading(inbox: Inbox) -> Any:
+        try:
+            return await read(inbox)
+        except asyncio.CancelledError:
+            # It may take its time; many turns of the loop stand for that.
+            for _ in range(100):
+                await asyncio.sleep(0)
+            ends.append("reader")
+            raise
+
+    async def closing(socket: web.WebSocketResponse, **options: Any) -> bool:
+        ends.append("socket")
+        return await close(socket, **options)
+
+    monkeypatch.setattr(Inbox, "next", reading)
+    monkeypatch.setattr(web.WebSocketResponse, "close", closing)
+    async with Socket(here, conversation="cancelled") as client:
+        await client.send(SETUP)
+        await client.next()
+        serving.pop().cancel()
+        assert (await client.closed())[0] == 1000
+    await gone(here)
+    assert ends == ["reader", "socket"]
+    (link,) = (await here.get("/conversations/cancelled"))["links"]
+    assert link["closed"] is not None
 
 
 async def test_a_record_that_is_forgotten_is_freed_without_a_collector(uncollected: None) -> None:
