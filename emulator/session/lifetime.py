@@ -56,9 +56,11 @@ class Lifetime:
 
     @property
     def _session_ends(self) -> float:
-        limit = self._session_limits[self._session.video]
-        # Where a picture comes when the limit with pictures is over already, there is still time for goAway.
-        return max(self._opened + limit - self._session.used, self._opened, self._shown + min(limit, self._lead))
+        limit, begun = self._session_limits[self._session.video], self._opened - self._session.used
+        # Where a picture comes when the limit with pictures is over already, there is still time for goAway: as much as
+        # there was without the picture.
+        grace = min(self._shown + min(limit, self._lead), begun + self._session_limits[False])
+        return max(begun + limit, self._opened, grace)
 
     def apply(self, event: Event, now: float) -> list[Action]:
         """A client message; the first picture shortens the session."""

@@ -259,6 +259,17 @@ def test_a_session_is_told_once_that_its_time_is_over_soon() -> None:
     assert Aging(of=aging.session, opened=1002.0).until(1100) == [(1031.0, GO_AWAY)]
 
 
+@pytest.mark.parametrize(("lead", "end"), [("60s", 1090.0), ("30s", 1080.0)])
+def test_nor_is_it_told_again_when_a_picture_comes(lead: str, end: float) -> None:
+    aging = Aging(of=session(used=810.0), opened=1000.0)
+    assert aging.until(1030) == [(1030.0, "60s")]
+    aging.session.used = 840.0
+    again = Aging(of=aging.session, opened=1030.0, switches={"go_away_lead": lead})
+    assert again.at(1050, PICTURE) == []
+    # And lives no longer for the picture.
+    assert again.until(1200) == [(end, GO_AWAY)]
+
+
 def test_a_session_without_time_left_cannot_be_resumed() -> None:
     service = Service()
     line = service.dial(switches={"audio_session_limit": "20s", "connection_limit": "10s"})
