@@ -26,6 +26,9 @@ from tests.emulator.service import Service
 
 VIDEO = {"realtimeInput": {"video": {"data": "iVBORw0KGgo=", "mimeType": "image/png"}}}
 IMAGE = {"inlineData": {"data": "iVBORw0KGgo=", "mimeType": "image/png"}}
+WEATHER = [
+    {"functionDeclarations": [{"name": "get_weather", "parameters": {"properties": {"city": {"type": "STRING"}}}}]}
+]
 SECOND = bytes(32000)
 TURN = 20.0
 """Longer than any answer."""
@@ -149,8 +152,8 @@ def test_all_audio_is_kept_once_where_silence_is_kept(pieces: list[tuple[float, 
 
 @behaviour("usage.tools", off=patched("emulator.mind.history.History.result", lambda self, text: None))
 def test_outcomes_of_functions_are_told_apart_and_belong_to_the_prompt_afterwards() -> None:
-    weather = {"name": "get_weather", "parameters": {"properties": {"city": {"type": "STRING"}}}}
-    caller = Caller(tools=[{"functionDeclarations": [{**weather, "behavior": "BLOCKING"}]}])
+    (declared,) = WEATHER[0]["functionDeclarations"]
+    caller = Caller(tools=[{"functionDeclarations": [{**declared, "behavior": "BLOCKING"}]}])
     caller.ask("what is the weather in paris")
     (call,) = caller.calls()
     response = {"weather": "sunny", "temperature": 21}
@@ -168,6 +171,25 @@ def test_outcomes_of_functions_are_told_apart_and_belong_to_the_prompt_afterward
     after = asked(caller)
     assert "toolUsePromptTokenCount" not in after
     assert after["promptTokenCount"] == used["totalTokenCount"] + text_tokens("hello")
+
+
+def test_a_silent_outcome_is_remembered_and_paid_for_like_any_other() -> None:
+    caller = Caller(tools=WEATHER)
+    caller.ask("what is the weather in paris")
+    response = {"weather": "sunny", "temperature": 21}
+    caller.respond(response, scheduling="SILENT")
+    written = json.dumps(response, separators=(",", ":"))
+    context = caller.mind.snapshot(hearing=False).context
+    assert [entry.text for entry in context if entry.role == "tool"] == [written]
+    used = asked(caller)
+    assert used["toolUsePromptTokenCount"] == text_tokens(written)
+    assert asked(caller)["promptTokenCount"] == used["totalTokenCount"] + text_tokens("hello")
+
+
+def test_instructions_are_paid_for_also_after_an_update_of_the_tools_alone() -> None:
+    caller = Caller(systemInstruction={"parts": [{"text": "be brief and kind"}]})
+    caller.send(contextUpdate={"tools": {"tools": WEATHER}})
+    assert asked(caller)["promptTokenCount"] == text_tokens("be brief and kind") + text_tokens("hello")
 
 
 def test_what_was_cut_off_before_it_was_told_makes_nothing_negative() -> None:
