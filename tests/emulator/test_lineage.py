@@ -257,6 +257,18 @@ class TestForgotten:
         assert story.repeats() == {}
         assert [segment["link"] for segment in story.view["lineage"]] == [0, 1, 2]
 
+    def test_silence_is_lost_once_however_many_links_heard_it(self) -> None:
+        story = Story()
+        link = story.open()
+        handle = link.handle()
+        link.hear(0, 9)
+        link.close()
+        second = story.open(handle)
+        second.hear(5, 14)
+        second.close()
+        story.open(handle)
+        assert story.losses() == {"silence": ["0: 0-9", "1: 10-14"]}
+
     @behaviour(
         "record.lineage",
         off=patched("emulator.record.lineage.Segment.held", property(lambda self: [])),
@@ -554,6 +566,35 @@ class TestOrder:
         assert [(late["first"], late["last"]) for late in view["out_of_order"]] == [(10, 12)]
         assert [(hole["first"], hole["last"]) for hole in view["holes"]] == [(13, 14)]
         assert [(held["first"], held["last"]) for held in view["marks"]] == [(0, 12), (15, 19)]
+        assert story.repeats() == {}
+
+
+class TestSeveralStreams:
+    """Each counts its frames for itself."""
+
+    def test_each_has_its_own_holes(self) -> None:
+        story = Story()
+        link = story.open()
+        link.hear(0, 9, stream=1)
+        link.hear(12, 14, stream=2)
+        link.hear(15, 19, stream=1)
+        link.hear(17, 24, stream=2)
+        assert story.view["holes"] == [
+            {"stream": 1, "first": 10, "last": 14},
+            {"stream": 2, "first": 15, "last": 16},
+        ]
+
+    def test_what_was_lost_of_one_is_not_made_good_by_the_same_numbers_of_another(self) -> None:
+        story = Story()
+        link = story.open()
+        handle = link.handle()
+        link.hear(0, 14, stream=1)
+        link.hear(0, 14, stream=2)
+        story.open(handle).hear(0, 9, stream=1)
+        assert story.view["forgotten"]["silence"] == [
+            {"link": 0, "stream": 1, "first": 10, "last": 14},
+            {"link": 0, "stream": 2, "first": 0, "last": 14},
+        ]
         assert story.repeats() == {}
 
 

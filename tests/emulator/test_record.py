@@ -287,6 +287,17 @@ class TestEvents:
         assert [event["kind"] for event in heard["events"]] == ["heard", "said"]
         assert heard["next"] == first["next"]
 
+    async def test_an_event_has_the_same_number_wherever_one_begins_to_read(self, here: Here) -> None:
+        call = Call(here)
+        async with call.connect() as session:
+            await session.send_realtime_input(text="stop")
+            await handle_after_turn(session)
+        await call.ended()
+        everything = (await call.get("/events"))["events"]
+        assert (await call.get("/events?since=2"))["events"] == everything[2:]
+        texts = [event for event in everything if event["kind"] == "texts"]
+        assert (await call.get("/events?since=1&kind=texts"))["events"] == texts
+
     @behaviour(
         "record.events",
         off=patched("emulator.record.conversation.ConversationRecord.settled_events", lambda self: len(self.events)),

@@ -22,11 +22,11 @@ class Link:
         self.index = record.facts.index
         self._utterances = 0
 
-    def hear(self, first: int, last: int) -> None:
+    def hear(self, first: int, last: int, *, stream: int = STREAM) -> None:
         """Frames that nobody takes for speech."""
         for number in range(first, last + 1):
             frame = bytes(FRAME)
-            self.record.heard_audio(mark(frame, stream=STREAM, first=number) if self.marked else frame, 16000)
+            self.record.heard_audio(mark(frame, stream=stream, first=number) if self.marked else frame, 16000)
 
     def begin(self, first: int, last: int) -> None:
         """Speech that goes on."""
