@@ -11,6 +11,7 @@ from emulator.endpoint.admission import Admission, Request
 from emulator.endpoint.handshake import Endpoint
 from emulator.errors import Refusal
 from emulator.faults.orders import Orders
+from emulator.faults.text import parse
 from emulator.record import Archive
 from emulator.scenarios.scenario import Scenario
 from emulator.session.handles import HandleStore, Snapshot
@@ -52,6 +53,7 @@ class Service:
         project: str = "key",
         scenario: Scenario = SUPPORT,
         switches: dict[str, Any] | None = None,
+        faults: str = "",
         **setup: Any,
     ) -> "Line":
         """A connection whose setup asks for handles, or resumes by one. Raises the refusal of a setup."""
@@ -65,8 +67,8 @@ class Service:
         frame = decoder.decode(json.dumps({"setup": wanted}))
         assert isinstance(frame, Setup)
         chosen = Switches().changed(SWITCHES | (switches or {}))
-        faults = self._orders.dialled("c", scenario.name, [])
-        request = Request(Endpoint(backend, version), "/", scenario, chosen, "c", faults, project=project)
+        plan = self._orders.dialled("c", scenario.name, parse(faults))
+        request = Request(Endpoint(backend, version), "/", scenario, chosen, "c", plan, project=project)
         return Line(self, decoder, self._admission.of(request)(frame))
 
 

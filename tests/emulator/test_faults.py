@@ -16,13 +16,24 @@ from emulator.faults.orders import Orders, TooManyOrdersError
 from emulator.faults.plan import FaultPlan
 from emulator.session.handles import Snapshot
 from tests.emulator.behaviour import behaviour, patched
+from tests.emulator.service import Service, kinds
+from tests.support.speech import question
 
 AUDIO = {"serverContent": {"modelTurn": {"parts": [{"inlineData": {"data": "AAAA"}}]}}}
 GENERATED = {"serverContent": {"generationComplete": True}}
 COMPLETE = {"serverContent": {"turnComplete": True}, "usageMetadata": {"totalTokenCount": 1}}
 CALL = {"toolCall": {"functionCalls": [{"id": "call_1", "name": "f", "args": {}}]}}
+CALLS = {"toolCall": {"functionCalls": [{"id": f"call_{name}", "name": name, "args": {}} for name in "fg"]}}
 HANDLE = {"sessionResumptionUpdate": {"newHandle": "h", "resumable": True}}
+NO_HANDLE = {"sessionResumptionUpdate": {"resumable": False}}
 ANSWER = (AUDIO, AUDIO, GENERATED, COMPLETE)
+SAID: dict[str, tuple[dict[str, Any], ...]] = {
+    "answer": ANSWER,
+    "call": (CALL, COMPLETE),
+    "calls": (CALLS, COMPLETE),
+    "handle": (HANDLE,),
+    "no handle": (NO_HANDLE,),
+}
 
 
 class Script:
@@ -37,7 +48,7 @@ class Script:
     def apply(self, event: Event, now: float) -> list[Action]:
         self.told.append(event)
         if isinstance(event, Text):
-            said = {"answer": ANSWER, "call": (CALL, COMPLETE), "handle": (HANDLE,)}[event.text]
+            said = SAID[event.text]
             self._to_say += [Note("turn_began"), *(Send(message) for message in said)]
             self.deadline = now
         return []
@@ -240,6 +251,11 @@ class TestWhen:
         assert Reset() in Bench("reset on=tool_call").setup().say("call").run(5).what
         assert Reset() in Bench("reset on=handle").setup().say("handle").run(5).what
 
+    def test_that_there_is_no_handle_is_not_the_moment_of_one(self) -> None:
+        bench = Bench("reset on=handle").setup().say("no handle").run(5)
+        assert bench.what == [DONE, NO_HANDLE]
+        assert bench.say("handle").run(10).what == [DONE, NO_HANDLE, HANDLE, Reset()]
+
     def test_the_upgraded_connection_is_a_moment_before_the_setup(self) -> None:
         bench = Bench("reset on=connect after=1s").run(2)
         assert bench.done == [(1.0, Reset())]
@@ -415,6 +431,13 @@ class TestEffects:
             again == Bench("duplicate_call id=new").setup().say("call").run(9).what[2]["toolCall"]["functionCalls"][0]
         )
 
+    def test_of_parallel_calls_each_comes_again_with_an_id_of_its_own(self) -> None:
+        _, first, again, _ = Bench("duplicate_call id=new").setup().say("calls").run(9).what
+        assert first == CALLS
+        before, after = first["toolCall"]["functionCalls"], again["toolCall"]["functionCalls"]
+        assert [{**call, "id": ""} for call in after] == [{**call, "id": ""} for call in before]
+        assert len({call["id"] for call in [*before, *after]}) == 4
+
     @behaviour("2.4.15", "fault.cancel_calls", "fault.interrupt", "fault.empty_turns", off=OFF)
     @pytest.mark.parametrize(
         ("fault", "told"),
@@ -454,6 +477,14 @@ class TestEffects:
         assert Bench("mute").setup().say("answer").run(1e6).what == [DONE]
         bench = Bench("mute for=10s").setup().say("answer").run(30)
         assert bench.done[1:] == [(11.0, AUDIO), (12.0, AUDIO), (13.0, GENERATED), (14.0, COMPLETE)]
+
+    @behaviour("fault.mute", off=patched("emulator.faults.disturbed._STILL_HEARD", {"setup"}))
+    def test_a_mute_model_still_tells_what_the_caller_said(self) -> None:
+        line = Service().dial(faults="mute")
+        line.hear(question("hello"))
+        line.hear(bytes(32000))
+        assert kinds(line.understood("hello")) == ["inputTranscription"]
+        assert line.later(60) == []
 
     @behaviour("fault.stall", off=OFF)
     def test_a_model_stops_in_the_middle(self) -> None:
