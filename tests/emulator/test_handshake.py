@@ -9,12 +9,13 @@ import pytest
 from emulator import texts
 from emulator.endpoint import handshake
 from emulator.endpoint.handshake import Credential, Endpoint, valid_conversation_id
+from emulator.endpoint.head import FirstHead
 from emulator.errors import reason_bytes
 from emulator.server import Emulator
 from emulator.settings import EmulatorSettings
 from tests.emulator.behaviour import behaviour, patched
 from tests.emulator.conftest import Here, running
-from tests.emulator.raw import PATH
+from tests.emulator.raw import PATH, in_time
 
 BIDI = "ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent"
 VERTEX = "/ws/google.cloud.aiplatform.v1beta1.LlmBidiService/BidiGenerateContent"
@@ -222,4 +223,40 @@ async def test_a_client_may_name_itself_twice(name: str, pieces: int) -> None:
         writer.write(request[pieces * 60 :] if pieces > 1 else b"")
         async with asyncio.timeout(5):
             assert (await reader.readline()).startswith(b"HTTP/1.1 101")
+        writer.close()
+
+
+class Behind(asyncio.Protocol):
+    """What stands behind the head, and what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[bytes] = []
+
+    def data_received(self, data: bytes) -> None:
+        self.told.append(data)
+
+    def eof_received(self) -> bool | None:
+        self.told.append(b"the end")
+        return None
+
+
+@pytest.mark.parametrize("pieces", [[], [b"GET / HT"], [b"GET / HT", b"TP/1.1\r\nHost:"]])
+def test_what_there_is_of_a_head_is_passed_on_when_nothing_more_comes(pieces: list[bytes]) -> None:
+    behind = Behind()
+    head = FirstHead(lambda: behind)
+    for piece in pieces:
+        head.data_received(piece)
+    assert behind.told == []
+    # Neither of them keeps the other direction open.
+    assert not head.eof_received()
+    assert behind.told == [*filter(None, [b"".join(pieces)]), b"the end"]
+
+
+async def test_a_client_that_stops_in_its_head_is_let_go_at_once() -> None:
+    async with running(EmulatorSettings(plain_port=0)) as here:
+        reader, writer = await asyncio.open_connection("127.0.0.1", here.emulator.plain_port)
+        writer.write(f"GET {PATH} HTTP/1.1\r\nHost:".encode())
+        writer.write_eof()
+        async with in_time():
+            assert await reader.read() == b""
         writer.close()

@@ -634,6 +634,19 @@ def test_the_index_can_begin_elsewhere(origin: int, counts_setup: bool, index: s
     assert indices(line) == [index]
 
 
+def test_a_handle_that_comes_late_has_the_index_of_when_it_was_due() -> None:
+    service = Service()
+    line = transparent(service, handle_lag="3s")
+    line.show()
+    line.ask("stop")
+    line.send(clientContent=typed("hello", turnComplete=False))
+    assert line.handles == []
+    line.later(3)
+    assert indices(line) == ["1"]
+    line.close()
+    assert transparent(service, line.handles[0]).knows.history == (("user", "stop"),)
+
+
 def test_without_a_message_there_is_no_index() -> None:
     line = transparent(Service(), handle_interval="1s")
     line.later(1)
