@@ -6,7 +6,7 @@ from typing import Any
 
 from emulator import texts
 
-_SECONDS_PER_FRAME = 1.0
+SECONDS_PER_FRAME = 1.0
 # Frames are sent by timers, which are never exact.
 _TOLERANCE = 0.1
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -37,9 +37,9 @@ class FrameRate:
 
     def early(self, now: float) -> float:
         """By how many seconds a picture comes too early; 0 where it does not."""
-        since = _SECONDS_PER_FRAME if self._last is None else now - self._last
+        since = SECONDS_PER_FRAME if self._last is None else now - self._last
         self._last = now
-        return round(_SECONDS_PER_FRAME - since, 3) if since < _SECONDS_PER_FRAME - _TOLERANCE else 0.0
+        return round(SECONDS_PER_FRAME - since, 3) if since < SECONDS_PER_FRAME - _TOLERANCE else 0.0
 
 
 def size(data: bytes) -> tuple[int, int] | None:

@@ -19,7 +19,7 @@ def command() -> None:
     try:
         keys = load_keys(Path(settings.api_keys_file)) if settings.api_keys_file else []
         reading = "PARLEY_GATEWAY_PROFILES_DIR"
-        profiles = load_profiles(Path(settings.profiles_dir)) if settings.profiles_dir else {}
+        profiles = load_profiles(Path(settings.profiles_dir), settings.backend) if settings.profiles_dir else {}
     except ConfigurationError as error:
         typer.echo(f"{reading}: {error}", err=True)
         raise typer.Exit(78) from None

@@ -65,7 +65,7 @@ class LiveService:
         metadata = calls.metadata_of(context)
         caller = self._authenticator.identify(metadata)
         self._admit()
-        opening = check_open(parse(await self._first_message(context)))
+        opening = check_open(parse(await self._first_message(context)), self._settings.backend)
         parent = telemetry.context_from_metadata(metadata, opening.traceparent)
         span = telemetry.tracer().start_span(names.SPAN_OPEN, parent, SpanKind.SERVER)
         stream = self._streams.create()

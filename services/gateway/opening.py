@@ -312,6 +312,7 @@ class Opener:
         validator = UplinkValidator(
             attached.next_uplink_seq,
             config,
+            backend=self._settings.backend,
             existing=existing,
             max_message=self._bus.client.max_payload - _ENVELOPE_ROOM,
         )

@@ -11,6 +11,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message_factory import GetMessageClass
 
 from parley.v1 import live_pb2
+from services.fabric.capabilities import Backend
 from services.fabric.errors import ServiceError
 from services.gateway import yaml_file
 from services.gateway.session_config import PROFILE_NAME, check_config
@@ -23,7 +24,7 @@ class ProfileError(ConfigurationError):
     """Profiles that cannot be used: one line for each file, `FILE:LINE: reason`."""
 
 
-def load_profiles(folder: Path) -> dict[str, live_pb2.SessionConfig]:
+def load_profiles(folder: Path, backend: Backend = "developer") -> dict[str, live_pb2.SessionConfig]:
     """Every profile of a folder by name. ProfileError names what is wrong, and where."""
     if not folder.is_dir():
         raise ProfileError(f"{folder}: is no folder of profiles")
@@ -37,7 +38,7 @@ def load_profiles(folder: Path) -> dict[str, live_pb2.SessionConfig]:
                 raise ConfigurationError(f"{path}:1: the file name must match {PROFILE_NAME.pattern}")
             if path.stem in profiles:
                 raise ConfigurationError(f"{path}:1: profile `{path.stem}` stands in two files")
-            profiles[path.stem] = load_profile(path)
+            profiles[path.stem] = load_profile(path, backend)
         except ConfigurationError as error:
             problems.append(str(error))
     if problems:
@@ -45,7 +46,7 @@ def load_profiles(folder: Path) -> dict[str, live_pb2.SessionConfig]:
     return profiles
 
 
-def load_profile(path: Path) -> live_pb2.SessionConfig:
+def load_profile(path: Path, backend: Backend = "developer") -> live_pb2.SessionConfig:
     """One profile. ConfigurationError names file, line and reason."""
     root = yaml_file.load(path)
     if not root.is_mapping:
@@ -57,7 +58,7 @@ def load_profile(path: Path) -> live_pb2.SessionConfig:
     except json_format.ParseError as error:
         raise root.problem(str(error)) from None
     try:
-        check_config(config, _ROOT)
+        check_config(config, _ROOT, backend)
     except ServiceError as error:
         field = next(iter(error.violations), error.message.split(" ", 1)[0])
         raise _at(root, field).problem(error.message.removeprefix(f"{_ROOT}.")) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -11,19 +12,23 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
 from parley.v1 import errors_pb2, live_pb2
-from services.fabric.capabilities import MODELS, capabilities_of
-from services.fabric.errors import ServiceError, invalid_field, not_implemented
+from services.fabric.capabilities import Backend
+from services.fabric.errors import ServiceError, invalid_field
+from services.gateway.content_check import check_content
+from services.gateway.declarations import TOOL_NAME, check_declaration
+from services.gateway.model_check import check_model
 
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 PROFILE_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 SESSION_ID: Final = re.compile(r"ses_[0-9a-hjkmnp-tv-z]{26}")
 _LABEL_KEY: Final = re.compile(r"[a-z0-9_.-]{1,63}")
-_TOOL_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 _KIB: Final = 1024
 MAX_TOOLS: Final = 128
+MAX_HISTORY: Final = 100
+MAX_INSTRUCTIONS: Final = 32 * _KIB
 
 
-def check_open(request: live_pb2.ConverseRequest) -> live_pb2.Open:
+def check_open(request: live_pb2.ConverseRequest, backend: Backend = "developer") -> live_pb2.Open:
     """The first message of a stream. ServiceError when it is not a well-formed `open`."""
     if request.WhichOneof("payload") != "open":
         if request.WhichOneof("payload") is None:
@@ -53,40 +58,57 @@ def check_open(request: live_pb2.ConverseRequest) -> live_pb2.Open:
     if source is None:
         raise invalid_field("open.profile", "required, or `open.config`")
     if source == "config":
-        check_config(opening.config, "open.config")
+        check_config(opening.config, "open.config", backend)
     return opening
 
 
-def check_config(config: live_pb2.SessionConfig, path: str) -> None:
+def check_config(config: live_pb2.SessionConfig, path: str, backend: Backend = "developer") -> None:
     """Everything about settings that can be told without asking anybody. ServiceError names the field."""
-    for name in ("history", "caller_tools"):
-        if len(getattr(config, name)):
-            raise not_implemented(f"{path}.{name}")
-    if config.HasField("translation"):
-        raise not_implemented(f"{path}.translation")
-    traits = capabilities_of(config.model)
-    if traits is None:
-        known = ", ".join(sorted(MODELS))
-        raise invalid_field(f"{path}.model", f"must be one of {known}", errors_pb2.ERROR_REASON_MODEL_UNKNOWN)
     _known_enums(config, path)
-    if len(config.instructions.encode()) > 32 * _KIB:
-        raise invalid_field(f"{path}.instructions", "at most 32 KiB")
-    if config.response_modality == live_pb2.MODALITY_TEXT and not traits.text_output:
-        raise invalid_field(f"{path}.response_modality", f"{config.model} answers with audio only")
+    check_instructions(config.instructions, f"{path}.instructions")
     if config.input_sample_rate_hertz and not 8000 <= config.input_sample_rate_hertz <= 48000:
         raise invalid_field(f"{path}.input_sample_rate_hertz", "8000 to 48000, or 0 for 16000")
     detection = config.voice_activity_detection
     _in_range(detection, "prefix_padding", timedelta(seconds=1), f"{path}.voice_activity_detection")
     _in_range(detection, "silence", timedelta(seconds=10), f"{path}.voice_activity_detection")
+    _in_range(config.resumption, "window", timedelta(days=1), f"{path}.resumption")
     _check_compression(config.context_compression, f"{path}.context_compression")
     _check_sampling(config.sampling, f"{path}.sampling")
-    if len(config.tools) > MAX_TOOLS:
-        raise invalid_field(f"{path}.tools", f"at most {MAX_TOOLS}")
-    for index, name in enumerate(config.tools):
-        if not _TOOL_NAME.fullmatch(name):
-            raise unknown_tool(f"{path}.tools[{index}]")
-        if name in config.tools[:index]:
-            raise invalid_field(f"{path}.tools[{index}]", "stands here twice")
+    check_tool_names(config.tools, f"{path}.tools")
+    _check_caller_tools(config, f"{path}.caller_tools")
+    if len(config.history) > MAX_HISTORY:
+        raise invalid_field(f"{path}.history", f"at most {MAX_HISTORY}")
+    for index, content in enumerate(config.history):
+        check_content(content, f"{path}.history[{index}]")
+    check_model(config, path, backend)
+
+
+def check_instructions(text: str, path: str) -> None:
+    """System instructions fit. ServiceError."""
+    if len(text.encode()) > MAX_INSTRUCTIONS:
+        raise invalid_field(path, "at most 32 KiB")
+
+
+def check_tool_names(tools: Sequence[str], path: str) -> None:
+    """Names of catalog tools, each once; whether there are such tools only the catalog knows. ServiceError."""
+    if len(tools) > MAX_TOOLS:
+        raise invalid_field(path, f"at most {MAX_TOOLS}")
+    for index, name in enumerate(tools):
+        if not TOOL_NAME.fullmatch(name):
+            raise unknown_tool(f"{path}[{index}]")
+        if name in tools[:index]:
+            raise invalid_field(f"{path}[{index}]", "stands here twice")
+
+
+def _check_caller_tools(config: live_pb2.SessionConfig, path: str) -> None:
+    if len(config.caller_tools) + len(config.tools) > MAX_TOOLS:
+        raise invalid_field(path, f"at most {MAX_TOOLS} together with `tools`")
+    seen = set(config.tools)
+    for index, function in enumerate(config.caller_tools):
+        check_declaration(function, f"{path}[{index}]")
+        if function.name in seen:
+            raise invalid_field(f"{path}[{index}].name", f"{function.name} is declared twice")
+        seen.add(function.name)
 
 
 def unknown_tool(path: str) -> ServiceError:
@@ -127,5 +149,11 @@ def _known_enums(message: Message, path: str) -> None:
         enum = field.enum_type
         if enum is not None and value not in enum.values_by_number:
             raise invalid_field(where, f"{value} is no {enum.name}")
-        if field.type == FieldDescriptor.TYPE_MESSAGE and not field.is_repeated:
-            _known_enums(value, where)
+        if field.type == FieldDescriptor.TYPE_MESSAGE and not _is_plain(field):
+            for number, inner in enumerate(value if field.is_repeated else [value]):
+                _known_enums(inner, f"{where}[{number}]" if field.is_repeated else where)
+
+
+def _is_plain(field: FieldDescriptor) -> bool:
+    """Durations and structs have no enums of ours in them."""
+    return field.message_type is None or field.message_type.file.package == "google.protobuf"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
@@ -25,6 +25,11 @@ class GatewaySettings(ServiceSettings):
     development: bool = Field(
         False,
         description="Let callers in without a key, as tenant `dev`, and serve gRPC reflection. Never in production.",
+    )
+    backend: Literal["developer", "vertex"] = Field(
+        "developer",
+        description="API that the workers' links speak, Gemini Developer API or Vertex AI: what an `open` may ask for "
+        "depends on it.",
     )
     profiles_dir: str = Field("", description="Folder of profiles, one YAML file each; empty: no profiles.")
     max_streams: int = Field(1000, ge=1, description="Streams at once; one more is refused with RESOURCE_EXHAUSTED.")

@@ -5,19 +5,23 @@ from __future__ import annotations
 from typing import Final
 
 from google.protobuf.message import DecodeError
+from google.protobuf.unknown_fields import UnknownFieldSet
 
 from parley.v1 import errors_pb2, live_pb2
+from services.fabric.capabilities import Backend, capabilities_of
 from services.fabric.errors import ServiceError, invalid_field, not_implemented
+from services.gateway.content_check import check_content, check_frame, check_text
+from services.gateway.declarations import MAX_DEPTH, depth_of, json_size
+from services.gateway.model_check import check_context_update, check_tool_result
+from services.gateway.session_config import check_instructions, check_tool_names
 
 _KIB: Final = 1024
-MAX_TEXT: Final = 64 * _KIB
-MAX_IMAGE: Final = 1024 * _KIB
 _DEFAULT_RATE: Final = 16_000
 _HIGHEST_RATE: Final = 48_000
-_VIDEO_TYPES: Final = ("image/jpeg", "image/png")
-_IMAGE_TYPES: Final = (*_VIDEO_TYPES, "image/webp")
 _CLASS: Final = {"audio": live_pb2.MEDIA_CLASS_AUDIO, "video": live_pb2.MEDIA_CLASS_VIDEO}
-_NOT_SERVED: Final = ("tool_result", "context_update")
+MAX_RESULT: Final = 256 * _KIB
+MAX_TOOL_ERROR: Final = 4 * _KIB
+MAX_CONTENTS: Final = 100
 
 
 def parse(raw: bytes) -> live_pb2.ConverseRequest:
@@ -34,8 +38,15 @@ class UplinkValidator:
     """Checks the messages of one stream in their order."""
 
     def __init__(
-        self, next_seq: int, config: live_pb2.SessionConfig | None, *, existing: bool, max_message: int
+        self,
+        next_seq: int,
+        config: live_pb2.SessionConfig | None,
+        *,
+        backend: Backend = "developer",
+        existing: bool,
+        max_message: int,
     ) -> None:
+        """`config`: None where only the worker knows it, which then refuses what it must."""
         self._next = next_seq
         self._may_repeat = existing
         """Until its first new message, a caller that came back may send again what the session has already."""
@@ -45,6 +56,7 @@ class UplinkValidator:
         self._manual = None if config is None else config.voice_activity_detection.disabled
         self._speaking: bool | None = None if existing else False
         self._max_message = max_message
+        self._model = None if config is None else capabilities_of(config.model, backend)
 
     def check(self, request: live_pb2.ConverseRequest, size: int) -> live_pb2.MediaClass | None:
         """The class of a numbered message to pass on; None for one to drop (the session has it already).
@@ -53,11 +65,12 @@ class UplinkValidator:
         """
         kind = request.WhichOneof("payload")
         if kind is None:
+            unknown = UnknownFieldSet(request)
+            if len(unknown):
+                raise not_implemented(f"a payload with field number {unknown[0].field_number}, of a newer API,")
             raise invalid_field("payload", "required", errors_pb2.ERROR_REASON_PAYLOAD_MISSING)
         if kind == "open":
             raise invalid_field("open", "only the first message may be one", errors_pb2.ERROR_REASON_OPEN_MISPLACED)
-        if kind in _NOT_SERVED:
-            raise not_implemented(kind)
         if self._is_repeated(request.seq):
             return None
         if size > self._max_message:
@@ -85,17 +98,17 @@ class UplinkValidator:
             case "audio":
                 self._check_audio(request.audio)
             case "video":
-                image = request.video.image
-                if image.mime_type not in _VIDEO_TYPES or not 0 < len(image.data) <= MAX_IMAGE:
-                    raise invalid_field(
-                        "video.image",
-                        f"1 byte to 1 MiB of {' or '.join(_VIDEO_TYPES)}",
-                        errors_pb2.ERROR_REASON_VIDEO_INVALID,
-                    )
+                check_frame(request.video.image, "video.image")
             case "text":
-                _check_text(request.text.text, "text.text")
+                check_text(request.text.text, "text.text")
             case "turn":
                 _check_turn(request.turn)
+            case "tool_result":
+                _check_result(request.tool_result)
+                check_tool_result(request.tool_result, self._model)
+            case "context_update":
+                _check_update(request.context_update)
+                check_context_update(self._model)
             case "activity_start" | "activity_end":
                 self._check_activity(kind)
             case "end" if len(request.end.reason) > 256:
@@ -123,27 +136,35 @@ class UplinkValidator:
         self._speaking = start
 
 
-def _check_text(text: str, path: str) -> None:
-    if not 0 < len(text.encode()) <= MAX_TEXT:
-        raise invalid_field(path, "1 byte to 64 KiB of UTF-8")
-
-
 def _check_turn(turn: live_pb2.TurnInput) -> None:
     if not turn.content and not turn.turn_complete:
         raise invalid_field("turn.content", "required unless `turn_complete` is set")
+    if len(turn.content) > MAX_CONTENTS:
+        raise invalid_field("turn.content", f"at most {MAX_CONTENTS}")
     for index, content in enumerate(turn.content):
-        path = f"turn.content[{index}]"
-        if content.role not in (live_pb2.ROLE_USER, live_pb2.ROLE_MODEL):
-            raise invalid_field(f"{path}.role", "ROLE_USER or ROLE_MODEL")
-        if not content.parts:
-            raise invalid_field(f"{path}.parts", "at least one")
-        for number, part in enumerate(content.parts):
-            where = f"{path}.parts[{number}]"
-            match part.WhichOneof("data"):
-                case "text":
-                    _check_text(part.text, f"{where}.text")
-                case "image":
-                    if part.image.mime_type not in _IMAGE_TYPES or not 0 < len(part.image.data) <= MAX_IMAGE:
-                        raise invalid_field(f"{where}.image", f"1 byte to 1 MiB of {', '.join(_IMAGE_TYPES)}")
-                case _:
-                    raise invalid_field(where, "`text` or `image`")
+        check_content(content, f"turn.content[{index}]")
+
+
+def _check_result(result: live_pb2.ToolResult) -> None:
+    if not 0 < len(result.call_id) <= _KIB:
+        raise invalid_field("tool_result.call_id", "required; the id of a `tool_call`")
+    if result.scheduling not in live_pb2.ResponseScheduling.values():
+        raise invalid_field("tool_result.scheduling", f"{result.scheduling} is no ResponseScheduling")
+    match result.WhichOneof("outcome"):
+        case "output":
+            if depth_of(result.output) > MAX_DEPTH:
+                raise invalid_field("tool_result.output", f"at most {MAX_DEPTH} levels deep")
+            if json_size(result.output, "tool_result.output") > MAX_RESULT:
+                raise invalid_field("tool_result.output", "at most 256 KiB as JSON")
+        case "error":
+            if not 0 < len(result.error.encode()) <= MAX_TOOL_ERROR:
+                raise invalid_field("tool_result.error", "1 byte to 4 KiB of UTF-8")
+        case _:
+            raise invalid_field("tool_result.output", "required, or `tool_result.error`")
+
+
+def _check_update(update: live_pb2.ContextUpdate) -> None:
+    if not update.HasField("instructions") and not update.HasField("tools"):
+        raise invalid_field("context_update.instructions", "required, or `context_update.tools`")
+    check_instructions(update.instructions, "context_update.instructions")
+    check_tool_names(update.tools.names, "context_update.tools.names")

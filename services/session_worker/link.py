@@ -49,7 +49,8 @@ class Dialer:
             wire.check_sdk_version()
         tls = ssl.create_default_context(cafile=settings.gemini_ca_file or None)
         options = types.HttpOptions(
-            api_version=settings.gemini_api_version,
+            # Vertex numbers its versions otherwise; the SDK knows the one that it is made for.
+            api_version=settings.gemini_api_version if settings.backend == "developer" else None,
             base_url=settings.gemini_base_url or None,
             # Compression costs CPU and wins nothing on base64 audio. Google's pongs come up to 30 s late, so pings
             # of the library would kill healthy links: liveness is judged by traffic.
@@ -64,7 +65,9 @@ class Dialer:
         )
         self._timeout = settings.dial_timeout.total_seconds()
         self._client = genai.Client(
-            api_key=settings.gemini_api_key.get_secret_value() or "unset", vertexai=False, http_options=options
+            api_key=settings.gemini_api_key.get_secret_value() or "unset",
+            vertexai=settings.backend == "vertex",
+            http_options=options,
         )
 
     async def dial(self, model: str, config: types.LiveConnectConfig, input_rate: int) -> Link:
@@ -181,6 +184,13 @@ class Link:
         """Answer of a function call; id and name must be the call's."""
         try:
             await self._session.send_tool_response(function_responses=response)
+        except websockets.exceptions.ConnectionClosed as error:
+            raise _closed(error) from None
+
+    async def send_context_update(self, instructions: str | None, tools: list[types.Tool | object] | None) -> None:
+        """Other instructions or tools from here on; None leaves them as they are."""
+        try:
+            await self._session.send_context_update(system_instruction=instructions, tools=tools)
         except websockets.exceptions.ConnectionClosed as error:
             raise _closed(error) from None
 

@@ -9,9 +9,8 @@ from google.genai import types
 from google.protobuf import json_format
 
 from parley.v1 import live_pb2, tools_pb2
-from services.fabric.capabilities import ModelCapabilities, capabilities_of
+from services.fabric.capabilities import Backend, ModelCapabilities, capabilities_of
 
-_MODALITY: Final = {live_pb2.MODALITY_TEXT: types.Modality.TEXT}
 _THINKING: Final = {
     live_pb2.THINKING_LEVEL_MINIMAL: types.ThinkingLevel.MINIMAL,
     live_pb2.THINKING_LEVEL_LOW: types.ThinkingLevel.LOW,
@@ -42,6 +41,8 @@ _END: Final = {
 }
 
 DEFAULT_INPUT_RATE: Final = 16_000
+_PROACTIVE_VERSION: Final = "v1alpha"
+"""The one version of the API that knows `proactivity`."""
 
 
 def input_rate(config: live_pb2.SessionConfig) -> int:
@@ -50,7 +51,11 @@ def input_rate(config: live_pb2.SessionConfig) -> int:
 
 
 def live_config(
-    config: live_pb2.SessionConfig, tools: Sequence[tools_pb2.Tool], handle: str, headers: dict[str, str]
+    config: live_pb2.SessionConfig,
+    tools: Sequence[tools_pb2.Tool],
+    handle: str,
+    headers: dict[str, str],
+    backend: Backend = "developer",
 ) -> types.LiveConnectConfig:
     """The set-up of a link.
 
@@ -58,30 +63,67 @@ def live_config(
     unset, so that the model's own defaults hold.
     """
     sampling = config.sampling
+    model = capabilities_of(config.model, backend) or ModelCapabilities()
+    proactive = config.proactive_audio and model.proactive_audio == "opt-in"
     return types.LiveConnectConfig(
-        http_options=types.HttpOptions(headers=headers) if headers else None,
-        response_modalities=[_MODALITY.get(config.response_modality, types.Modality.AUDIO)],
+        http_options=_http_options(headers, _PROACTIVE_VERSION if proactive else None),
+        response_modalities=[_modality(config, model)],
         system_instruction=config.instructions or None,
         speech_config=_speech(config),
-        tools=_tools(tools, capabilities_of(config.model) or ModelCapabilities()),
+        tools=live_tools(config, tools, backend) or None,
         temperature=sampling.temperature if sampling.HasField("temperature") else None,
         top_p=sampling.top_p if sampling.HasField("top_p") else None,
         top_k=sampling.top_k if sampling.HasField("top_k") else None,
         max_output_tokens=sampling.max_output_tokens if sampling.HasField("max_output_tokens") else None,
         seed=sampling.seed if sampling.HasField("seed") else None,
         media_resolution=_RESOLUTION.get(config.media_resolution),
-        thinking_config=(
-            types.ThinkingConfig(thinking_level=_THINKING[config.thinking_level])
-            if config.thinking_level in _THINKING
-            else None
-        ),
+        thinking_config=_thinking(config),
         enable_affective_dialog=config.affective_dialog or None,
-        proactivity=types.ProactivityConfig(proactive_audio=True) if config.proactive_audio else None,
+        # Where the model always may be silent, saying so is not needed.
+        proactivity=types.ProactivityConfig(proactive_audio=True) if proactive else None,
         input_audio_transcription=types.AudioTranscriptionConfig(),
         output_audio_transcription=types.AudioTranscriptionConfig(),
         realtime_input_config=_realtime_input(config),
         context_window_compression=_compression(config.context_compression),
-        session_resumption=types.SessionResumptionConfig(handle=handle or None),
+        session_resumption=(
+            None if config.resumption.disabled else types.SessionResumptionConfig(handle=handle or None)
+        ),
+        # A resumed link has the history in its state.
+        history_config=types.HistoryConfig(initial_history_in_client_content=True) if seeds(config, handle) else None,
+        translation_config=_translation(config),
+    )
+
+
+def _modality(config: live_pb2.SessionConfig, model: ModelCapabilities) -> types.Modality:
+    text = config.response_modality == live_pb2.MODALITY_TEXT or not model.audio_output
+    return types.Modality.TEXT if text else types.Modality.AUDIO
+
+
+def seeds(config: live_pb2.SessionConfig, handle: str) -> bool:
+    """Whether a link begins with the session's history, to be sent right after its set-up."""
+    return bool(config.history) and not handle
+
+
+def _http_options(headers: dict[str, str], api_version: str | None) -> types.HttpOptions | None:
+    return types.HttpOptions(headers=headers or None, api_version=api_version) if headers or api_version else None
+
+
+def _thinking(config: live_pb2.SessionConfig) -> types.ThinkingConfig | None:
+    level = _THINKING.get(config.thinking_level)
+    budget = config.thinking_budget_tokens if config.HasField("thinking_budget_tokens") else None
+    if level is None and budget is None and not config.include_thoughts:
+        return None
+    return types.ThinkingConfig(
+        thinking_level=level, thinking_budget=budget, include_thoughts=config.include_thoughts or None
+    )
+
+
+def _translation(config: live_pb2.SessionConfig) -> types.TranslationConfig | None:
+    if not config.HasField("translation"):
+        return None
+    wished = config.translation
+    return types.TranslationConfig(
+        target_language_code=wished.target_language, echo_target_language=wished.echo_target_language or None
     )
 
 
@@ -96,25 +138,50 @@ def _speech(config: live_pb2.SessionConfig) -> types.SpeechConfig | None:
     return types.SpeechConfig(voice_config=voice, language_code=config.language or None)
 
 
-def _tools(tools: Sequence[tools_pb2.Tool], model: ModelCapabilities) -> list[types.Tool | object] | None:
-    """Declarations. A behaviour that the model does not take is left out, so that its own default holds."""
-    if not tools:
-        return None
-    behaviors: dict[int, types.Behavior] = {}
-    if model.blocking_tools:
-        behaviors[live_pb2.TOOL_BEHAVIOR_BLOCKING] = types.Behavior.BLOCKING
-    if model.non_blocking_tools:
-        behaviors[live_pb2.TOOL_BEHAVIOR_NON_BLOCKING] = types.Behavior.NON_BLOCKING
-    declarations = [
-        types.FunctionDeclaration(
-            name=tool.declaration.name,
-            description=tool.declaration.description or None,
-            parameters_json_schema=json_format.MessageToDict(tool.declaration.parameters) or None,
-            behavior=behaviors.get(tool.declaration.behavior),
-        )
-        for tool in tools
-    ]
-    return [types.Tool(function_declarations=declarations)]
+def live_tools(
+    config: live_pb2.SessionConfig, tools: Sequence[tools_pb2.Tool], backend: Backend = "developer"
+) -> list[types.Tool | object]:
+    """All that the model may call: tools of the catalog, the caller's own, Google's search."""
+    model = capabilities_of(config.model, backend) or ModelCapabilities()
+    functions = [*(tool.declaration for tool in tools), *config.caller_tools]
+    found: list[types.Tool | object] = []
+    if config.google_search:
+        found.append(types.Tool(google_search=types.GoogleSearch()))
+    if functions:
+        declarations = [_declaration(function, model) for function in functions]
+        found.append(types.Tool(function_declarations=declarations))
+    return found
+
+
+def _declaration(function: live_pb2.FunctionDeclaration, model: ModelCapabilities) -> types.FunctionDeclaration:
+    return types.FunctionDeclaration(
+        name=function.name,
+        description=function.description or None,
+        parameters_json_schema=json_format.MessageToDict(function.parameters) or None,
+        behavior=_behavior(function.behavior, model),
+    )
+
+
+def _behavior(wished: live_pb2.ToolBehavior, model: ModelCapabilities) -> types.Behavior | None:
+    """What the declaration says. What the model does not take is left out, so that its own default holds."""
+    if model.behavior_required:
+        return types.Behavior.NON_BLOCKING
+    if wished == live_pb2.TOOL_BEHAVIOR_BLOCKING and model.blocking_tools:
+        return types.Behavior.BLOCKING
+    if wished == live_pb2.TOOL_BEHAVIOR_NON_BLOCKING and model.non_blocking_tools:
+        return types.Behavior.NON_BLOCKING
+    return None
+
+
+def blocks(function: live_pb2.FunctionDeclaration, model: ModelCapabilities) -> bool:
+    """Whether the model waits for the function's result."""
+    match _behavior(function.behavior, model):
+        case types.Behavior.NON_BLOCKING:
+            return False
+        case types.Behavior.BLOCKING:
+            return True
+        case _:
+            return not model.default_non_blocking
 
 
 def _realtime_input(config: live_pb2.SessionConfig) -> types.RealtimeInputConfig | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import Any
 
 from google.protobuf import duration_pb2, struct_pb2
 
-from parley.v1 import live_pb2
+from parley.v1 import fabric_pb2, live_pb2
 from services.session_worker import events
 
 
@@ -28,6 +29,19 @@ def struct(values: dict[str, Any]) -> struct_pb2.Struct:
 def audio_milliseconds(event: events.Audio) -> int:
     """Playing time, at least 1 so that audio is never taken for something else."""
     return max(1, len(event.pcm) * 500 // event.rate)
+
+
+def tool_record(
+    call: events.FunctionCall, response: dict[str, Any], outcome: live_pb2.ToolOutcome
+) -> fabric_pb2.ToolRecord:
+    """A call and what the model was answered, for the log."""
+    return fabric_pb2.ToolRecord(
+        call_id=call.id,
+        name=call.name,
+        arguments_json=json.dumps(call.args),
+        response_json=json.dumps(response),
+        outcome=outcome,
+    )
 
 
 def response_for(event: events.Event, config: live_pb2.SessionConfig) -> live_pb2.ConverseResponse | None:

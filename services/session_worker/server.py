@@ -9,6 +9,7 @@ import structlog
 
 from services.fabric import ids, logs, process
 from services.fabric.bus import Bus, Writer
+from services.fabric.catalog import Catalog
 from services.fabric.conversation_log import ensure_log
 from services.fabric.ops import Counts, OpsServer
 from services.fabric.records import SessionRecords
@@ -34,7 +35,7 @@ async def serve(settings: WorkerSettings) -> None:
     lag = process.LoopLag()
     records = SessionRecords(bus.js)
     leftovers = Leftovers(bus.js, records, settings.record_retention.total_seconds())
-    worker = Worker(Services(me, bus, writer, records, dialer, leftovers, settings), lag)
+    worker = Worker(Services(me, bus, writer, records, Catalog(bus.js), dialer, leftovers, settings), lag)
 
     def counts() -> Counts:
         return {

@@ -22,17 +22,20 @@ from opentelemetry.context import Context
 from parley.v1 import errors_pb2, fabric_pb2, live_pb2
 from services.fabric import names, telemetry
 from services.fabric.bus import Bus, Writer
+from services.fabric.catalog import Catalog
 from services.fabric.conversation_log import ConversationLog
 from services.fabric.errors import ServiceError, invalid_field
 from services.fabric.process import stop_tasks
 from services.fabric.records import FencedError, SessionRecords
 from services.session_worker import events, live_config, responses
+from services.session_worker.callertools import Answered, CallerTools
 from services.session_worker.downlink import Downlink
-from services.session_worker.input_queue import AudioBatch
+from services.session_worker.feeder import Feeder, Feeds
 from services.session_worker.leftovers import Leftovers
 from services.session_worker.link import Dialer, Link, LinkClosedError
 from services.session_worker.ownership import Ownership
 from services.session_worker.recorder import Recorder
+from services.session_worker.session_context import SessionContext
 from services.session_worker.settings import WorkerSettings
 from services.session_worker.toolcalls import ToolCalls
 from services.session_worker.turn_span import TurnSpans
@@ -55,6 +58,7 @@ class Services:
     bus: Bus
     writer: Writer
     records: SessionRecords
+    catalog: Catalog
     dialer: Dialer
     leftovers: Leftovers
     settings: WorkerSettings
@@ -75,7 +79,11 @@ class Session:
         ahead = round(settings.gateway_audio_ahead.total_seconds() * 1000)
         self._downlink = Downlink(self.id, self.epoch, settings.downlink_buffer_bytes, ahead)
         rate = live_config.input_rate(spec.config)
-        self._uplink = Uplink(int(settings.input_audio_buffer.total_seconds() * rate * 2))
+        self._context = SessionContext(spec, services.catalog, settings.backend)
+        self._uplink = Uplink(
+            int(settings.input_audio_buffer.total_seconds() * rate * 2),
+            picture_interval=1 / self._context.model.pictures_per_second,
+        )
         self._turns = TurnState()
         conversation = ConversationLog(services.bus.js, self.id, self.epoch)
         self._ownership = Ownership(spec, services.worker, services.records, conversation)
@@ -86,9 +94,28 @@ class Session:
         self._session_context = Context()
         self._spans = TurnSpans(spec, self._session_context)
         self._tools = ToolCalls(
-            services.bus, spec, self.epoch, respond=self._respond, emit=self._say, record=self._recorder.log
+            services.bus,
+            spec,
+            self.epoch,
+            tool=self._context.tool,
+            respond=self._respond,
+            emit=self._say,
+            record=self._recorder.log,
         )
-        self._input = asyncio.Event()
+        self._caller_tools = CallerTools(spec.config, self._context.model, settings.caller_tool_timeout.total_seconds())
+        self._feeder = Feeder(
+            self.id,
+            Feeds(
+                self._uplink,
+                self._turns,
+                self._recorder,
+                self._caller_tools,
+                self._context,
+                changed=self._checkpoint,
+                refuse=self._refuse,
+                end=lambda reason: self.finish(live_pb2.END_REASON_CALLER, reason),
+            ),
+        )
         self._tasks: set[asyncio.Task[None]] = set()
         self._heard_gateway = 0.0
         self._said_status = 0.0
@@ -99,7 +126,6 @@ class Session:
         self._silent_gateway = ""
         """The gateway whose stream was given up for its silence, and which may yet be heard again."""
         self._attaching = asyncio.Lock()
-        self._audio_since_turn = False
         self.stale_uplink = 0
 
     # Opening and attaching
@@ -117,7 +143,7 @@ class Session:
             await self._undo_open()
             raise
         self._supervise(self._read(), "read")
-        self._supervise(self._feed(), "feed")
+        self._supervise(self._feeder.run(self._connected()), "feed")
         self._supervise(self._recorder.run(), "record")
         return attached
 
@@ -145,9 +171,14 @@ class Session:
         headers = {name: value.format_map(fill) for name, value in settings.link_headers.items()}
         with telemetry.tracer().start_as_current_span(names.SPAN_CONNECT, parent, trace.SpanKind.CLIENT) as span:
             span.set_attributes({names.SESSION_ID: self.id, names.GEN_AI_MODEL: spec.config.model, names.LINK: 1})
-            config = live_config.live_config(spec.config, list(spec.tools), self._handle, headers)
+            config = self._context.live_config(self._handle, headers)
             rate = live_config.input_rate(spec.config)
             self._link = await self._services.dialer.dial(spec.config.model, config, rate)
+            if live_config.seeds(spec.config, self._handle):
+                history = [live_config.content(content) for content in spec.config.history]
+                await self._link.send_turn(history, turn_complete=True)
+                if self._context.model.history_ends_with_user:
+                    self._turns.asked(time.monotonic())
 
     async def attach(self, request: fabric_pb2.AttachSession) -> fabric_pb2.Attached:
         """Let a stream take the session over. ServiceError when it may not."""
@@ -177,13 +208,14 @@ class Session:
         now = time.monotonic()
         self._heard_gateway, self._said_status = now, now
         self._detached_since = self._half_closed_since = None
+        self._feeder.attached()
         self._services.writer.wake(self._downlink)
         return fabric_pb2.Attached(
             epoch=self.epoch,
             attach_generation=generation,
             next_uplink_seq=self._uplink.received + 1,
             next_downlink_seq=first,
-            resume_window=responses.duration(self._services.settings.resume_window.total_seconds()),
+            resume_window=responses.duration(self._resume_window),
         )
 
     def _reattach(self, now: float) -> None:
@@ -226,7 +258,7 @@ class Session:
         self._act_on(self._uplink.take(envelope, now))
         if envelope.half_closed and self._half_closed_since is None and self._uplink.received >= envelope.last_seq:
             self._half_closed_since = now
-            self._input.set()
+            self._feeder.half_closed()
         if envelope.detached:
             self._detach(now)
 
@@ -236,7 +268,7 @@ class Session:
         for gap in taken.lost:
             self._say(live_pb2.ConverseResponse(gap=gap))
         if taken.input_waits:
-            self._input.set()
+            self._feeder.wake()
         self._downlink.uplink.received = self._uplink.received
         if taken.lost:
             self._tell_stored()
@@ -252,50 +284,6 @@ class Session:
         if told.stored:
             self._downlink.tell()
             self._services.writer.wake(self._downlink)
-
-    async def _feed(self) -> None:
-        """Hand the caller's input to the link, in order."""
-        while True:
-            await self._input.wait()
-            self._input.clear()
-            while (item := self._uplink.queue.pop()) is not None:
-                await self._recorder.room()
-                await self._send(item)
-            if self._half_closed_since is not None and self._audio_since_turn:
-                # Nothing more will be said: let the model answer what it has heard.
-                self._audio_since_turn = False
-                await self._connected().send_realtime(audio_stream_end=True)
-                self._turns.asked(time.monotonic())
-
-    async def _send(self, item: AudioBatch | live_pb2.ConverseRequest) -> None:
-        link = self._connected()
-        if isinstance(item, AudioBatch):
-            await link.send_audio(item.pcm)
-            self._audio_since_turn = True
-            self._uplink.coverage.sent(item.last_seq, time.monotonic())
-            return
-        match item.WhichOneof("payload"):
-            case "video":
-                image = item.video.image
-                await link.send_realtime(video=types.Blob(data=image.data, mime_type=image.mime_type))
-            case "text":
-                self._turns.asked(time.monotonic())
-                await link.send_realtime(text=item.text.text)
-            case "turn":
-                if item.turn.turn_complete:
-                    self._turns.asked(time.monotonic())
-                await link.send_turn([live_config.content(part) for part in item.turn.content], item.turn.turn_complete)
-            case "activity_start":
-                await link.send_realtime(activity_start=types.ActivityStart())
-            case "activity_end":
-                await link.send_realtime(activity_end=types.ActivityEnd())
-            case "audio_stream_end":
-                await link.send_realtime(audio_stream_end=True)
-            case "end":
-                self.finish(live_pb2.END_REASON_CALLER, item.end.reason)
-            case other:
-                log.error("request that the gateway should have refused", session=self.id, payload=other)
-        self._uplink.coverage.sent(item.seq, time.monotonic())
 
     def _connected(self) -> Link:
         if self._link is None:
@@ -318,10 +306,13 @@ class Session:
             case events.Interrupted():
                 self._downlink.interrupt(live_pb2.INTERRUPTION_REASON_BARGE_IN)
                 self._services.writer.wake(self._downlink)
+            case events.FunctionCall() if event.name in self._caller_tools:
+                self._call_caller(event, now)
             case events.FunctionCall():
                 self._tools.start(event, self._turns.count, self._spans.context)
             case events.CallsCancelled(ids=ids):
                 self._tools.cancel(ids)
+                self._tell_cancelled(self._caller_tools.cancel(ids))
             case events.HandleUpdate():
                 self._on_handle(event)
             case events.GoAway():
@@ -337,7 +328,7 @@ class Session:
             self._on_turn_end(ended, now)
 
     def _on_turn_end(self, turn: Turn, now: float) -> None:
-        self._audio_since_turn = False
+        self._feeder.turn_ended()
         self._uplink.coverage.turn_ended(now, 0.0)
         self._spans.finish(turn)
         if turn.said:
@@ -350,6 +341,9 @@ class Session:
         self._handle = update.handle
         self._uplink.coverage.handle_arrived()
         self._tell_stored()
+        self._checkpoint()
+
+    def _checkpoint(self) -> None:
         self._recorder.checkpoint(
             fabric_pb2.CheckpointRecord(
                 schema_version=1,
@@ -361,6 +355,20 @@ class Session:
                 traceparent=telemetry.traceparent(self._session_context),
             )
         )
+
+    def _call_caller(self, call: events.FunctionCall, now: float) -> None:
+        match self._caller_tools.call(call, now):
+            case live_pb2.ToolCall() as told:
+                self._say(live_pb2.ConverseResponse(tool_call=told))
+            case Answered() as answered:
+                self._supervise(self._feeder.answer(answered), "answer a call")
+            case None:
+                pass
+
+    def _tell_cancelled(self, call_ids: list[str]) -> None:
+        if call_ids:
+            cancelled = live_pb2.ToolCallCancelled(call_ids=call_ids)
+            self._say(live_pb2.ConverseResponse(tool_call_cancelled=cancelled))
 
     async def _respond(self, response: types.FunctionResponse) -> None:
         self._turns.call_settled(response.id or "", time.monotonic())
@@ -387,6 +395,13 @@ class Session:
 
     # Time
 
+    @property
+    def _resume_window(self) -> float:
+        """Seconds that the session waits for its caller: as long as that wants, up to the operator's limit."""
+        most = self._services.settings.resume_window.total_seconds()
+        wished = self.spec.config.resumption
+        return min(most, wished.window.ToTimedelta().total_seconds()) if wished.HasField("window") else most
+
     def tick(self, now: float) -> None:
         """What is due: holes, status, a silent gateway, the resume window. Called every 50 ms for every session."""
         if self.ending is not None:
@@ -395,9 +410,12 @@ class Session:
         self._act_on(self._uplink.give_up(now))
         if self._uplink.coverage.expire(now) > self._downlink.uplink.acked:
             self._tell_stored()
+        for answered in self._caller_tools.expire(now):
+            self._tell_cancelled([answered.call.id])
+            self._supervise(self._feeder.answer(answered), "answer a call")
         if self._downlink.attached:
             self._tick_attached(now, settings)
-        elif self._detached_since is not None and now - self._detached_since > settings.resume_window.total_seconds():
+        elif self._detached_since is not None and now - self._detached_since > self._resume_window:
             self.finish(live_pb2.END_REASON_ABANDONED, "nobody came back within the resume window")
 
     def _tick_attached(self, now: float, settings: WorkerSettings) -> None:
@@ -421,11 +439,16 @@ class Session:
             if not self._turns.busy or now - quiet_since > settings.half_close_wait.total_seconds():
                 self._let_go(now)
 
-    def _let_go(self, now: float) -> None:
-        """The caller half-closed and has its answer: end the stream, keep the session."""
+    def _refuse(self, error: ServiceError) -> None:
+        """The caller sent what cannot be taken: its stream ends with the reason, the session waits for it."""
+        if self._detached_since is None and self.ending is None:
+            self._let_go(time.monotonic(), error.to_failure())
+
+    def _let_go(self, now: float, failure: fabric_pb2.Failure | None = None) -> None:
+        """The caller half-closed and has its answer, or made a mistake: end the stream, keep the session."""
         self._half_closed_since = None
         self._detached_since = now
-        self._downlink.end_stream()
+        self._downlink.end_stream(failure)
         self._services.writer.wake(self._downlink)
         self._supervise(self._record_gateway(""), "detach", optional=True)
 

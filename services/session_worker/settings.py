@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from datetime import timedelta
+from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
@@ -38,6 +39,10 @@ class WorkerSettings(ServiceSettings):
                 raise ValueError(f"no readable PEM file of certificates ({reason})") from None
         return value
 
+    backend: Literal["developer", "vertex"] = Field(
+        "developer",
+        description="API that links speak: Gemini Developer API, or Vertex AI with the key of its express mode.",
+    )
     gemini_api_version: str = Field(
         "v1beta", pattern=r"^v1(beta|alpha)?$", description="Version of the Live API that links dial."
     )
@@ -55,6 +60,9 @@ class WorkerSettings(ServiceSettings):
     )
     resume_window: PositiveDuration = Field(
         timedelta(minutes=2), description="How long a session waits for its caller after the stream is gone."
+    )
+    caller_tool_timeout: PositiveDuration = Field(
+        timedelta(minutes=5), description="How long a function that the caller runs may take; then the model is told."
     )
     attachment_timeout: PositiveDuration = Field(
         timedelta(seconds=5), description="Silence of a gateway after which its stream counts as gone."

@@ -37,6 +37,7 @@ class ToolCalls:
         session: fabric_pb2.OpenSession,
         epoch: int,
         *,
+        tool: Callable[[str], tools_pb2.Tool | None],
         respond: Callable[[types.FunctionResponse], Coroutine[Any, Any, None]],
         emit: Callable[[live_pb2.ConverseResponse], object],
         record: Callable[[fabric_pb2.LogEntry], None],
@@ -47,7 +48,7 @@ class ToolCalls:
         self._respond = respond
         self._emit = emit
         self._record = record
-        self._tools = {tool.declaration.name: tool for tool in session.tools}
+        self._tool = tool
         self._running: dict[str, tuple[asyncio.Task[None], str]] = {}
         self._ordinals: dict[str, int] = {}
 
@@ -108,17 +109,7 @@ class ToolCalls:
             if reply.outcome != live_pb2.TOOL_OUTCOME_SUCCEEDED:
                 span.set_status(trace.StatusCode.ERROR, reply.error)
         response = _response(reply)
-        self._record(
-            fabric_pb2.LogEntry(
-                tool=fabric_pb2.ToolRecord(
-                    call_id=call.id,
-                    name=call.name,
-                    arguments_json=json.dumps(call.args),
-                    response_json=json.dumps(response),
-                    outcome=reply.outcome,
-                )
-            )
-        )
+        self._record(fabric_pb2.LogEntry(tool=responses.tool_record(call, response, reply.outcome)))
         # The caller learns of the outcome before the model can speak of it.
         self._activity(
             call,
@@ -130,7 +121,7 @@ class ToolCalls:
         await self._respond(types.FunctionResponse(id=call.id, name=call.name, response=response))
 
     async def _execute(self, call: events.FunctionCall, turn: int, execution: str) -> fabric_pb2.ToolCallReply:
-        tool = self._tools.get(call.name)
+        tool = self._tool(call.name)
         if tool is None:
             # Permission: the model gets what the profile names, whatever it asks for.
             return _failed(f"there is no tool named {call.name!r} in this conversation")

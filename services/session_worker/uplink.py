@@ -28,8 +28,8 @@ class Taken:
 class Uplink:
     """Everything on its way from the gateway to the link."""
 
-    def __init__(self, max_audio_bytes: int) -> None:
-        self.queue = InputQueue(max_audio_bytes)
+    def __init__(self, max_audio_bytes: int, picture_interval: float = 0.0) -> None:
+        self.queue = InputQueue(max_audio_bytes, picture_interval)
         self.coverage = Coverage()
         # What is missing may be text, and the gateway answers at once with the message or a skip: no hurry.
         self._receiver: SequenceReceiver[live_pb2.ConverseRequest] = SequenceReceiver(audio_wait=HOLE_WAIT)
@@ -71,7 +71,7 @@ class Uplink:
                 self.coverage.vital(request.seq)
                 taken.to_store.append(request)
             for shed in self.queue.append(request):
-                self._lose(shed.first_seq, shed.last_seq, shed.media_class, "OVERLOAD", taken)
+                self._lose(shed.seq, shed.seq, shed.media_class, shed.reason, taken)
             taken.input_waits = True
 
     def _lose(self, first: int, last: int, media_class: live_pb2.MediaClass, reason: str, taken: Taken) -> None:

@@ -5,15 +5,18 @@ Neither knows of the other; only this test may import both.
 
 import json
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, get_args, get_type_hints
 
 import pytest
 
+from emulator import prebuilt
 from emulator.api.protocol import Decoder
 from emulator.configuration.setup import accept
 from emulator.errors import Refusal
-from emulator.models import ALIASES, MODELS, Rules
+from emulator.hearing.pictures import SECONDS_PER_FRAME
+from emulator.models import ALIASES, MODELS, Backend, Rules
+from parley.v1 import live_pb2
 from services.fabric.capabilities import MODELS as CAPABILITIES
 from services.fabric.capabilities import ModelCapabilities, capabilities_of
 from tests.emulator.behaviour import behaviour
@@ -24,15 +27,20 @@ DEVELOPER = {name: rules for name, rules in MODELS["developer"].items() if rules
 LIVE = "gemini-3.8-live"
 
 
-def accepted(model: str, **setup: Any) -> bool:
+def generation_for(model: str) -> dict[str, Any]:
+    """What the model always needs."""
+    return {"thinkingConfig": {"thinkingLevel": "LOW"}} if DEVELOPER[model].thinking == "level required" else {}
+
+
+def accepted(model: str, version: str = "v1beta", **setup: Any) -> bool:
     """Whether the emulator takes this, beside what the model always needs."""
     generation = setup.setdefault("generationConfig", {})
     if DEVELOPER[model].thinking == "level required":
         generation.setdefault("thinkingConfig", {"thinkingLevel": "LOW"})
     frame = json.dumps({"setup": {"model": f"models/{model}", **setup}})
-    parsed = Decoder("developer", "v1beta", strict=True).decode(frame)
     try:
-        accept(parsed.body, backend="developer", api_version="v1beta")
+        parsed = Decoder("developer", version, strict=True).decode(frame)
+        accept(parsed.body, backend="developer", api_version=version)
     except Refusal as refusal:
         assert refusal.code == 1007
         return False
@@ -52,29 +60,101 @@ def blocking(model: str, behavior: str | None) -> bool | None:
     tools = declared(behavior)
     if not accepted(model, tools=tools):
         return None
-    generation = {"thinkingConfig": {"thinkingLevel": "LOW"}} if DEVELOPER[model].thinking == "level required" else {}
-    caller = Caller(model, tools=tools, generationConfig=generation)
+    caller = Caller(model, tools=tools, generationConfig=generation_for(model))
     return caller.config.functions["f0"].blocking
 
 
 def idle_by_status(model: str) -> bool:
     """Whether a turn can be complete with the model still at work, so that only the status tells when it is idle."""
     rule = {"name": "ask", "hear": "ask", "call": {"tool": "f0"}, "say": "hello"}
-    generation = {"thinkingConfig": {"thinkingLevel": "LOW"}} if DEVELOPER[model].thinking == "level required" else {}
+    generation = generation_for(model)
     caller = Caller(model, scenario=scenario(rule), tools=declared("NON_BLOCKING"), generationConfig=generation)
     caller.send(clientContent=typed("ask"))
     statuses = [message.get("serverContent", {}).get("interactionStatus") for message in caller.messages]
     return "IN_PROGRESS" in statuses
 
 
+def levels(model: str) -> frozenset[int]:
+    """Thinking levels that a setup may have."""
+    return frozenset(
+        value
+        for name, value in live_pb2.ThinkingLevel.items()
+        if value
+        and accepted(
+            model, generationConfig={"thinkingConfig": {"thinkingLevel": name.removeprefix("THINKING_LEVEL_")}}
+        )
+    )
+
+
+def speech(model: str, **config: Any) -> bool:
+    return accepted(model, generationConfig={"speechConfig": config})
+
+
+def voices(model: str) -> frozenset[str]:
+    asked = prebuilt.VOICES | {"Nobody"}
+    return frozenset(name for name in asked if speech(model, voiceConfig={"prebuiltVoiceConfig": {"voiceName": name}}))
+
+
+def languages(model: str) -> frozenset[str] | None:
+    if speech(model, languageCode="ar-XA"):
+        return None
+    return frozenset(code for code in prebuilt.HALF_CASCADE_LANGUAGES | {"en"} if speech(model, languageCode=code))
+
+
+def proactivity(model: str) -> str:
+    """Whether it may be silent, by what a setup may say of it."""
+    if not accepted(model, version="v1alpha", proactivity={"proactiveAudio": True}):
+        return "never"
+    return "opt-in" if accepted(model, version="v1alpha", proactivity={"proactiveAudio": False}) else "always"
+
+
+def affective(model: str) -> bool:
+    """Whether a conversation with affective dialog goes beyond its setup."""
+    if not accepted(model, generationConfig={"enableAffectiveDialog": True}):
+        return False
+    caller = Caller(model, generationConfig=generation_for(model) | {"enableAffectiveDialog": True})
+    return not caller.config.broken_by_affective_dialog
+
+
+def ends_with_user(model: str) -> bool:
+    return DEVELOPER[model].seeds_end_with_user
+
+
 # What each trait of the services' table claims, as something that can be seen of the emulator.
-PROBES: dict[str, Callable[[str], bool]] = {
+PROBES: dict[str, Callable[[str], Any]] = {
+    "task": lambda model: DEVELOPER[model].kind,
+    "audio_output": lambda model: accepted(model, generationConfig={"responseModalities": ["AUDIO"]}),
     "text_output": lambda model: accepted(model, generationConfig={"responseModalities": ["TEXT"]}),
+    "voices": voices,
+    "languages": languages,
+    "thinking_levels": levels,
+    "thinking_level_required": lambda model: DEVELOPER[model].thinking == "level required",
+    "thinking_budget": lambda model: (
+        24_576 if accepted(model, generationConfig={"thinkingConfig": {"thinkingBudget": 24_576}}) else None
+    ),
+    "proactive_audio": proactivity,
+    "affective_dialog": affective,
+    "all_video_coverage": lambda model: accepted(
+        model, realtimeInputConfig={"turnCoverage": "TURN_INCLUDES_AUDIO_ACTIVITY_AND_ALL_VIDEO"}
+    ),
+    "functions": lambda model: accepted(model, tools=declared("NON_BLOCKING")),
+    "google_search": lambda model: accepted(model, tools=[{"googleSearch": {}}]),
+    "history_ends_with_user": ends_with_user,
+    "max_output_tokens": lambda model: DEVELOPER[model].output_tokens,
+    "context_tokens": lambda model: DEVELOPER[model].context_tokens,
     "blocking_tools": lambda model: blocking(model, "BLOCKING") is True,
     "non_blocking_tools": lambda model: blocking(model, "NON_BLOCKING") is False,
     # Where it has to be said, nothing is the default; the services say it for such models.
     "default_non_blocking": lambda model: blocking(model, None) is not True,
+    "behavior_required": lambda model: blocking(model, None) is None,
+    "response_scheduling": lambda model: DEVELOPER[model].scheduling == "allowed",
+    # Where no function goes on beside the conversation, none has several results.
+    "continued_responses": lambda model: (
+        DEVELOPER[model].will_continue == "followed" and blocking(model, "NON_BLOCKING") is False
+    ),
+    "context_update": lambda model: DEVELOPER[model].context_update,
     "idle_by_interaction_status": idle_by_status,
+    "pictures_per_second": lambda _: 1 / SECONDS_PER_FRAME,
 }
 
 
@@ -82,14 +162,17 @@ def disagreements() -> list[str]:
     """Model and trait of everything that the two tables see differently."""
     return [
         f"{model}: {trait}"
-        for model, traits in CAPABILITIES.items()
+        for model in DEVELOPER
         for trait, probe in PROBES.items()
-        if probe(model) != getattr(traits, trait)
+        if probe(model) != getattr(CAPABILITIES["developer"][model], trait)
     ]
 
 
-def test_both_tables_have_the_same_models() -> None:
-    assert set(CAPABILITIES) == set(DEVELOPER)
+@pytest.mark.parametrize("backend", get_args(Backend))
+def test_both_tables_have_the_same_models_for_the_same_tasks(backend: Backend) -> None:
+    assert {name: traits.task for name, traits in CAPABILITIES[backend].items()} == {
+        name: rules.kind for name, rules in MODELS[backend].items()
+    }
 
 
 def test_every_trait_of_the_services_is_looked_at() -> None:
@@ -100,13 +183,26 @@ def test_the_tables_agree() -> None:
     assert disagreements() == []
 
 
+def test_they_agree_on_vertex_as_well() -> None:
+    for name, rules in MODELS["vertex"].items():
+        traits = CAPABILITIES["vertex"][name]
+        assert traits.context_tokens == rules.context_tokens
+        assert traits.all_video_coverage is (rules.turn_coverage == "audio activity and all video")
+        assert traits.text_output is ("TEXT" in rules.modalities)
+        assert traits.audio_output is ("AUDIO" in rules.modalities)
+        assert traits.affective_dialog is (rules.affective_dialog == "allowed")
+        if rules.kind == "conversation":
+            assert (traits.voices, traits.languages) == (rules.voices, rules.languages)
+
+
 @pytest.mark.parametrize("trait", PROBES)
 def test_a_disagreement_in_any_trait_is_noticed(trait: str, monkeypatch: pytest.MonkeyPatch) -> None:
     traits = capabilities_of(LIVE)
     assert traits is not None
-    values = {field.name: getattr(traits, field.name) for field in fields(traits)}
-    values[trait] = not values[trait]
-    monkeypatch.setitem(CAPABILITIES, LIVE, ModelCapabilities(**values))
+    value = getattr(traits, trait)
+    another: Any = not value if isinstance(value, bool) else "another"
+    changed = {**CAPABILITIES["developer"], LIVE: replace(traits, **{trait: another})}
+    monkeypatch.setitem(CAPABILITIES, "developer", changed)  # type: ignore[arg-type]
     assert disagreements() == [f"{LIVE}: {trait}"]
 
 

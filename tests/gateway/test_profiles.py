@@ -62,8 +62,12 @@ def test_a_profile_is_a_session_config(tmp_path: Path) -> None:
         ("voice: Kore\nmodel: gpt\n", 2, "model: must be one of gemini-"),
         ("voice: Kore\n", 1, "model: must be one of gemini-"),
         ("model: gemini-3.8-live\ntools:\n  - ok\n  - not ok\n", 4, "no such tool"),
-        ("model: gemini-3.8-live\nresponse_modality: MODALITY_TEXT\n", 2, "answers with audio only"),
-        ("model: gemini-3.8-live\ntranslation: {target_language: de}\n", 2, "translation is not served"),
+        ("model: gemini-3.8-live\nresponse_modality: MODALITY_TEXT\n", 2, "accepts MODALITY_AUDIO"),
+        (
+            "model: gemini-3.8-live\ntranslation: {target_language: de}\n",
+            2,
+            "gemini-3.5-live-translate-preview translates",
+        ),
         ("model: gemini-3.8-live\ninput_transcription: 2024-13-45\n", 2, ""),
     ],
 )

@@ -20,6 +20,18 @@ def opening(**fields: Any) -> live_pb2.ConverseRequest:
     return live_pb2.ConverseRequest(open=live_pb2.Open(**{"request_id": "r", "profile": "p", **fields}))
 
 
+def said(text: str, role: int = live_pb2.ROLE_USER) -> live_pb2.Content:
+    return live_pb2.Content(role=role, parts=[live_pb2.Part(text=text)])  # type: ignore[arg-type]
+
+
+def function(name: str, schema: dict[str, Any] | None = None, **fields: Any) -> live_pb2.FunctionDeclaration:
+    made = live_pb2.FunctionDeclaration(name=name, **fields)
+    if schema is not None:
+        made.parameters.update(schema)
+        made.parameters.SetInParent()
+    return made
+
+
 def detection(**fields: Any) -> live_pb2.VoiceActivityDetection:
     return live_pb2.VoiceActivityDetection(**fields)
 
@@ -34,7 +46,10 @@ def detection(**fields: Any) -> live_pb2.VoiceActivityDetection:
         config(context_compression=live_pb2.ContextCompression(trigger_tokens=5000, target_tokens=4999)),
         config(context_compression=live_pb2.ContextCompression(disabled=True)),
         config(sampling=live_pb2.Sampling(temperature=2, top_p=0, top_k=1, max_output_tokens=1, seed=-1)),
-        config(response_modality=live_pb2.MODALITY_AUDIO, thinking_level=live_pb2.THINKING_LEVEL_HIGH),
+        config(response_modality=live_pb2.MODALITY_AUDIO, voice="kore", language="zh-Hans-CN"),
+        config(history=[said("hi"), said("hello", live_pb2.ROLE_MODEL)], google_search=True, include_thoughts=True),
+        config(tools=["a"], caller_tools=[function("b", {"type": "object"}), function("c")]),
+        config(resumption=live_pb2.Resumption(disabled=True, window=Duration(seconds=0))),
     ],
 )
 def test_right_settings(right: live_pb2.SessionConfig) -> None:
@@ -84,9 +99,32 @@ def test_right_settings(right: live_pb2.SessionConfig) -> None:
         (config(tools=["a", "not ok"]), "TOOL_UNKNOWN", "tools[1]"),
         (config(tools=["a", "a"]), "FIELD_INVALID", "tools[1]"),
         (config(tools=[f"t{n}" for n in range(129)]), "FIELD_INVALID", "tools"),
-        (config(history=[live_pb2.Content()]), "NOT_IMPLEMENTED", None),
-        (config(caller_tools=[live_pb2.FunctionDeclaration()]), "NOT_IMPLEMENTED", None),
-        (config(translation=live_pb2.Translation()), "NOT_IMPLEMENTED", None),
+        (config(history=[live_pb2.Content()]), "FIELD_INVALID", "history[0].role"),
+        (config(history=[said("hi"), said("")]), "FIELD_INVALID", "history[1].parts[0].text"),
+        (config(history=[said("hi")] * 101), "FIELD_INVALID", "history"),
+        (config(history=[said("hi", 7)]), "FIELD_INVALID", "history[0].role"),
+        (config(resumption=live_pb2.Resumption(window=Duration(seconds=-1))), "FIELD_INVALID", "resumption.window"),
+        (config(caller_tools=[live_pb2.FunctionDeclaration()]), "FIELD_INVALID", "caller_tools[0].name"),
+        (config(caller_tools=[function("a"), function("a")]), "FIELD_INVALID", "caller_tools[1].name"),
+        (config(tools=["a"], caller_tools=[function("a")]), "FIELD_INVALID", "caller_tools[0].name"),
+        (config(caller_tools=[function("a", behavior=9)]), "FIELD_INVALID", "caller_tools[0].behavior"),
+        (
+            config(caller_tools=[function("a", description="x" * 4097)]),
+            "FIELD_INVALID",
+            "caller_tools[0].description",
+        ),
+        (config(caller_tools=[function("a", {})]), "FIELD_INVALID", "caller_tools[0].parameters.type"),
+        (
+            config(caller_tools=[function("a", {"type": "object", "x": "x" * 65_536})]),
+            "FIELD_INVALID",
+            "caller_tools[0].parameters",
+        ),
+        (
+            config(caller_tools=[function("a", {"type": "object", "x": float("inf")})]),
+            "FIELD_INVALID",
+            "caller_tools[0].parameters",
+        ),
+        (config(caller_tools=[function(f"t{n}") for n in range(129)]), "FIELD_INVALID", "caller_tools"),
     ],
 )
 def test_wrong_settings_are_named(wrong: live_pb2.SessionConfig, reason: str, field: str | None) -> None:

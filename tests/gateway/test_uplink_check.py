@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from google.protobuf import struct_pb2
 
 from parley.v1 import live_pb2
 from services.fabric.errors import ServiceError
@@ -26,8 +27,37 @@ def message(seq: int = 1, **payload: Any) -> live_pb2.ConverseRequest:
     return live_pb2.ConverseRequest(seq=seq, **payload)
 
 
-def image(mime: str = "image/jpeg", size: int = 10) -> live_pb2.Blob:
-    return live_pb2.Blob(mime_type=mime, data=bytes(size))
+SIGNATURES = {
+    "image/jpeg": b"\xff\xd8\xff\xe0",
+    "image/png": b"\x89PNG\r\n\x1a\n",
+    "image/webp": b"RIFF\0\0\0\0WEBP",
+    "image/gif": b"GIF89a",
+}
+
+
+def image(mime: str = "image/jpeg", size: int = 20) -> live_pb2.Blob:
+    return live_pb2.Blob(mime_type=mime, data=SIGNATURES[mime].ljust(size, b"\0")[:size])
+
+
+def result(**fields: Any) -> live_pb2.ToolResult:
+    return live_pb2.ToolResult(**{"call_id": "c", **fields})
+
+
+def update(*names: str, **fields: Any) -> live_pb2.ContextUpdate:
+    return live_pb2.ContextUpdate(tools=live_pb2.ToolSelection(names=names) if names else None, **fields)
+
+
+def nested(levels: int) -> struct_pb2.Struct:
+    value: dict[str, Any] = {}
+    for _ in range(levels - 1):
+        value = {"x": value}
+    return struct(value)
+
+
+def struct(values: dict[str, Any]) -> struct_pb2.Struct:
+    made = struct_pb2.Struct()
+    made.update(values)
+    return made
 
 
 def turn(*parts: live_pb2.Part, role: live_pb2.Role = live_pb2.ROLE_USER, done: bool = True) -> live_pb2.TurnInput:
@@ -48,7 +78,17 @@ GOOD = [
         live_pb2.MEDIA_CLASS_VITAL,
     ),
     (message(turn=live_pb2.TurnInput(turn_complete=True)), live_pb2.MEDIA_CLASS_VITAL),
+    (message(video=live_pb2.VideoInput(image=image("image/png"))), live_pb2.MEDIA_CLASS_VIDEO),
     (message(audio_stream_end=live_pb2.AudioStreamEnd()), live_pb2.MEDIA_CLASS_VITAL),
+    (message(tool_result=result(error="ä" * 2048)), live_pb2.MEDIA_CLASS_VITAL),
+    (
+        message(tool_result=result(output=nested(32), scheduling=live_pb2.RESPONSE_SCHEDULING_SILENT)),
+        live_pb2.MEDIA_CLASS_VITAL,
+    ),
+    (message(tool_result=result(output=struct({}), will_continue=True)), live_pb2.MEDIA_CLASS_VITAL),
+    (message(context_update=update(instructions="")), live_pb2.MEDIA_CLASS_VITAL),
+    (message(context_update=live_pb2.ContextUpdate(tools=live_pb2.ToolSelection())), live_pb2.MEDIA_CLASS_VITAL),
+    (message(context_update=update("a", "b", instructions="x" * 32_768)), live_pb2.MEDIA_CLASS_VITAL),
     (message(end=live_pb2.End(reason="x" * 256)), live_pb2.MEDIA_CLASS_VITAL),
 ]
 
@@ -57,8 +97,28 @@ BAD = [
     (message(open=live_pb2.Open()), "OPEN_MISPLACED", "open"),
     (message(0, audio=audio(b"\0\0")), "SEQUENCE_BROKEN", "seq"),
     (message(2, audio=audio(b"\0\0")), "SEQUENCE_BROKEN", "seq"),
-    (message(tool_result=live_pb2.ToolResult(call_id="c")), "NOT_IMPLEMENTED", None),
-    (message(context_update=live_pb2.ContextUpdate(instructions="x")), "NOT_IMPLEMENTED", None),
+    (message(tool_result=result()), "FIELD_INVALID", "tool_result.output"),
+    (message(tool_result=result(call_id="", error="x")), "FIELD_INVALID", "tool_result.call_id"),
+    (message(tool_result=result(call_id="x" * 1025, error="x")), "FIELD_INVALID", "tool_result.call_id"),
+    (message(tool_result=result(error="")), "FIELD_INVALID", "tool_result.error"),
+    (message(tool_result=result(error="x" * 4097)), "FIELD_INVALID", "tool_result.error"),
+    (message(tool_result=result(error="x", scheduling=9)), "FIELD_INVALID", "tool_result.scheduling"),
+    (message(tool_result=result(output=nested(33))), "FIELD_INVALID", "tool_result.output"),
+    (message(tool_result=result(output=struct({"x": float("nan")}))), "FIELD_INVALID", "tool_result.output"),
+    (message(tool_result=result(output=struct({"x": "x" * 262_144}))), "FIELD_INVALID", "tool_result.output"),
+    (message(context_update=update()), "FIELD_INVALID", "context_update.instructions"),
+    (message(context_update=update(instructions="x" * 32_769)), "FIELD_INVALID", "context_update.instructions"),
+    (message(context_update=update("a", "a")), "FIELD_INVALID", "context_update.tools.names[1]"),
+    (message(context_update=update("not ok")), "TOOL_UNKNOWN", "context_update.tools.names[0]"),
+    (live_pb2.ConverseRequest.FromString(b"\x08\x01\xf2\x06\x00"), "NOT_IMPLEMENTED", None),  # field 110
+    (message(video=live_pb2.VideoInput(image=image(size=2))), "VIDEO_INVALID", "video.image"),
+    (
+        message(video=live_pb2.VideoInput(image=live_pb2.Blob(mime_type="image/png", data=image().data))),
+        "VIDEO_INVALID",
+        "video.image",
+    ),
+    (message(turn=turn(*[live_pb2.Part(text="x")] * 101)), "FIELD_INVALID", "turn.content[0].parts"),
+    (message(turn=live_pb2.TurnInput(content=[live_pb2.Content()] * 101)), "FIELD_INVALID", "turn.content"),
     (message(audio=audio()), "AUDIO_INVALID", "audio.frames"),
     (message(audio=audio(b"\0\0", b"")), "AUDIO_INVALID", "audio.frames"),
     (message(audio=audio(b"\0\0\0")), "AUDIO_INVALID", "audio.frames"),
@@ -110,6 +170,30 @@ def test_the_limit_of_audio_follows_the_sample_rate() -> None:
     with pytest.raises(ServiceError, match="16000 bytes"):
         validator(config=slow).check(message(audio=audio(bytes(16_002))), 16_010)
     assert validator(config=None).check(message(audio=audio(bytes(96_000))), 96_010)
+
+
+@pytest.mark.parametrize(
+    ("model", "request_", "field"),
+    [
+        (
+            "gemini-3.8-live-extended-thinking",
+            message(tool_result=result(error="x", scheduling=live_pb2.RESPONSE_SCHEDULING_SILENT)),
+            "tool_result.scheduling",
+        ),
+        (
+            "gemini-3.1-flash-live-preview",
+            message(tool_result=result(error="x", will_continue=True)),
+            "tool_result.will_continue",
+        ),
+        ("gemini-3.1-flash-live-preview", message(context_update=update(instructions="x")), "context_update"),
+    ],
+)
+def test_what_the_model_does_not_take_is_refused(model: str, request_: live_pb2.ConverseRequest, field: str) -> None:
+    with pytest.raises(ServiceError) as raised:
+        validator(config=live_pb2.SessionConfig(model=model)).check(request_, request_.ByteSize())
+    assert list(raised.value.violations) == [field]
+    # Where the settings are not at hand, the worker has the last word.
+    assert validator(config=None, existing=True).check(request_, request_.ByteSize())
 
 
 def test_marks_of_speech_come_in_turn_where_the_caller_sets_them() -> None:

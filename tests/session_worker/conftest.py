@@ -16,6 +16,7 @@ from nats.aio.msg import Msg
 from parley.v1 import fabric_pb2, live_pb2, tools_pb2
 from services.fabric import subjects
 from services.fabric.bus import Bus, Writer, settle
+from services.fabric.catalog import Catalog
 from services.fabric.conversation_log import ensure_log
 from services.fabric.errors import ServiceError
 from services.fabric.process import LoopLag, stop_tasks
@@ -40,6 +41,8 @@ class FakeLink:
         self.audio: list[bytes] = []
         self.realtime: list[dict[str, Any]] = []
         self.tool_responses: list[Any] = []
+        self.turns: list[tuple[list[Any], bool]] = []
+        self.updates: list[tuple[str | None, Any]] = []
         self.closed = False
         self._events: asyncio.Queue[list[events.Event] | LinkClosedError] = asyncio.Queue()
 
@@ -49,6 +52,10 @@ class FakeLink:
     @property
     def texts(self) -> list[str]:
         return [sent["text"] for sent in self.realtime if "text" in sent]
+
+    @property
+    def pictures(self) -> list[bytes]:
+        return [sent["video"].data for sent in self.realtime if "video" in sent]
 
     async def receive(self) -> list[events.Event]:
         found = await self._events.get()
@@ -64,6 +71,12 @@ class FakeLink:
 
     async def send_tool_response(self, response: Any) -> None:
         self.tool_responses.append(response)
+
+    async def send_turn(self, turns: list[Any], turn_complete: bool) -> None:
+        self.turns.append((turns, turn_complete))
+
+    async def send_context_update(self, instructions: str | None, tools: Any) -> None:
+        self.updates.append((instructions, tools))
 
     async def close(self) -> None:
         self.closed = True
@@ -108,22 +121,28 @@ class Rig:
         )
         return fabric_pb2.ControlReply.FromString(answer.data)
 
-    def spec(self, *tools: str) -> fabric_pb2.OpenSession:
+    async def declare(self, *tools: str) -> None:
+        """Put tools into the catalog."""
+        catalog = Catalog(self.js)
+        await catalog.ensure(1)
+        await catalog.publish([tools_pb2.Tool(declaration={"name": name}) for name in tools])  # type: ignore[arg-type]
+
+    def spec(self, *tools: str, **config: Any) -> fabric_pb2.OpenSession:
         number = next(_NUMBERS)
         declared = [tools_pb2.Tool(declaration=live_pb2.FunctionDeclaration(name=name)) for name in tools]
         return fabric_pb2.OpenSession(
             session_id=f"ses_{number:026d}",
             tenant="acme",
             principal="bot",
-            config=live_pb2.SessionConfig(model="gemini-3.8-live"),
+            config=live_pb2.SessionConfig(**{"model": "gemini-3.8-live", "tools": tools, **config}),
             tools=declared,
             request_key=f"key{number}",
             gateway="gw-test",
             resume_token_sha256=TOKEN,
         )
 
-    async def open(self, *tools: str, headers: dict[str, str] | None = None) -> tuple[str, FakeLink]:
-        spec = self.spec(*tools)
+    async def open(self, *tools: str, headers: dict[str, str] | None = None, **config: Any) -> tuple[str, FakeLink]:
+        spec = self.spec(*tools, **config)
         await self.records.claim_request(spec.request_key, spec.session_id)
         reply = await self.control(headers, open=spec)
         assert reply.HasField("attached"), reply
@@ -165,8 +184,9 @@ def nats() -> Iterator[NatsServer]:
 
 
 @pytest.fixture
-async def rig(nats: NatsServer) -> AsyncIterator[Rig]:
-    settings = WorkerSettings(nats_url=nats.url, record_retention="0", resume_window="300ms")  # type: ignore[call-arg, arg-type]
+async def rig(nats: NatsServer, request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
+    values = {"nats_url": nats.url, "record_retention": "0", "resume_window": "300ms"}
+    settings = WorkerSettings(**{**values, **getattr(request, "param", {})})
     me = f"wk-{next(_NUMBERS)}"
     bus = Bus(settings, "worker", me)
     bus.start()
@@ -175,7 +195,9 @@ async def rig(nats: NatsServer) -> AsyncIterator[Rig]:
     await records.ensure(1)
     await ensure_log(bus.js, 1, 3600)
     leftovers = Leftovers(bus.js, records, settings.record_retention.total_seconds())
-    worker = Worker(Services(me, bus, writer, records, cast(Dialer, dialer), leftovers, settings), LoopLag())
+    worker = Worker(
+        Services(me, bus, writer, records, Catalog(bus.js), cast(Dialer, dialer), leftovers, settings), LoopLag()
+    )
     await worker.subscribe()
     await settle(bus.client)
     running = [asyncio.create_task(work) for work in (writer.run(), worker.run(), leftovers.run())]

@@ -30,21 +30,21 @@ class TestInputQueue:
         queue = InputQueue(10**6)
         for seq in (1, 2, 3):
             queue.append(audio(seq, 4))
-        assert queue.pop() == AudioBatch(b"\x01" * 4 + b"\x02" * 4 + b"\x03" * 4, 3)
-        assert queue.pop() is None
+        assert queue.pop(0.0) == AudioBatch(b"\x01" * 4 + b"\x02" * 4 + b"\x03" * 4, 3)
+        assert queue.pop(0.0) is None
 
     def test_audio_is_not_joined_across_text(self) -> None:
         queue = InputQueue(10**6)
         for request in (audio(1), text(2), audio(3)):
             queue.append(request)
-        assert [type(queue.pop()).__name__ for _ in range(3)] == ["AudioBatch", "ConverseRequest", "AudioBatch"]
+        assert [type(queue.pop(0.0)).__name__ for _ in range(3)] == ["AudioBatch", "ConverseRequest", "AudioBatch"]
 
     def test_joined_audio_is_bounded(self) -> None:
         queue = InputQueue(10**6)
         for seq in range(1, 101):
             queue.append(audio(seq))
         sizes = []
-        while (batch := queue.pop()) is not None:
+        while (batch := queue.pop(0.0)) is not None:
             assert isinstance(batch, AudioBatch)
             sizes.append(len(batch.pcm))
         assert sum(sizes) == 64_000
@@ -55,18 +55,63 @@ class TestInputQueue:
         queue.append(text(1))
         queue.append(audio(2))
         (shed,) = queue.append(audio(3))
-        assert (shed.first_seq, shed.media_class) == (2, live_pb2.MEDIA_CLASS_AUDIO)
+        assert (shed.seq, shed.media_class) == (2, live_pb2.MEDIA_CLASS_AUDIO)
         assert (queue.shed_items, queue.shed_bytes) == (1, 640)
-        assert queue.pop() == text(1)
-        assert queue.pop() == AudioBatch(b"\x03" * 640, 3)
+        assert queue.pop(0.0) == text(1)
+        assert queue.pop(0.0) == AudioBatch(b"\x03" * 640, 3)
 
-    def test_only_the_newest_picture_waits(self) -> None:
-        queue = InputQueue(1000)
+    def test_pictures_go_at_the_models_pace_and_the_newest_wins(self) -> None:
+        queue = InputQueue(1000, picture_interval=1.0)
         assert queue.append(video(1)) == []
-        (shed,) = queue.append(video(2))
-        assert (shed.first_seq, shed.media_class) == (1, live_pb2.MEDIA_CLASS_VIDEO)
-        assert queue.pop() == video(2)
-        assert queue.pop() is None
+        assert queue.pop(10.0) == video(1)
+        assert queue.append(video(2)) == []
+        (shed,) = queue.append(video(3))
+        assert (shed.seq, shed.media_class, shed.reason) == (2, live_pb2.MEDIA_CLASS_VIDEO, "PACE")
+        assert queue.pop(10.9) is None
+        assert queue.due == 11.0
+        assert queue.pop(11.0) == video(3)
+        assert queue.pop(11.0) is None
+        assert queue.due is None
+        assert len(queue) == 0
+
+    def test_audio_passes_a_picture_that_waits_and_is_not_yet_complete_then(self) -> None:
+        queue = InputQueue(10**6, picture_interval=1.0)
+        for request in (video(1), audio(2, 2)):
+            queue.append(request)
+        assert queue.pop(5.0) == video(1)
+        for request in (audio(3, 2), video(4), audio(5, 2)):
+            queue.append(request)
+        batch = queue.pop(5.1)
+        assert isinstance(batch, AudioBatch)
+        assert batch.last_seq == 5
+        assert queue.handed_over(5) == 3
+        assert queue.pop(6.0) == video(4)
+        assert queue.handed_over(5) == 5
+
+    def test_a_picture_never_passes_audio_that_was_before_it(self) -> None:
+        queue = InputQueue(10**6, picture_interval=1.0)
+        for request in (audio(1, 2), video(2)):
+            queue.append(request)
+        assert queue.pop(5.0) == AudioBatch(b"\x01\x01", 1)
+        assert queue.pop(5.0) == video(2)
+
+    def test_what_is_asked_about_a_picture_comes_after_it_pace_or_not(self) -> None:
+        queue = InputQueue(10**6, picture_interval=1.0)
+        queue.append(video(1))
+        assert queue.pop(5.0) == video(1)
+        for request in (video(2), text(3), video(4)):
+            queue.append(request)
+        assert [queue.pop(5.1), queue.pop(5.1), queue.pop(5.1)] == [video(2), text(3), None]
+        assert queue.pop(6.1) == video(4)
+
+    def test_a_link_that_takes_nothing_costs_the_oldest_pictures(self) -> None:
+        queue = InputQueue(10**6)
+        shed = []
+        for seq in range(1, 21, 2):
+            shed += queue.append(video(seq)) + queue.append(text(seq + 1))
+        assert [(gone.seq, gone.reason) for gone in shed] == [(1, "OVERLOAD"), (3, "OVERLOAD")]
+        left = [queue.pop(0.0) for _ in range(len(queue))]
+        assert [one.seq for one in left if isinstance(one, live_pb2.ConverseRequest)][:3] == [2, 4, 5]
 
 
 class TestCoverage:
@@ -352,16 +397,16 @@ class TestUplink:
         up.take(envelope_of(audio(1, 2)), 0.0)
         taken = up.take(envelope_of(audio(1, 2)), 0.1)
         assert not taken.input_waits
-        assert up.queue.pop() == AudioBatch(b"\x01\x01", 1)
-        assert up.queue.pop() is None
+        assert up.queue.pop(0.0) == AudioBatch(b"\x01\x01", 1)
+        assert up.queue.pop(0.0) is None
 
     def test_order_is_restored_before_the_link(self) -> None:
         up = Uplink(10**6)
         up.take(envelope_of(audio(2, 2)), 0.0)
-        assert up.queue.pop() is None
+        assert up.queue.pop(0.0) is None
         assert [(gap.from_seq, gap.to_seq) for gap in up.missing()] == [(1, 1)]
         up.take(envelope_of(audio(1, 2)), 0.1)
-        assert up.queue.pop() == AudioBatch(b"\x01\x01\x02\x02", 2)
+        assert up.queue.pop(0.0) == AudioBatch(b"\x01\x01\x02\x02", 2)
 
     def test_a_lost_last_message_is_noticed_and_named(self) -> None:
         up = Uplink(10**6)

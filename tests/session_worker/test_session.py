@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from google.protobuf import struct_pb2
 from nats.aio.msg import Msg
 
 from parley.v1 import errors_pb2, fabric_pb2, live_pb2, sessions_pb2
@@ -14,6 +15,7 @@ from services.fabric.conversation_log import ConversationLog
 from services.fabric.errors import ServiceError
 from services.fabric.records import SessionRecords
 from services.session_worker import events
+from services.session_worker.responses import duration
 from services.session_worker.worker import OPEN_TRACEPARENT
 from tests.session_worker.conftest import TOKEN, Rig
 from tests.support.eventually import eventually
@@ -300,3 +302,174 @@ async def test_a_tool_that_the_profile_does_not_name_is_not_run(rig: Rig) -> Non
     await eventually(lambda: link.tool_responses)
     assert "forbidden" in link.tool_responses[0].response["error"]
     assert not tool.calls
+
+
+# What the caller runs, and changes
+
+
+BOOK = live_pb2.FunctionDeclaration(name="book")
+
+
+def call(id_: str = "c1", name: str = "book") -> events.FunctionCall:
+    return events.FunctionCall(id_, name, {"room": "blue"})
+
+
+def result(seq: int, id_: str = "c1", words: str = "done") -> live_pb2.ConverseRequest:
+    output = struct_pb2.Struct()
+    output.update({"words": words})
+    return live_pb2.ConverseRequest(seq=seq, tool_result=live_pb2.ToolResult(call_id=id_, output=output))
+
+
+def update(seq: int, *names: str, **fields: str) -> live_pb2.ConverseRequest:
+    tools = live_pb2.ToolSelection(names=names) if names else None
+    return live_pb2.ConverseRequest(seq=seq, context_update=live_pb2.ContextUpdate(tools=tools, **fields))
+
+
+async def refusal(rig: Rig) -> fabric_pb2.Failure:
+    def found() -> fabric_pb2.Failure | None:
+        ends = [envelope.stream_end for envelope in rig.envelopes if envelope.HasField("stream_end")]
+        return ends[-1].failure if ends else None
+
+    return await eventually(found)
+
+
+async def test_the_caller_runs_its_own_functions_and_the_model_gets_their_results(rig: Rig) -> None:
+    session, link = await rig.open(caller_tools=[BOOK])
+    link.says(call(), call("c2"), call())
+    await eventually(lambda: len([one for one in rig.responses if one.HasField("tool_call")]) == 2)
+    told = [one.tool_call for one in rig.responses if one.HasField("tool_call")]
+    assert [(one.call_id, one.name, dict(one.arguments)) for one in told] == [
+        ("c1", "book", {"room": "blue"}),
+        ("c2", "book", {"room": "blue"}),
+    ]
+    await rig.send(session, result(1, "c2"), result(2, "c1"), result(3, "c1", "again"))
+    await rig.send(session, text(4))
+    await eventually(lambda: link.texts)
+    assert [(one.id, one.name, one.response) for one in link.tool_responses] == [
+        ("c2", "book", {"output": {"words": "done"}}),
+        ("c1", "book", {"output": {"words": "done"}}),
+    ]
+
+    async def logged() -> list[str]:
+        last = await rig.js.get_last_msg(subjects.LOG_STREAM, subjects.log(session))
+        return [fabric_pb2.LogEntry.FromString(last.data or b"").WhichOneof("entry") or ""]
+
+    await eventually(logged)
+
+
+async def test_cancelled_calls_are_told_and_their_results_reach_nobody(rig: Rig) -> None:
+    session, link = await rig.open(caller_tools=[BOOK])
+    link.says(call(), events.CallsCancelled(("c1", "other")))
+    await eventually(lambda: any(one.HasField("tool_call_cancelled") for one in rig.responses))
+    (told,) = [one.tool_call_cancelled for one in rig.responses if one.HasField("tool_call_cancelled")]
+    assert list(told.call_ids) == ["c1"]
+    await rig.send(session, result(1), text(2))
+    await eventually(lambda: link.texts)
+    assert link.tool_responses == []
+
+
+@pytest.mark.parametrize("rig", [{"caller_tool_timeout": "200ms"}], indirect=True)
+async def test_a_call_that_the_caller_leaves_open_is_answered_in_the_end(rig: Rig) -> None:
+    _, link = await rig.open(caller_tools=[BOOK])
+    link.says(call())
+    await eventually(lambda: link.tool_responses)
+    assert "in time" in link.tool_responses[0].response["error"]
+    assert any(list(one.tool_call_cancelled.call_ids) == ["c1"] for one in rig.responses)
+
+
+async def test_a_result_of_no_call_ends_the_stream_and_not_the_session(rig: Rig) -> None:
+    session, link = await rig.open(caller_tools=[BOOK])
+    await rig.send(session, result(1, "made up"), text(2))
+    failure = await refusal(rig)
+    assert failure.reason == errors_pb2.ERROR_REASON_TOOL_CALL_UNKNOWN
+    await eventually(lambda: link.texts)  # it was right, and numbered
+    reply = await rig.control(
+        attach={
+            "session_id": session,
+            "gateway": "gw-test",
+            "tenant": "acme",
+            "principal": "bot",
+            "presented_token_sha256": TOKEN,
+        }
+    )
+    assert reply.attached.next_uplink_seq == 3
+
+
+async def test_a_context_update_changes_the_link_the_tools_and_the_checkpoint(rig: Rig) -> None:
+    await rig.declare("get_weather")
+    session, link = await rig.open("lookup_order", caller_tools=[BOOK])
+    await rig.send(session, update(1, "get_weather", instructions="be brief"))
+    await eventually(lambda: link.updates)
+    instructions, tools = link.updates[0]
+    assert instructions == "be brief"
+    assert [one.name for tool in tools for one in tool.function_declarations] == ["get_weather", "book"]
+
+    async def written() -> fabric_pb2.CheckpointRecord | None:
+        return await rig.records.read_checkpoint(session)
+
+    checkpoint = await eventually(written)
+    assert checkpoint.config.instructions == "be brief"
+    assert list(checkpoint.config.tools) == ["get_weather"]
+    assert [tool.declaration.name for tool in checkpoint.tools] == ["get_weather"]
+    # What the model may call has changed with it.
+    link.says(call("c9", "lookup_order"))
+    await eventually(lambda: link.tool_responses)
+    assert "no tool named" in link.tool_responses[0].response["error"]
+    await rig.send(session, update(2, instructions=""))
+    await eventually(lambda: len(link.updates) == 2)
+    assert link.updates[1] == ("", None)
+
+
+@pytest.mark.parametrize(
+    ("model", "names", "reason", "field"),
+    [
+        ("gemini-3.8-live", ("missing",), errors_pb2.ERROR_REASON_TOOL_UNKNOWN, "context_update.tools.names[0]"),
+        ("gemini-3.8-live", ("book",), errors_pb2.ERROR_REASON_FIELD_INVALID, "context_update.tools.names[0]"),
+        ("gemini-3.1-flash-live-preview", ("x",), errors_pb2.ERROR_REASON_FIELD_INVALID, "context_update"),
+    ],
+)
+async def test_an_update_that_cannot_be_is_refused_and_changes_nothing(
+    rig: Rig, model: str, names: tuple[str, ...], reason: int, field: str
+) -> None:
+    session, link = await rig.open(caller_tools=[BOOK], model=model)
+    await rig.send(session, update(1, *names, instructions="changed"), text(2))
+    failure = await refusal(rig)
+    assert failure.reason == reason
+    assert [one.field for one in failure.field_violations] == [field]
+    await eventually(lambda: link.texts)
+    assert link.updates == []
+
+
+async def test_history_goes_to_a_new_link_before_anything_else(rig: Rig) -> None:
+    said = [
+        live_pb2.Content(role=role, parts=[live_pb2.Part(text=words)])
+        for role, words in ((live_pb2.ROLE_USER, "hi"), (live_pb2.ROLE_MODEL, "hello"))
+    ]
+    _, link = await rig.open(history=said)
+    assert [(turn.role, turn.parts[0].text) for turn in link.turns[0][0]] == [("user", "hi"), ("model", "hello")]
+    assert link.turns[0][1] is True
+
+
+async def test_pictures_reach_the_link_at_the_models_pace(rig: Rig) -> None:
+    session, link = await rig.open()
+
+    def picture(seq: int) -> live_pb2.ConverseRequest:
+        image = live_pb2.Blob(mime_type="image/jpeg", data=bytes([seq]))
+        return live_pb2.ConverseRequest(seq=seq, video=live_pb2.VideoInput(image=image))
+
+    await rig.send(session, *[picture(seq) for seq in range(1, 6)])
+    await eventually(lambda: link.pictures)
+    await rig.send(session, picture(6), picture(7))
+    await eventually(lambda: len(link.pictures) == 2)
+    assert link.pictures == [bytes([5]), bytes([7])]
+    gaps = [(one.gap.from_seq, one.gap.to_seq, one.gap.reason) for one in rig.responses if one.HasField("gap")]
+    assert gaps == [(1, 1, "PACE"), (2, 2, "PACE"), (3, 3, "PACE"), (4, 4, "PACE"), (6, 6, "PACE")]
+
+
+async def test_a_caller_may_wait_less_for_itself_than_the_operator_allows(rig: Rig) -> None:
+    wished = live_pb2.Resumption(window=duration(0.05))
+    session, _ = await rig.open(resumption=wished)
+    await rig.send(session, detached=True)
+    await rig.ended()
+    tombstone = await rig.records.read_own(session)
+    assert tombstone is None or tombstone[0].session.end_reason == live_pb2.END_REASON_ABANDONED
