@@ -84,6 +84,10 @@ test-clients: setup-test $(VENV)/clients/.installed  ## Agent frameworks against
 fuzz-emulator: setup-test  ## Mutated frames against the emulator, 5,000 conversations (some 5 minutes)
 	EMULATOR_FUZZ_EXAMPLES=5000 $(BIN)/python -m pytest tests/emulator/test_machine.py
 
+.PHONY: fuzz-converse
+fuzz-converse: setup-test  ## Random and mutated messages to a gateway and its worker, 5,000 streams (some 2 minutes)
+	CONVERSE_FUZZ_EXAMPLES=5000 $(BIN)/python -m pytest tests/fuzz
+
 .PHONY: bench-emulator
 bench-emulator: setup-test  ## The emulator's CPU beside the worker's, at 200 connections (some 5 minutes)
 	$(BIN)/python -m bench.emulator --runs 3

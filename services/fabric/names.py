@@ -45,6 +45,11 @@ PLACE_ATTEMPTS: Final = "parley.place.attempts"
 TOOL_OUTCOME: Final = "parley.tool.outcome"
 ERROR_REASON: Final = "parley.error.reason"
 
+# Metrics
+METRIC_REFUSALS: Final = "parley.gateway.refusals"
+"""Calls that the gateway ended with an error, by `parley.error.reason` and `rpc.grpc.status_code`."""
+RPC_STATUS: Final = "rpc.grpc.status_code"
+
 # Span events
 EVENT_FIRST_AUDIO: Final = "first audio"
 EVENT_INPUT_TRANSCRIBED: Final = "input transcribed"

@@ -1,12 +1,14 @@
-"""Traces: set-up of the exporter and W3C context in and out of the carriers that Parley uses."""
+"""Traces and counters: set-up of the exporter, and W3C context in and out of the carriers that Parley uses."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from opentelemetry import trace
+from opentelemetry import metrics, trace
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader, NumberDataPoint
 from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, SERVICE_NAME, SERVICE_VERSION, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -19,13 +21,17 @@ TRACEPARENT = "traceparent"
 
 
 class Telemetry:
-    """The tracer provider of a process. Without an endpoint spans are not recorded, but context still travels."""
+    """The providers of a process. Without an endpoint spans are not recorded, but context still travels, and metrics
+    are counted for `/debug/vars`."""
 
     def __init__(self, service: str, instance: str, endpoint: str) -> None:
         self._provider: TracerProvider | None = None
+        resource = Resource.create({SERVICE_NAME: service, SERVICE_INSTANCE_ID: instance, SERVICE_VERSION: __version__})
+        self._seen = InMemoryMetricReader()
+        self._meters = MeterProvider([self._seen], resource)
+        metrics.set_meter_provider(self._meters)
         if not endpoint:
             return
-        resource = Resource.create({SERVICE_NAME: service, SERVICE_INSTANCE_ID: instance, SERVICE_VERSION: __version__})
         self._provider = TracerProvider(resource=resource)
         exporter = OTLPSpanExporter(endpoint=endpoint, insecure=endpoint.startswith("http://"), timeout=5)
         # Bounded: a slow collector costs spans, never a call.
@@ -34,10 +40,33 @@ class Telemetry:
         )
         trace.set_tracer_provider(self._provider)
 
+    def counters(self) -> dict[str, float]:
+        """Every counter as it is now, e.g. `parley.gateway.refusals{reason=FIELD_INVALID}`."""
+        return _flat(self._seen)
+
     def shutdown(self) -> None:
         """Export what waits (blocks up to 5 s) and stop."""
         if self._provider is not None:
             self._provider.shutdown()
+        self._meters.shutdown()
+
+
+def _flat(reader: InMemoryMetricReader) -> dict[str, float]:
+    data = reader.get_metrics_data()
+    found: dict[str, float] = {}
+    for resource in data.resource_metrics if data else ():
+        for scope in resource.scope_metrics:
+            for metric in scope.metrics:
+                for point in metric.data.data_points:
+                    if isinstance(point, NumberDataPoint):
+                        labels = ",".join(f"{key}={value}" for key, value in sorted((point.attributes or {}).items()))
+                        found[f"{metric.name}{{{labels}}}" if labels else metric.name] = point.value
+    return found
+
+
+def meter() -> metrics.Meter:
+    """The meter of Parley."""
+    return metrics.get_meter("parley", __version__)
 
 
 def tracer() -> trace.Tracer:

@@ -11,11 +11,13 @@ from google.protobuf.message import Message
 from grpc_status import rpc_status
 
 from parley.v1 import errors_pb2
+from services.fabric import names, telemetry
 from services.fabric.errors import ServiceError
 from services.fabric.ids import sortable_id
 from services.gateway.auth import Authenticator, Identity
 
 log = structlog.get_logger()
+_refusals = telemetry.meter().create_counter(names.METRIC_REFUSALS, "{call}", "Calls that ended with an error.")
 R = TypeVar("R", bound=Message)
 AnyContext = grpc.aio.ServicerContext[Any, Any]
 
@@ -27,6 +29,8 @@ def metadata_of(context: AnyContext) -> list[tuple[str, str | bytes]]:
 
 async def abort(context: AnyContext, error: ServiceError) -> NoReturn:
     """End a call with this error and its details."""
+    code: int = error.code.value[0]
+    _refusals.add(1, {names.ERROR_REASON: error.reason_name, names.RPC_STATUS: code})
     status = rpc_status.to_status(error.to_status())
     await context.abort(status.code, status.details, status.trailing_metadata)
     raise AssertionError("abort returns by raising")

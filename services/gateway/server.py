@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import grpc.aio
@@ -63,8 +63,13 @@ class Gateway:
     """One gateway process."""
 
     def __init__(
-        self, settings: GatewaySettings, keys: list[ApiKey], profiles: Mapping[str, live_pb2.SessionConfig]
+        self,
+        settings: GatewaySettings,
+        keys: list[ApiKey],
+        profiles: Mapping[str, live_pb2.SessionConfig],
+        counters: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
+        """`counters`: of the process's telemetry, to be shown with the gateway's own counts."""
         now = asyncio.get_running_loop().time
         self._now = now
         self._settings = settings
@@ -92,6 +97,7 @@ class Gateway:
         self._live = LiveService(settings, authenticator, opener, self._streams)
         self._health = health.aio.HealthServicer()
         self._healthy: bool | None = None
+        self._counters = counters
         self._server = grpc.aio.server(options=_GRPC_OPTIONS)
         self._server.add_generic_rpc_handlers((self._live.handler(),))
         sessions_pb2_grpc.add_SessionServiceServicer_to_server(
@@ -241,13 +247,14 @@ class Gateway:
             "publish_failed": self._writer.failed,
             "loop_lag_ms": round(self._loop_lag.worst * 1000, 1),
             **self._streams.counts(),
+            **self._counters(),
         }
 
 
 async def serve(settings: GatewaySettings, keys: list[ApiKey], profiles: Mapping[str, live_pb2.SessionConfig]) -> None:
     """Run a gateway until SIGTERM."""
     stop = process.stop_signal()
-    gateway = Gateway(settings, keys, profiles)
+    gateway = Gateway(settings, keys, profiles, lambda: traces.counters())
     logs.configure("gateway", gateway.id, settings.log_level)
     traces = Telemetry("parley-gateway", gateway.id, settings.otlp_endpoint)
     if settings.development:

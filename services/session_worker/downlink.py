@@ -155,8 +155,8 @@ class Downlink:
         self._skip_queued_audio("ENDED")
 
     def end_stream(self, failure: fabric_pb2.Failure | None = None) -> None:
-        """Let go of the stream once everything queued is on its way."""
-        if self._gateway:
+        """Let go of the stream once everything queued is on its way. The first failure counts."""
+        if self._gateway and not (self._stream_end is not None and self._stream_end.HasField("failure")):
             self._stream_end = fabric_pb2.StreamEnd()
             if failure is not None:
                 self._stream_end.failure.CopyFrom(failure)

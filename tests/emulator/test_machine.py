@@ -218,7 +218,9 @@ class Machine(RuleBasedStateMachine):
             except TimeoutError:
                 break
             if message.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR):
-                code, reason = socket.close_code, message.extra or ""
+                # The frame's own code: a machine that is late to answer the frame finds the connection gone.
+                code = message.data if message.type is aiohttp.WSMsgType.CLOSE else socket.close_code
+                reason = message.extra or ""
                 assert code in DOCUMENTED and documented(code, reason) is not None, (code, reason)
                 assert len(reason.encode()) <= MAX_REASON_BYTES
                 assert reason != "Internal error encountered.", "a fault of the emulator's own"

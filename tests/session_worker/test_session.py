@@ -395,6 +395,14 @@ async def test_a_result_of_no_call_ends_the_stream_and_not_the_session(rig: Rig)
     assert reply.attached.next_uplink_seq == 3
 
 
+async def test_an_end_behind_a_mistake_does_not_hide_it(rig: Rig) -> None:
+    session, _ = await rig.open(caller_tools=[BOOK])
+    await rig.send(session, result(1, "made up"), live_pb2.ConverseRequest(seq=2, end=live_pb2.End()))
+    await rig.ended()
+    assert (await refusal(rig)).reason == errors_pb2.ERROR_REASON_TOOL_CALL_UNKNOWN
+    assert any(one.HasField("ended") for one in rig.responses)
+
+
 async def test_a_context_update_changes_the_link_the_tools_and_the_checkpoint(rig: Rig) -> None:
     await rig.declare("get_weather")
     session, link = await rig.open("lookup_order", caller_tools=[BOOK])
