@@ -132,6 +132,20 @@ class InternalError(ParleyError):
     advice = "Report it to the operator together with the message."
 
 
+class MissingExtra(ImportError):
+    """Something was used that needs an optional part of the package. Not an error of a call, so no `ParleyError`."""
+
+    def __init__(self, extra: str, purpose: str) -> None:
+        super().__init__(f"{purpose} needs more than the bare client: pip install 'parley[{extra}]'")
+        self.extra = extra
+        """Name of the extra, e.g. `audio`."""
+
+    @property
+    def what_to_do(self) -> str:
+        """One sentence for whoever sees the error."""
+        return f"Install parley[{self.extra}]."
+
+
 _ADVICE = {
     "PROFILE_UNKNOWN": "Use the name of a profile that the operator keeps.",
     "MODEL_UNKNOWN": "Use a model name that the service knows.",
