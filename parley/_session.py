@@ -48,6 +48,9 @@ class SessionStats:
     voided_audio_messages: int
     """Speech of the model that was interrupted before the application took it."""
     voided_audio_bytes: int
+    unsent_messages: int
+    """Messages, a frame of audio counts as one, that were queued here when the stream ended, and never left."""
+    unsent_bytes: int
 
 
 class Session:
@@ -128,6 +131,8 @@ class Session:
             dropped_bytes=stream.ring.dropped_bytes,
             voided_audio_messages=stream.inbox.voided_items,
             voided_audio_bytes=stream.inbox.voided_bytes,
+            unsent_messages=stream.outbox.discarded_items,
+            unsent_bytes=stream.outbox.discarded_bytes,
         )
 
     # -- sending -------------------------------------------------------------------------------------------------

@@ -152,6 +152,7 @@ async def test_closing_an_outbox_wakes_senders_with_the_error():
     with pytest.raises(KeyError, match="first"):
         await outbox.put(outgoing("c"))
     assert len(outbox) == 0
+    assert (outbox.discarded_items, outbox.discarded_bytes) == (1, 10)
 
 
 async def test_a_full_inbox_makes_the_reader_wait_until_something_is_taken_or_voided():

@@ -180,6 +180,8 @@ async def test_a_stream_that_ends_wakes_every_send_that_waits_with_its_error():
         assert [(type(end), end.message) for end in ends] == [(errors.Unavailable, "worker lost")] * 4
         with pytest.raises(errors.Unavailable, match="worker lost"):
             await session.send_audio(FRAME)
+        # What was queued and never left is counted, not forgotten in silence.
+        assert (session.stats.unsent_messages, session.stats.unsent_bytes) == (64, 64 * len(FRAME))
 
 
 class Cable:
