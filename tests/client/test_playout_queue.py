@@ -151,14 +151,21 @@ def test_the_next_answer_survives_a_late_interruption():
     assert heard(queue, 20) == [(1, 20)]
 
 
-def test_the_prefill_begins_anew_after_an_interruption():
+def silences(queue):
+    """How many reads of 20 ms pass until something is heard."""
+    return next(count for count in range(100) if heard(queue, 20) != [(0, 20)])
+
+
+def test_the_prefill_begins_anew_after_an_interruption_and_after_a_gap():
     queue = PlayoutQueue(prefill_seconds=0.06)
     queue.feed(audio(1, 20))
-    assert heard(queue, 40) == [(0, 40)]
+    assert heard(queue, 20) + heard(queue, 20) == [(0, 20), (0, 20)]
     queue.feed(interrupted(2))
     assert heard(queue, 20) == [(0, 20)]
-    queue.feed(audio(3, 40))
-    assert heard(queue, 40) == [(0, 40)]
+    for seq in (3, 4):
+        queue.feed(audio(seq, 20))
+        assert silences(queue) == 3
+        assert heard(queue, 20) == [(0, 20)]
 
 
 def test_a_listener_may_press_stop():
@@ -200,6 +207,17 @@ def test_nothing_of_an_interrupted_answer_is_in_the_next():
     queue.feed(events.GenerationComplete(80))
     resampler = Resampler(RATE, 48_000)
     whole = resampler.push(second) + resampler.flush()
+    assert queue.read(len(whole)) == whole
+
+
+def test_a_late_interruption_takes_nothing_of_the_next_answer_from_between_the_rates():
+    queue, answer = plain(rate=48_000), noise(0.2)
+    feed_in_pieces(queue, answer[:4800], 10)
+    queue.feed(interrupted(5, 2, 4))
+    feed_in_pieces(queue, answer[4800:], 20)
+    queue.feed(events.GenerationComplete(80))
+    resampler = Resampler(RATE, 48_000)
+    whole = resampler.push(answer) + resampler.flush()
     assert queue.read(len(whole)) == whole
 
 

@@ -293,6 +293,21 @@ async def test_an_error_that_nobody_saw_is_raised_on_leaving():
                 await eventually(lambda: session._stream.finished)
 
 
+@pytest.mark.parametrize("how", ["iterating", "sending"])
+async def test_an_error_that_was_seen_is_not_raised_again_on_leaving(how):
+    async def script(stream: Stream) -> None:
+        await stream.opened()
+        await stream.context.abort(grpc.StatusCode.UNAVAILABLE, "worker lost")
+
+    async with fake_gateway(script) as gateway, parley.connect(gateway.target, profile="p") as session:
+        await eventually(lambda: session._stream.finished)
+        with pytest.raises(errors.Unavailable, match="worker lost"):
+            if how == "sending":
+                await session.send_audio(FRAME)
+            async for _ in session:
+                pass
+
+
 async def test_sending_to_a_session_that_the_service_ended_says_so():
     async def script(stream: Stream) -> None:
         await stream.opened()
