@@ -17,6 +17,12 @@ CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
     # gRPC would otherwise widen its windows until a caller that does not read has minutes of speech queued below it.
     ("grpc.http2.bdp_probe", 0),
     ("grpc.http2.lookahead_bytes", 65_536),
+    # A service that is gone is noticed within 30 s, also by a send that waits; gateways allow a ping each 5 s. The one
+    # timeout counts where TCP gets no answer, the other (else a minute) where only gRPC gets none.
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),
+    ("grpc.http2.max_pings_without_data", 0),
     ("grpc.primary_user_agent", f"parley-python/{__version__}"),
 )
 

@@ -11,18 +11,16 @@ class Framer:
         if frame_ms not in {20, 40}:
             raise ValueError(f"frame_ms must be 20 or 40, not {frame_ms}")
         self.frame_bytes = rate * frame_ms // 1000 * 2
-        self._rest = b""
+        self.rest = b""
+        """What is left over, shorter than a frame. Whoever sends says what it is now: only they know what has left."""
 
-    def push(self, pcm: bytes) -> list[bytes]:
-        """The whole frames that are complete now. ValueError: an odd number of bytes, which cannot be samples."""
+    def cut(self, pcm: bytes) -> tuple[list[bytes], bytes]:
+        """The whole frames of `rest` and `pcm`, and what is left over then; changes nothing.
+
+        ValueError: an odd number of bytes, which cannot be samples.
+        """
         if len(pcm) % 2:
             raise ValueError(f"audio must be whole 16 bit samples; got {len(pcm)} bytes")
-        data = self._rest + bytes(pcm)
+        data = self.rest + bytes(pcm)
         whole = len(data) - len(data) % self.frame_bytes
-        self._rest = data[whole:]
-        return [data[at : at + self.frame_bytes] for at in range(0, whole, self.frame_bytes)]
-
-    def flush(self) -> bytes:
-        """What is left over, possibly nothing."""
-        rest, self._rest = self._rest, b""
-        return rest
+        return [data[at : at + self.frame_bytes] for at in range(0, whole, self.frame_bytes)], data[whole:]

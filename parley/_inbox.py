@@ -28,9 +28,14 @@ class Inbox:
     def __len__(self) -> int:
         return len(self._items)
 
+    @property
+    def full(self) -> bool:
+        """The next `put` waits."""
+        return len(self._items) >= self._max_items or self._bytes >= self._max_bytes
+
     async def put(self, event: events.Event) -> None:
         """Queues an event as soon as there is room."""
-        while not self._closed and (len(self._items) >= self._max_items or self._bytes >= self._max_bytes):
+        while not self._closed and self.full:
             self._room.clear()
             await self._room.wait()
         self._items.append(event)

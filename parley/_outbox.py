@@ -34,6 +34,8 @@ class Outbox:
         self._bytes = 0
         self._room = asyncio.Event()
         self._closed: Callable[[], Exception] | None = None
+        self.discarded_items = 0
+        self.discarded_bytes = 0
 
     def __len__(self) -> int:
         return len(self._items)
@@ -70,9 +72,14 @@ class Outbox:
         return taken
 
     def close(self, error: Callable[[], Exception], *, discard: bool) -> None:
-        """Refuses further puts, also those that wait. With `discard`, forgets what is queued. The first close wins."""
+        """Refuses further puts, also those that wait. With `discard`, forgets what is queued, and counts it.
+
+        The first `error` wins.
+        """
         self._closed = self._closed or error
         if discard:
+            self.discarded_items += len(self._items)
+            self.discarded_bytes += self._bytes
             self._items.clear()
             self._bytes = 0
         self._room.set()

@@ -1,22 +1,16 @@
-"""A conversation as its caller holds it: a thin shell round the queues, one task that reads and one that writes."""
+"""A conversation as its caller holds it: what may be said and asked, and how it begins and ends."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
 
-import grpc
-
 from parley import errors, events
-from parley._acks import AckPolicy
-from parley._decode import decode
 from parley._framing import Framer
-from parley._inbox import Inbox
-from parley._outbox import Outbox, Outgoing
-from parley._ring import MediaClass, UplinkRing
-from parley._status import FirstStatus
+from parley._sender import Sender
+from parley._stream import Stream
 from parley.audit import SequenceAudit
 from parley.v1 import live_pb2 as pb
 
@@ -54,17 +48,30 @@ class SessionStats:
     voided_audio_messages: int
     """Speech of the model that was interrupted before the application took it."""
     voided_audio_bytes: int
+    unsent_messages: int
+    """Messages, a frame of audio counts as one, that were queued here when the stream ended, and never left."""
+    unsent_bytes: int
 
 
 class Session:
     """One conversation. Made by `parley.connect`; iterate over it for events.
 
-    Sends wait when the service cannot take more, and raise the typed error when the stream has ended. Cancelling a
-    send or the iteration (a timeout, for instance) leaves the session intact: what was not queued yet is not sent, and
-    no event is lost. One task may iterate; any number may send.
+    Sending. A `send_*` (and `activity_*`, `audio_stream_end`, `update_context`, `end`) returns when its message is
+    queued here, not when the service has it. Messages leave in the order of the calls. The queue holds 64 messages or
+    256 KiB, a single message of any size besides; while it is full, sends wait. It empties as fast as the service
+    reads, and stops while text, turns and tool results of more than 2 MiB or 4096 messages are unacked. A wait ends
+    with room, with the typed error of a stream that has ended, or by cancelling: a host that is gone ends the stream
+    after 30 s, one that only reads nothing does not, so put `asyncio.timeout` round a send that may not wait.
 
-    Events are acked as the iteration takes them, and the service sends little beyond the last ack: a caller that does
-    not iterate gets nothing new, by design.
+    Cancelling a send or the iteration leaves the session intact. A message that was still waiting is not sent; of a
+    long piece of audio the frames queued so far are. No event is lost, nor anything of an earlier send. One task may
+    iterate; any number may send.
+
+    What was sent is kept for a resume until it is acked, up to 2 MiB or 4096 messages: beyond that the oldest pictures
+    are forgotten, then the oldest audio (`stats.dropped_messages`). They were sent all the same.
+
+    Receiving. Events are acked as the iteration takes them, and the service sends little beyond the last ack: a caller
+    that does not iterate gets nothing new, by design.
     """
 
     JOIN_SECONDS = 0.5
@@ -81,30 +88,13 @@ class Session:
         close_timeout: timedelta = timedelta(seconds=5),
     ) -> None:
         """Not public: use `parley.connect`. `after`: the downlink number that a resumed caller already has."""
-        self._call = call
-        self._first_status = FirstStatus(call)
-        self._open_request: pb.ConverseRequest | None = open_request
-        self._framer = Framer(rate=rate, frame_ms=frame_ms)
-        self._join_bytes = int(rate * self.JOIN_SECONDS) * 2
+        framer = Framer(rate=rate, frame_ms=frame_ms)
+        joined = int(rate * self.JOIN_SECONDS) * 2
+        self._stream = Stream(call, open_request, max_joined_bytes=joined, after=after)
+        self._sender = Sender(self._stream.outbox, framer)
         self._close_timeout = close_timeout
-        self._loop = asyncio.get_running_loop()
-        self._wake = asyncio.Event()
-        self._outbox = Outbox(self._wake.set)
-        self._inbox = Inbox()
-        self._ring = UplinkRing()
-        self._acks = AckPolicy(after=after)
-        self._ack_timer: asyncio.TimerHandle | None = None
-        self._next_seq = 1
-        self._opened: asyncio.Future[events.Opened] = self._loop.create_future()
         self._half_closed = False
         self._end_sent = False
-        self._ended: events.Ended | None = None
-        self._finished = False
-        self._failure: Callable[[], Exception] | None = None
-        self._failure_seen = False
-        self._tasks: list[asyncio.Task[None]] = []
-        self.audit = SequenceAudit(after=after)
-        """Verdict over the downlink numbers as they came from the wire."""
 
     # -- what the application asks -------------------------------------------------------------------------------
 
@@ -116,25 +106,33 @@ class Session:
     @property
     def opened(self) -> events.Opened:
         """What the service said when it opened or attached the session."""
-        return self._opened.result()
+        return self._stream.opened.result()
 
     @property
     def ended(self) -> events.Ended | None:
         """Why the session is over; None while it is not, or when only the stream ended."""
-        return self._ended
+        return self._stream.ended
+
+    @property
+    def audit(self) -> SequenceAudit:
+        """Verdict over the downlink numbers as they came from the wire."""
+        return self._stream.audit
 
     @property
     def stats(self) -> SessionStats:
         """Counters as they are now."""
+        stream = self._stream
         return SessionStats(
-            sent_messages=self._next_seq - 1,
-            waiting_messages=len(self._outbox),
-            unacked_messages=len(self._ring),
-            unacked_bytes=self._ring.size,
-            dropped_messages=self._ring.dropped_items,
-            dropped_bytes=self._ring.dropped_bytes,
-            voided_audio_messages=self._inbox.voided_items,
-            voided_audio_bytes=self._inbox.voided_bytes,
+            sent_messages=stream.next_seq - 1,
+            waiting_messages=len(stream.outbox),
+            unacked_messages=len(stream.ring),
+            unacked_bytes=stream.ring.size,
+            dropped_messages=stream.ring.dropped_items,
+            dropped_bytes=stream.ring.dropped_bytes,
+            voided_audio_messages=stream.inbox.voided_items,
+            voided_audio_bytes=stream.inbox.voided_bytes,
+            unsent_messages=stream.outbox.discarded_items,
+            unsent_bytes=stream.outbox.discarded_bytes,
         )
 
     # -- sending -------------------------------------------------------------------------------------------------
@@ -145,18 +143,16 @@ class Session:
         It is cut into frames; a rest shorter than a frame waits for the next call, and leaves before anything else
         that is sent, a picture excepted. ValueError: an odd number of bytes.
         """
-        self._outbox.raise_if_closed()
-        for frame in self._framer.push(pcm):
-            await self._put("audio", frame, MediaClass.AUDIO, len(frame))
+        await self._sender.audio(pcm)
 
     async def send_video(self, image: bytes, mime_type: str = "image/jpeg") -> None:
         """One picture of the camera or screen, at most 1 MiB; at most one a second reaches the model."""
         message = pb.VideoInput(image=pb.Blob(mime_type=mime_type, data=image))
-        await self._put("video", message, MediaClass.VIDEO, len(image))
+        await self._sender.video(message, len(image))
 
     async def send_text(self, text: str) -> None:
         """Text as realtime input; the model may answer at once."""
-        await self._put_vital("text", pb.TextInput(text=text))
+        await self._sender.vital("text", pb.TextInput(text=text))
 
     async def send_turn(
         self, content: str | pb.Content | Sequence[pb.Content] = (), *, turn_complete: bool = True
@@ -166,19 +162,19 @@ class Session:
             content = [pb.Content(role=pb.ROLE_USER, parts=[pb.Part(text=content)])]
         elif isinstance(content, pb.Content):
             content = [content]
-        await self._put_vital("turn", pb.TurnInput(content=content, turn_complete=turn_complete))
+        await self._sender.vital("turn", pb.TurnInput(content=content, turn_complete=turn_complete))
 
     async def activity_start(self) -> None:
         """Marks that the caller began to speak; only where automatic voice activity detection is off."""
-        await self._put_vital("activity_start", pb.ActivityStart())
+        await self._sender.vital("activity_start", pb.ActivityStart())
 
     async def activity_end(self) -> None:
         """Marks that the caller stopped speaking."""
-        await self._put_vital("activity_end", pb.ActivityEnd())
+        await self._sender.vital("activity_end", pb.ActivityEnd())
 
     async def audio_stream_end(self) -> None:
         """Marks that the microphone is off for more than a second."""
-        await self._put_vital("audio_stream_end", pb.AudioStreamEnd())
+        await self._sender.vital("audio_stream_end", pb.AudioStreamEnd())
 
     async def send_tool_result(
         self,
@@ -204,12 +200,12 @@ class Session:
             message.output.update(dict(output))
         else:
             message.error = error or ""
-        await self._put_vital("tool_result", message)
+        await self._sender.vital("tool_result", message)
 
     async def update_context(self, *, instructions: str | None = None, tools: Sequence[str] | None = None) -> None:
         """New instructions or tools (names of the catalog) from here on; None leaves them as they are."""
         selection = None if tools is None else pb.ToolSelection(names=tools)
-        await self._put_vital("context_update", pb.ContextUpdate(instructions=instructions, tools=selection))
+        await self._sender.vital("context_update", pb.ContextUpdate(instructions=instructions, tools=selection))
 
     async def end(self, reason: str = "") -> None:
         """Ends the session after everything before was handed to the model; `Ended` follows. Nothing can be sent after
@@ -217,9 +213,8 @@ class Session:
         """
         if self._end_sent:
             return
-        await self._put_vital("end", pb.End(reason=reason))
+        await self._sender.last(lambda: _closed_here("end()"), "end", pb.End(reason=reason))
         self._end_sent = True
-        self._outbox.close(lambda: _closed_here("end()"), discard=False)
 
     async def half_close(self) -> None:
         """Says that nothing more comes: the turn in progress finishes, then the stream ends and the session waits for
@@ -227,11 +222,9 @@ class Session:
         """
         if self._half_closed or self._end_sent:
             return
-        await self._flush_rest()
+        await self._sender.last(lambda: _closed_here("half_close()"))
         self._half_closed = True
-        self._outbox.close(lambda: _closed_here("half_close()"), discard=False)
-        self._wake.set()
-        await asyncio.wait([self._writer])
+        await self._stream.half_close()
 
     # -- receiving -----------------------------------------------------------------------------------------------
 
@@ -239,67 +232,46 @@ class Session:
         return self
 
     async def __anext__(self) -> events.Event:
-        event = await self._inbox.get()
+        event = await self._stream.inbox.get()
         if event is None:
-            if self._failure is not None:
-                self._failure_seen = True
-                raise self._failure()
+            self._stream.raise_failure()
             raise StopAsyncIteration
-        seconds = event.seconds if isinstance(event, events.Audio) else 0.0
-        self._acks.consumed(event.seq, seconds, self._loop.time())
-        self._arm_ack()
+        self._stream.took(event)
         return event
 
     # -- life: called by `connect` -------------------------------------------------------------------------------
 
     async def start(self, open_timeout: timedelta) -> None:
         """Not public. Sends `open` and waits for `opened`."""
-        self._tasks = [
-            self._loop.create_task(self._read_all(), name="parley-read"),
-            self._loop.create_task(self._write_all(), name="parley-write"),
-        ]
-        for task in self._tasks:
-            task.add_done_callback(self._on_task_done)
-        self._wake.set()
         try:
             async with asyncio.timeout(open_timeout.total_seconds()):
-                opened = await self._opened
+                await self._stream.open()
         except TimeoutError:
             raise errors.DeadlineExceeded(
                 f"the service did not open the session within {open_timeout.total_seconds():g} s",
                 code="DEADLINE_EXCEEDED",
             ) from None
-        self._next_seq = opened.next_uplink_seq or 1
 
     async def leave(self) -> None:
         """Not public. Normal end of the `async with` block."""
-        if not self._finished:
-            try:
-                async with asyncio.timeout(self._close_timeout.total_seconds()):
-                    if not self._half_closed:
-                        await self.end()
-                    async for _ in self:
-                        pass
-            except TimeoutError:
+        if self._stream.finished:
+            self._stream.raise_failure(unseen=True)
+            return
+        try:
+            async with asyncio.timeout(self._close_timeout.total_seconds()):
                 if not self._half_closed:
-                    raise errors.DeadlineExceeded(
-                        f"the service did not confirm the end within {self._close_timeout.total_seconds():g} s",
-                        code="DEADLINE_EXCEEDED",
-                    ) from None
-        elif self._failure is not None and not self._failure_seen:
-            raise self._failure()
+                    await self.end()
+                async for _ in self:
+                    pass
+        except TimeoutError:
+            if not self._half_closed:
+                raise errors.DeadlineExceeded(
+                    f"the service did not confirm the end within {self._close_timeout.total_seconds():g} s",
+                    code="DEADLINE_EXCEEDED",
+                ) from None
 
-    async def abort(self) -> None:
-        """Not public. Cancels the call and the tasks, and waits for them; safe to repeat."""
-        if self._ack_timer is not None:
-            self._ack_timer.cancel()
-        self._call.cancel()
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
-        if not self._opened.done():
-            self._opened.cancel()
+    async def __aenter__(self) -> Self:
+        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -308,147 +280,7 @@ class Session:
             if error is None:
                 await self.leave()
         finally:
-            await self.abort()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    # -- the shell -----------------------------------------------------------------------------------------------
-
-    @property
-    def _writer(self) -> asyncio.Task[None]:
-        return self._tasks[1]
-
-    async def _put(self, payload: str, message: Any, media_class: MediaClass, size: int) -> None:
-        try:
-            await self._outbox.put(Outgoing(payload, message, media_class, size))
-        except errors.ParleyError:
-            self._failure_seen = True
-            raise
-
-    async def _put_vital(self, payload: str, message: Any) -> None:
-        self._outbox.raise_if_closed()
-        await self._flush_rest()
-        await self._put(payload, message, MediaClass.VITAL, message.ByteSize())
-
-    async def _flush_rest(self) -> None:
-        if rest := self._framer.flush():
-            await self._put("audio", rest, MediaClass.AUDIO, len(rest))
-
-    async def _write_all(self) -> None:
-        """Sends what is due, in order: `open`, acks, then the outbox; ends with the call."""
-        try:
-            while True:
-                self._wake.clear()
-                while (request := self._next_request()) is not None:
-                    await self._call.write(request)
-                if self._half_closed and not len(self._outbox):
-                    await self._call.done_writing()
-                    return
-                await self._wake.wait()
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            # The call is over. Its status is the reader's business.
-            return
-
-    def _next_request(self) -> pb.ConverseRequest | None:
-        if self._open_request is not None:
-            request, self._open_request = self._open_request, None
-            return request
-        due = self._acks.due_at()
-        if due is not None and due <= self._loop.time():
-            return pb.ConverseRequest(ack=pb.Ack(seq=self._acks.take()))
-        if self._ring.full:
-            return None
-        taken = self._outbox.take(max_audio_bytes=self._join_bytes)
-        if not taken:
-            return None
-        first = taken[0]
-        request = pb.ConverseRequest(seq=self._next_seq)
-        if first.media_class is MediaClass.AUDIO:
-            request.audio.frames.extend(item.message for item in taken)
-        else:
-            getattr(request, first.payload).CopyFrom(first.message)
-            # An empty message is a payload too; copying one does not make it present.
-            getattr(request, first.payload).SetInParent()
-        self._ring.add(self._next_seq, first.media_class, sum(item.size for item in taken), request)
-        self._next_seq += 1
-        return request
-
-    async def _read_all(self) -> None:
-        """Moves responses to the inbox until the call ends, and says how it ended."""
-        try:
-            # Not `read()`: once a write has failed, that one gives up what the service sent before it ended the call.
-            async for response in self._call:
-                if response is None:
-                    self._finish(lambda: errors.InternalError("the service sent bytes that are no ConverseResponse"))
-                    self._call.cancel()
-                    return
-                await self._receive(response)
-        except grpc.aio.AioRpcError:
-            pass
-        self._finish(await self._failure_of_status())
-
-    async def _receive(self, response: pb.ConverseResponse) -> None:
-        if response.acked_seq and self._ring.acked(response.acked_seq):
-            self._wake.set()
-        event = decode(response)
-        if event is None:
-            return
-        self.audit.feed_event(event)
-        if isinstance(event, events.Interrupted):
-            self._inbox.void(event.void_from, event.void_to)
-        elif isinstance(event, events.Opened) and not self._opened.done():
-            self._opened.set_result(event)
-        elif isinstance(event, events.Ended):
-            self._ended = event
-        await self._inbox.put(event)
-
-    async def _failure_of_status(self) -> Callable[[], Exception] | None:
-        status = await self._first_status.settled()
-        if status is not None and not status.ok:
-            return status.error
-        if not self._opened.done():
-            return lambda: errors.InternalError("the stream ended before the session was opened", code="OK")
-        return None
-
-    def _finish(self, failure: Callable[[], Exception] | None) -> None:
-        self._finished = True
-        self._failure = failure
-        if not self._opened.done() and failure is not None:
-            self._failure_seen = True
-            self._opened.set_exception(failure())
-        self._outbox.close(failure or self._closed_by_service, discard=True)
-        self._inbox.close()
-        self._wake.set()
-
-    def _on_task_done(self, task: asyncio.Task[None]) -> None:
-        """A fault of this client must reach the application, not end as a silent stream."""
-        if not task.cancelled() and (fault := task.exception()) is not None:
-            message = f"the client failed: {fault!r}"
-            self._finish(lambda: errors.InternalError(message))
-            self._call.cancel()
-
-    def _closed_by_service(self) -> Exception:
-        why = f"the session has ended: {self._ended.reason}" if self._ended else "the stream has ended"
-        return errors.SessionEnded(why, code="FAILED_PRECONDITION", reason="SESSION_ENDED")
-
-    def _arm_ack(self) -> None:
-        due = self._acks.due_at()
-        if due is None or self._finished:
-            return
-        if due <= self._loop.time():
-            self._wake.set()
-        elif self._ack_timer is None:
-            self._ack_timer = self._loop.call_at(due, self._on_ack_timer)
-
-    def _on_ack_timer(self) -> None:
-        self._ack_timer = None
-        due = self._acks.due_at()
-        if due is not None and due > self._loop.time():
-            # An ack went out meanwhile and something newer waits: its own time has not come.
-            self._arm_ack()
-        else:
-            self._wake.set()
+            await self._stream.abort()
 
 
 def _closed_here(what: str) -> Exception:

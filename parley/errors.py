@@ -132,16 +132,44 @@ class InternalError(ParleyError):
     advice = "Report it to the operator together with the message."
 
 
+class MissingExtra(ImportError):
+    """Something was used that needs an optional part of the package. Not an error of a call, so no `ParleyError`."""
+
+    def __init__(self, extra: str, purpose: str) -> None:
+        super().__init__(f"{purpose} needs more than the bare client: pip install 'parley[{extra}]'")
+        self.extra = extra
+        """Name of the extra, e.g. `audio`."""
+
+    @property
+    def what_to_do(self) -> str:
+        """One sentence for whoever sees the error."""
+        return f"Install parley[{self.extra}]."
+
+
+# A reason that is not here is served by the advice of its class.
 _ADVICE = {
+    "OPEN_MISPLACED": "Send `open` as the first message of a stream, and only then; this client does so by itself.",
+    "OPEN_TIMEOUT": "See what holds up the beginning of a stream on its way, a proxy for instance, then call again.",
+    "PAYLOAD_MISSING": "Use a client of the same release as the service, or of one beside it.",
+    "MESSAGE_INVALID": "Use a client of the same release as the service, or of one beside it.",
+    "SEQUENCE_BROKEN": "Number the messages of a session in one place; resume to learn the next number.",
+    "AUDIO_INVALID": "Send whole 16 bit samples, at most 1 s in a message; `send_audio` does so by itself.",
+    "VIDEO_INVALID": "Send a JPEG or PNG picture of at most 1 MiB.",
     "PROFILE_UNKNOWN": "Use the name of a profile that the operator keeps.",
     "MODEL_UNKNOWN": "Use a model name that the service knows.",
     "TOOL_UNKNOWN": "Use tools of the catalog.",
+    "TOOL_CALL_UNKNOWN": "Answer each `ToolCall` once, with its id, unless `ToolCallCancelled` named it.",
+    "ARGUMENTS_INVALID": "Give the arguments that the tool's declaration asks for.",
+    "SESSION_UNKNOWN": "Check the id; sessions that are over are forgotten in time, and a tenant sees its own.",
+    "RESUME_REFUSED": "Use the resume token of the session's `opened`, with the credential that opened it.",
+    "TENANT_LIMIT": "End sessions that nobody needs, wait, or ask the operator for a higher limit.",
     "NO_WORKER": "Start a session worker (`parley worker`), or check that it reaches the same message bus.",
     "NO_CAPACITY": "Every worker is full or draining: wait, or add workers.",
     "FABRIC_UNAVAILABLE": "The gateway cannot reach its message bus: check nats-server.",
     "BACKEND_UNAVAILABLE": "The model's endpoint cannot be reached: check the worker's address and network.",
     "BACKEND_REFUSED": "The model's endpoint refused the set-up for good: check model, key and profile.",
     "BACKEND_QUOTA": "The model's project is out of quota: wait, or raise it.",
-    "UPLINK_OVERFLOW": "Send in real time; the service buffers little on purpose.",
     "WORKER_LOST": "Open a new session.",
+    "GATEWAY_DRAINING": "Resume the session (`resume=`); another gateway will take it.",
+    "UPLINK_OVERFLOW": "Send in real time; the service buffers little on purpose.",
 }

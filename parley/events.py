@@ -89,6 +89,14 @@ class Interrupted(Event):
     void_to: int
     """Below `void_from` when nothing is void."""
 
+    def takes_back(self, seq: int) -> bool:
+        """Whether audio of message `seq` that waits to be played is not to be heard any more.
+
+        The void range alone would not do. It names what the service takes back; audio that was acked on arrival, but
+        still waits to be played, it counts as delivered.
+        """
+        return seq < self.seq or self.void_from <= seq <= self.void_to
+
 
 @dataclass(frozen=True, slots=True)
 class GenerationComplete(Event):

@@ -11,6 +11,7 @@ import grpc
 from parley.v1 import errors_pb2
 from parley.v1 import live_pb2 as pb
 from parley.v1.live_pb2_grpc import LiveServiceServicer, add_LiveServiceServicer_to_server
+from tests.support.eventually import eventually
 
 Script = Callable[["Stream"], Awaitable[None]]
 
@@ -66,6 +67,11 @@ class FakeGateway:
     target: str = ""
     streams: list[Stream] = field(default_factory=list)
 
+    async def stream(self) -> Stream:
+        """The first call, once it is there."""
+        await eventually(lambda: self.streams)
+        return self.streams[0]
+
 
 class _Service(LiveServiceServicer):
     def __init__(self, gateway: FakeGateway, script: Script) -> None:
@@ -88,7 +94,8 @@ class _Service(LiveServiceServicer):
 @asynccontextmanager
 async def fake_gateway(script: Script) -> AsyncIterator[FakeGateway]:
     gateway = FakeGateway()
-    server = grpc.aio.server()
+    # Windows as the gateway has them: with probing they would take in a minute of audio that nobody reads.
+    server = grpc.aio.server(options=[("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 64 * 1024)])
     add_LiveServiceServicer_to_server(_Service(gateway, script), server)
     gateway.target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     await server.start()

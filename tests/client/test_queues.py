@@ -21,13 +21,21 @@ def test_frames_are_whole_and_nothing_is_lost_or_added(lengths, frame_ms):
     data = b"".join(bytes([index % 250]) * length for index, length in enumerate(lengths))
     frames, at = [], 0
     for length in lengths:
-        frames += framer.push(data[at : at + length])
+        more, framer.rest = framer.cut(data[at : at + length])
+        frames += more
         at += length
     assert {len(frame) for frame in frames} <= {framer.frame_bytes}
-    rest = framer.flush()
-    assert len(rest) < framer.frame_bytes
-    assert b"".join(frames) + rest == data
-    assert framer.flush() == b""
+    assert len(framer.rest) < framer.frame_bytes
+    assert b"".join(frames) + framer.rest == data
+
+
+def test_cutting_alone_changes_nothing():
+    framer = Framer(rate=16_000, frame_ms=20)
+    framer.rest = b"ab"
+    assert framer.cut(bytes(1000)) == framer.cut(bytes(1000))
+    assert framer.rest == b"ab"
+    with pytest.raises(ValueError, match="whole 16 bit samples"):
+        framer.cut(b"abc")
 
 
 @pytest.mark.parametrize(("rate", "frame_ms"), [(7999, 40), (48_001, 40), (16_000, 30)])
@@ -144,6 +152,7 @@ async def test_closing_an_outbox_wakes_senders_with_the_error():
     with pytest.raises(KeyError, match="first"):
         await outbox.put(outgoing("c"))
     assert len(outbox) == 0
+    assert (outbox.discarded_items, outbox.discarded_bytes) == (1, 10)
 
 
 async def test_a_full_inbox_makes_the_reader_wait_until_something_is_taken_or_voided():

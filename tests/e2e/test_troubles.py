@@ -139,6 +139,8 @@ async def test_a_lost_stream_is_resumed_where_it_was(stack: Stack) -> None:
     assert resume is not None
     async with parley.connect(address(stack), resume=resume) as again:
         assert again.id == resume.session_id
+        # All that was sent had arrived, so there is nothing to say again.
+        assert again.opened.next_uplink_seq == session.stats.sent_messages + 1
         seqs = []
         async for event in again:
             seqs.append(event.seq)
@@ -146,6 +148,10 @@ async def test_a_lost_stream_is_resumed_where_it_was(stack: Stack) -> None:
                 break
         numbered = [seq for seq in seqs if seq]
         assert numbered == list(range(resume.last_received_seq + 1, numbered[-1] + 1))
+        await again.send_text("hello")
+        assert await answer(again) > 0
+        assert again.audit.result().whole
+        assert (await heard(stack, again.id))["texts"] == ["hello", "hello"]
 
 
 async def test_a_worker_told_to_stop_while_it_dials_leaves_the_call_to_another(stack: Stack) -> None:
