@@ -143,5 +143,6 @@ _ADVICE = {
     "BACKEND_REFUSED": "The model's endpoint refused the set-up for good: check model, key and profile.",
     "BACKEND_QUOTA": "The model's project is out of quota: wait, or raise it.",
     "UPLINK_OVERFLOW": "Send in real time; the service buffers little on purpose.",
+    "CALLER_SLOW": "Read what you ask for without delay; the service buffers little on purpose.",
     "WORKER_LOST": "Open a new session.",
 }
