@@ -137,7 +137,7 @@ _ADVICE = {
     "MODEL_UNKNOWN": "Use a model name that the service knows.",
     "TOOL_UNKNOWN": "Use tools of the catalog.",
     "NO_WORKER": "Start a session worker (`parley worker`), or check that it reaches the same message bus.",
-    "NO_CAPACITY": "Every worker is full or draining: wait, or add workers.",
+    "NO_CAPACITY": "Wait, or add what the message says is full: workers, gateways, a limit of theirs.",
     "FABRIC_UNAVAILABLE": "The gateway cannot reach its message bus: check nats-server.",
     "BACKEND_UNAVAILABLE": "The model's endpoint cannot be reached: check the worker's address and network.",
     "BACKEND_REFUSED": "The model's endpoint refused the set-up for good: check model, key and profile.",

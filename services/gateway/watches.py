@@ -40,7 +40,7 @@ class Watches:
         self._draining = False
 
     def __len__(self) -> int:
-        return len(self._scopes)
+        return len(self._scopes) + len(self._late)
 
     def drain(self) -> None:
         """End every watch, and admit no more: this gateway goes away."""
@@ -55,7 +55,7 @@ class Watches:
         if self._draining:
             raise going
         most, most_of_tenant = self._settings.max_watches, self._settings.max_watches_per_tenant
-        if len(self._scopes) + len(self._late) >= most:
+        if len(self) >= most:
             message = f"this gateway has as many watches as it takes ({most})"
             raise ServiceError(errors_pb2.ERROR_REASON_NO_CAPACITY, message)
         if self._of_tenant[tenant] >= most_of_tenant:

@@ -58,9 +58,9 @@ async def test_a_watch_that_is_cancelled_at_any_moment_leaves_no_consumer(
         async with watch_records(js, ids.session_id()) as changes:
             await changes.next(30)
 
-    for moment in range(30):
+    for moment in range(15):
         task = asyncio.create_task(watch())
-        await asyncio.sleep(moment / 10_000)
+        await asyncio.sleep(moment / 5_000)
         await stop_tasks([task])
 
     async def nobody() -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from typing import Any
 
@@ -249,21 +249,19 @@ async def test_a_caller_that_does_not_read_is_given_up(
     async with open_channel(gateway.address) as channel:  # with windows that stay small
         call = watch(channel, owner.id)
         await expect(call, "CURRENT")
-        generation = 0
+        generation = 1
+        await owner.attach(generation)
+        await expect(call, "ATTACHED")
 
         async def is_given_up() -> bool:
             nonlocal generation
             generation += 1
             await owner.attach(generation)
-            return gateway.counts()["watches"] == 0
-
-        await eventually(is_given_up, 20)
-
-        async def consumer_is_gone() -> bool:
             return await watchers(owner) == before
 
-        await eventually(consumer_is_gone)
+        await eventually(is_given_up, 20)
         # What gRPC still holds for it counts, until it reads or leaves.
+        assert gateway.counts()["watches"] == 1
         async with channel_to(gateway) as other:
             assert (await refusal(watch(other, owner.id))).reason == "NO_CAPACITY"
         seen = []
@@ -275,6 +273,7 @@ async def test_a_caller_that_does_not_read_is_given_up(
         assert answer.retry is not None
         assert seen == sorted(set(seen))
         assert len(seen) < generation  # what it had no room for was kept nowhere
+        await eventually(lambda: gateway.counts()["watches"] == 0)
         await expect(watch(channel, owner.id), "CURRENT")
 
 
@@ -330,7 +329,8 @@ async def test_a_watch_outlives_a_restart_of_nats(start_gateway: StartGateway) -
         await worker.stop(quietly=True)
 
 
-async def test_a_watch_ends_when_nats_stays_away(start_gateway: StartGateway) -> None:
+@pytest.mark.parametrize("how", [NatsServer.kill, NatsServer.freeze])
+async def test_a_watch_ends_when_nats_stays_away(start_gateway: StartGateway, how: Callable[..., None]) -> None:
     async with nats_server() as server:
         worker = await start_worker(server.url)
         gateway = await start_gateway(server.url, watch_check="200ms", fabric_wait="500ms")
@@ -339,7 +339,7 @@ async def test_a_watch_ends_when_nats_stays_away(start_gateway: StartGateway) ->
             call = watch(channel, owner.id)
             await expect(call, "CURRENT")
             await worker.stop(quietly=True)
-            server.kill()
+            how(server)
             answer = await refusal(call)
             assert (answer.code, answer.reason) == (grpc.StatusCode.UNAVAILABLE, "FABRIC_UNAVAILABLE")
             assert answer.retry is not None
