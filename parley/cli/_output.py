@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from google.protobuf.message import Message
     from rich.console import Console
 
 PIPE_WIDTH = 240
@@ -24,6 +25,13 @@ def console(*, stderr: bool = False) -> "Console":
 def print_json(document: Any) -> None:
     """One line of JSON on stdout."""
     print(json.dumps(document, ensure_ascii=False), flush=True)
+
+
+def document(message: "Message") -> dict[str, Any]:
+    """A protobuf message as JSON, with the names of the proto and with what is empty."""
+    from google.protobuf.json_format import MessageToDict
+
+    return MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

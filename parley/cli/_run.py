@@ -19,6 +19,8 @@ _OWN = {
     "demo": "demo:demo",
 }
 """Our own commands: module and attribute below `parley.cli`."""
+_QUESTIONS = {"worker": "sessions:worker_app", "tools": "tools:tools_app"}
+"""Sub-commands beside a service's own command: questions over gRPC, which need none of the service's libraries."""
 
 
 def run(arguments: list[str]) -> int:
@@ -66,9 +68,8 @@ def build(arguments: list[str]) -> typer.Typer:
     app.callback()(_parley)
     words = _words(arguments)
     services = {point.name: point for point in _plugins.service_points("parley.commands")}
-    if words[:2] == ["worker", "list"]:
-        # A question to a gateway: the worker itself, and its libraries, are not needed.
-        _add_own(app, "worker", "sessions:worker_app")
+    if len(words) > 1 and words[0] in _QUESTIONS:
+        _add_own(app, words[0], _QUESTIONS[words[0]])
     elif words and words[0] in _OWN:
         _add_own(app, words[0], _OWN[words[0]])
     elif words and words[0] in services:
@@ -89,9 +90,13 @@ def _parley() -> None:
     """Gemini Live conversations as a service."""
 
 
-def _add_own(app: typer.Typer, name: str, place: str) -> None:
+def _own(place: str) -> Any:
     module, _, attribute = place.partition(":")
-    value = getattr(importlib.import_module(f"parley.cli.{module}"), attribute)
+    return getattr(importlib.import_module(f"parley.cli.{module}"), attribute)
+
+
+def _add_own(app: typer.Typer, name: str, place: str) -> None:
+    value = _own(place)
     if isinstance(value, typer.Typer):
         app.add_typer(value, name=name)
     else:
@@ -114,14 +119,14 @@ def _add_service(app: typer.Typer, name: str, value: Any) -> None:
     if isinstance(value, typer.Typer) and value.registered_callback is None and len(value.registered_commands) == 1:
         value = value.registered_commands[0].callback
     if not isinstance(value, typer.Typer):
-        if name != "worker":
+        if name not in _QUESTIONS:
             app.command(name)(value)
             return
         group = typer.Typer(help=value.__doc__, rich_markup_mode="rich")
         group.callback(invoke_without_command=True)(value)
         value = group
-    if name == "worker":
-        from parley.cli.sessions import worker_list
-
-        value.command("list")(worker_list)
+    if name in _QUESTIONS:
+        # So that `--help` shows them; they run by way of `build`.
+        there = {command.name for command in value.registered_commands}
+        value.registered_commands += [c for c in _own(_QUESTIONS[name]).registered_commands if c.name not in there]
     app.add_typer(value, name=name)

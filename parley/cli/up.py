@@ -117,6 +117,10 @@ def _announce(stack: Stack, *, as_json: bool) -> None:
     if stack.gateways:
         address = stack.gateways[0].ready["address"]
         print(f"try       parley talk --target {address} --profile support --wav YOUR.wav --out reply.wav")
+        print(f"          parley session list --target {address}")
+    if stack.tools:
+        call = 'parley tools call lookup_order --args \'{"order_id": "4711"}\''
+        print(f"          {call} --target {stack.tools[0].ready['address']}")
     print("Ctrl-C stops everything.", flush=True)
 
 

@@ -44,6 +44,7 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_REASON_NOT_IMPLEMENTED: _ClassVar[ErrorReason]
     ERROR_REASON_INTERNAL: _ClassVar[ErrorReason]
     ERROR_REASON_UPLINK_OVERFLOW: _ClassVar[ErrorReason]
+    ERROR_REASON_CALLER_SLOW: _ClassVar[ErrorReason]
 ERROR_REASON_UNSPECIFIED: ErrorReason
 ERROR_REASON_OPEN_MISPLACED: ErrorReason
 ERROR_REASON_OPEN_TIMEOUT: ErrorReason
@@ -75,6 +76,7 @@ ERROR_REASON_GATEWAY_DRAINING: ErrorReason
 ERROR_REASON_NOT_IMPLEMENTED: ErrorReason
 ERROR_REASON_INTERNAL: ErrorReason
 ERROR_REASON_UPLINK_OVERFLOW: ErrorReason
+ERROR_REASON_CALLER_SLOW: ErrorReason
 
 class StatusDetails(_message.Message):
     __slots__ = ("code", "message", "details")

@@ -18,10 +18,25 @@ class SessionState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     SESSION_STATE_ATTACHED: _ClassVar[SessionState]
     SESSION_STATE_DETACHED: _ClassVar[SessionState]
     SESSION_STATE_ENDED: _ClassVar[SessionState]
+
+class SessionEventType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    SESSION_EVENT_TYPE_UNSPECIFIED: _ClassVar[SessionEventType]
+    SESSION_EVENT_TYPE_CURRENT: _ClassVar[SessionEventType]
+    SESSION_EVENT_TYPE_ATTACHED: _ClassVar[SessionEventType]
+    SESSION_EVENT_TYPE_DETACHED: _ClassVar[SessionEventType]
+    SESSION_EVENT_TYPE_MOVED: _ClassVar[SessionEventType]
+    SESSION_EVENT_TYPE_ENDED: _ClassVar[SessionEventType]
 SESSION_STATE_UNSPECIFIED: SessionState
 SESSION_STATE_ATTACHED: SessionState
 SESSION_STATE_DETACHED: SessionState
 SESSION_STATE_ENDED: SessionState
+SESSION_EVENT_TYPE_UNSPECIFIED: SessionEventType
+SESSION_EVENT_TYPE_CURRENT: SessionEventType
+SESSION_EVENT_TYPE_ATTACHED: SessionEventType
+SESSION_EVENT_TYPE_DETACHED: SessionEventType
+SESSION_EVENT_TYPE_MOVED: SessionEventType
+SESSION_EVENT_TYPE_ENDED: SessionEventType
 
 class Session(_message.Message):
     __slots__ = ("session_id", "tenant", "principal", "profile", "model", "state", "worker", "gateway", "epoch", "attach_generation", "open_time", "end_time", "end_reason", "labels")
@@ -111,12 +126,14 @@ class WatchSessionRequest(_message.Message):
     def __init__(self, session_id: _Optional[str] = ...) -> None: ...
 
 class WatchSessionResponse(_message.Message):
-    __slots__ = ("session", "event")
+    __slots__ = ("session", "event", "type")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     EVENT_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
     session: Session
     event: str
-    def __init__(self, session: _Optional[_Union[Session, _Mapping]] = ..., event: _Optional[str] = ...) -> None: ...
+    type: SessionEventType
+    def __init__(self, session: _Optional[_Union[Session, _Mapping]] = ..., event: _Optional[str] = ..., type: _Optional[_Union[SessionEventType, str]] = ...) -> None: ...
 
 class MoveSessionRequest(_message.Message):
     __slots__ = ("session_id", "worker")

@@ -93,7 +93,12 @@ class SessionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchSession(self, request, context):
-        """Lifecycle events of a session, live.
+        """Lifecycle events of a session, live: at once the session as it is (CURRENT), then an event for each change, and OK
+        after the session's end. Of changes in quick succession only the newest may be seen. Ends with NOT_FOUND
+        (SESSION_UNKNOWN) like GetSession; RESOURCE_EXHAUSTED for more watches than the gateway (NO_CAPACITY) or the tenant
+        (TENANT_LIMIT) may have, and for a caller that does not read (CALLER_SLOW); UNAVAILABLE when the message bus is gone
+        for longer than a moment (FABRIC_UNAVAILABLE) or the gateway goes away (GATEWAY_DRAINING): watch again, after
+        `RetryInfo`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -40,7 +40,13 @@ class SessionServiceStub:
     EndSession: _grpc.UnaryUnaryMultiCallable[_sessions_pb2.EndSessionRequest, _sessions_pb2.EndSessionResponse]
     """Ends a session: the stream gets `ended`. Ending one that has ended is no error."""
     WatchSession: _grpc.UnaryStreamMultiCallable[_sessions_pb2.WatchSessionRequest, _sessions_pb2.WatchSessionResponse]
-    """Lifecycle events of a session, live."""
+    """Lifecycle events of a session, live: at once the session as it is (CURRENT), then an event for each change, and OK
+    after the session's end. Of changes in quick succession only the newest may be seen. Ends with NOT_FOUND
+    (SESSION_UNKNOWN) like GetSession; RESOURCE_EXHAUSTED for more watches than the gateway (NO_CAPACITY) or the tenant
+    (TENANT_LIMIT) may have, and for a caller that does not read (CALLER_SLOW); UNAVAILABLE when the message bus is gone
+    for longer than a moment (FABRIC_UNAVAILABLE) or the gateway goes away (GATEWAY_DRAINING): watch again, after
+    `RetryInfo`.
+    """
     MoveSession: _grpc.UnaryUnaryMultiCallable[_sessions_pb2.MoveSessionRequest, _sessions_pb2.MoveSessionResponse]
     """Moves a session to another worker."""
     MintEphemeralToken: _grpc.UnaryUnaryMultiCallable[_sessions_pb2.MintEphemeralTokenRequest, _sessions_pb2.MintEphemeralTokenResponse]
@@ -58,7 +64,13 @@ class SessionServiceAsyncStub(SessionServiceStub):
     EndSession: _aio.UnaryUnaryMultiCallable[_sessions_pb2.EndSessionRequest, _sessions_pb2.EndSessionResponse]  # type: ignore[assignment]
     """Ends a session: the stream gets `ended`. Ending one that has ended is no error."""
     WatchSession: _aio.UnaryStreamMultiCallable[_sessions_pb2.WatchSessionRequest, _sessions_pb2.WatchSessionResponse]  # type: ignore[assignment]
-    """Lifecycle events of a session, live."""
+    """Lifecycle events of a session, live: at once the session as it is (CURRENT), then an event for each change, and OK
+    after the session's end. Of changes in quick succession only the newest may be seen. Ends with NOT_FOUND
+    (SESSION_UNKNOWN) like GetSession; RESOURCE_EXHAUSTED for more watches than the gateway (NO_CAPACITY) or the tenant
+    (TENANT_LIMIT) may have, and for a caller that does not read (CALLER_SLOW); UNAVAILABLE when the message bus is gone
+    for longer than a moment (FABRIC_UNAVAILABLE) or the gateway goes away (GATEWAY_DRAINING): watch again, after
+    `RetryInfo`.
+    """
     MoveSession: _aio.UnaryUnaryMultiCallable[_sessions_pb2.MoveSessionRequest, _sessions_pb2.MoveSessionResponse]  # type: ignore[assignment]
     """Moves a session to another worker."""
     MintEphemeralToken: _aio.UnaryUnaryMultiCallable[_sessions_pb2.MintEphemeralTokenRequest, _sessions_pb2.MintEphemeralTokenResponse]  # type: ignore[assignment]
@@ -97,7 +109,13 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _sessions_pb2.WatchSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_sessions_pb2.WatchSessionResponse], _abc.AsyncIterator[_sessions_pb2.WatchSessionResponse]]:
-        """Lifecycle events of a session, live."""
+        """Lifecycle events of a session, live: at once the session as it is (CURRENT), then an event for each change, and OK
+        after the session's end. Of changes in quick succession only the newest may be seen. Ends with NOT_FOUND
+        (SESSION_UNKNOWN) like GetSession; RESOURCE_EXHAUSTED for more watches than the gateway (NO_CAPACITY) or the tenant
+        (TENANT_LIMIT) may have, and for a caller that does not read (CALLER_SLOW); UNAVAILABLE when the message bus is gone
+        for longer than a moment (FABRIC_UNAVAILABLE) or the gateway goes away (GATEWAY_DRAINING): watch again, after
+        `RetryInfo`.
+        """
 
     @_abc_1.abstractmethod
     def MoveSession(

@@ -47,6 +47,7 @@ _STATUS: Final[dict[int, grpc.StatusCode]] = {
     _R.ERROR_REASON_NOT_IMPLEMENTED: grpc.StatusCode.UNIMPLEMENTED,
     _R.ERROR_REASON_INTERNAL: grpc.StatusCode.INTERNAL,
     _R.ERROR_REASON_UPLINK_OVERFLOW: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    _R.ERROR_REASON_CALLER_SLOW: grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
 
 # Refusals that time can mend say when to try again, also where the place that raised them did not.
@@ -60,6 +61,7 @@ _RETRY_DELAY: Final[dict[int, timedelta]] = {
     _R.ERROR_REASON_WORKER_LOST: timedelta(seconds=1),
     _R.ERROR_REASON_GATEWAY_DRAINING: timedelta(seconds=1),
     _R.ERROR_REASON_UPLINK_OVERFLOW: timedelta(seconds=1),
+    _R.ERROR_REASON_CALLER_SLOW: timedelta(seconds=1),
 }
 
 

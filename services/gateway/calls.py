@@ -7,7 +7,6 @@ from typing import Any, NoReturn, TypeVar
 
 import grpc.aio
 import structlog
-from google.protobuf.message import Message
 from grpc_status import rpc_status
 
 from parley.v1 import errors_pb2
@@ -18,8 +17,12 @@ from services.gateway.auth import Authenticator, Identity
 
 log = structlog.get_logger()
 _refusals = telemetry.meter().create_counter(names.METRIC_REFUSALS, "{call}", "Calls that ended with an error.")
-R = TypeVar("R", bound=Message)
+R = TypeVar("R")
 AnyContext = grpc.aio.ServicerContext[Any, Any]
+
+
+class CallerGoneError(Exception):
+    """Nobody is there to be told anything."""
 
 
 def metadata_of(context: AnyContext) -> list[tuple[str, str | bytes]]:
@@ -37,12 +40,17 @@ async def abort(context: AnyContext, error: ServiceError) -> NoReturn:
 
 
 async def answer(context: AnyContext, authenticator: Authenticator, call: Callable[[Identity], Awaitable[R]]) -> R:
-    """Answer a unary call: identify the caller, run `call`, turn errors into status and details."""
+    """Answer a call: identify the caller, run `call`, turn errors into status and details.
+
+    CallerGoneError passes: nobody is there to be told anything.
+    """
     try:
         caller = authenticator.identify(metadata_of(context))
         return await call(caller)
     except ServiceError as error:
         await abort(context, error)
+    except CallerGoneError:
+        raise
     except Exception as error:  # noqa: BLE001 - the last line of defence: logged with an id
         await abort(context, internal_error(error))
 

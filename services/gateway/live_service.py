@@ -18,7 +18,7 @@ from services.gateway.auth import Authenticator, Identity
 from services.gateway.opening import Opener, Session
 from services.gateway.session_config import check_open
 from services.gateway.settings import GatewaySettings
-from services.gateway.stream import CallerGoneError, Context, Stream
+from services.gateway.stream import Context, Stream
 from services.gateway.streams import Streams
 from services.gateway.uplink_check import parse
 
@@ -54,7 +54,7 @@ class LiveService:
             await self._serve(context)
         except ServiceError as error:
             await calls.abort(context, error)
-        except (CallerGoneError, grpc.aio.BaseError):
+        except (calls.CallerGoneError, grpc.aio.BaseError):
             pass  # nobody is there to be told anything
         except Exception as error:  # noqa: BLE001 - the last line of defence: logged with an id
             await calls.abort(context, calls.internal_error(error))

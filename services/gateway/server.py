@@ -32,6 +32,7 @@ from services.gateway.session_service import SessionService
 from services.gateway.settings import GatewaySettings
 from services.gateway.streams import Streams
 from services.gateway.tool_service import ToolService
+from services.gateway.watches import Watches
 
 log = structlog.get_logger()
 
@@ -80,6 +81,7 @@ class Gateway:
         self._catalog = Catalog(self._bus.js)
         self._table = WorkerTable(random.Random())
         self._streams = Streams(settings, self._bus, self._writer, self._table, now)
+        self._watches = Watches(settings, self._bus, self._records)
         self._fabric_ready = asyncio.Event()
         self._loop_lag = process.LoopLag()
         authenticator = Authenticator(keys, development=settings.development)
@@ -101,7 +103,7 @@ class Gateway:
         self._server = grpc.aio.server(options=_GRPC_OPTIONS)
         self._server.add_generic_rpc_handlers((self._live.handler(),))
         sessions_pb2_grpc.add_SessionServiceServicer_to_server(
-            SessionService(settings, authenticator, self._bus, self._records), self._server
+            SessionService(settings, authenticator, self._bus, self._records, self._watches), self._server
         )
         fleet_pb2_grpc.add_FleetServiceServicer_to_server(FleetService(authenticator, self._table, now), self._server)
         tools_pb2_grpc.add_ToolServiceServicer_to_server(
@@ -151,13 +153,14 @@ class Gateway:
         grace = self._settings.shutdown_grace.total_seconds()
         self._live.draining = True
         await self._health.enter_graceful_shutdown()
+        self._watches.drain()
         for stream in self._streams.all():
             stream.drain(grace)
         await self._until(lambda: not self._live.open_calls, grace)
         going = ServiceError(errors_pb2.ERROR_REASON_GATEWAY_DRAINING, "this gateway went away; resume on another one")
         for stream in self._streams.all():
             stream.finish(going)
-        await self._until(lambda: not self._live.open_calls, 1.0)
+        await self._until(lambda: not self._live.open_calls and not len(self._watches), 1.0)
         await self._server.stop(grace=0.2)
         await self._until(lambda: not self._streams.flushing, 1.0)
         await self._streams.stop()
@@ -240,6 +243,7 @@ class Gateway:
             "ready": self.ready(),
             "draining": self._live.draining,
             "calls": self._live.open_calls,
+            "watches": len(self._watches),
             "workers": len(self._table),
             "subscriptions": self._bus.subscriptions(),
             "bus_connected": self._bus.connected.is_set(),
@@ -254,7 +258,7 @@ class Gateway:
 async def serve(settings: GatewaySettings, keys: list[ApiKey], profiles: Mapping[str, live_pb2.SessionConfig]) -> None:
     """Run a gateway until SIGTERM."""
     stop = process.stop_signal()
-    gateway = Gateway(settings, keys, profiles, lambda: traces.counters())
+    gateway = Gateway(settings, keys, profiles, lambda: traces.counters())  # noqa: PLW0108 - made later, with its id
     logs.configure("gateway", gateway.id, settings.log_level)
     traces = Telemetry("parley-gateway", gateway.id, settings.otlp_endpoint)
     if settings.development:

@@ -21,7 +21,7 @@ from services.gateway.model_check import check_model
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 PROFILE_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 SESSION_ID: Final = re.compile(r"ses_[0-9a-hjkmnp-tv-z]{26}")
-_LABEL_KEY: Final = re.compile(r"[a-z0-9_.-]{1,63}")
+LABEL_KEY: Final = re.compile(r"[a-z0-9_.-]{1,63}")
 _KIB: Final = 1024
 MAX_TOOLS: Final = 128
 MAX_HISTORY: Final = 100
@@ -40,8 +40,8 @@ def check_open(request: live_pb2.ConverseRequest, backend: Backend = "developer"
     if len(opening.labels) > 16:
         raise invalid_field("open.labels", "at most 16")
     for key, value in opening.labels.items():
-        if not _LABEL_KEY.fullmatch(key):
-            raise invalid_field("open.labels", f"key {key[:80]!r} must match {_LABEL_KEY.pattern}")
+        if not LABEL_KEY.fullmatch(key):
+            raise invalid_field("open.labels", f"key {key[:80]!r} must match {LABEL_KEY.pattern}")
         if len(value) > 128:
             raise invalid_field(f"open.labels.{key}", "at most 128 characters")
     source = opening.WhichOneof("source")

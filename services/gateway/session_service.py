@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import base64
-import binascii
-from collections.abc import AsyncIterator
+import contextlib
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -15,28 +12,36 @@ from services.fabric.bus import Bus, NoResponderError
 from services.fabric.errors import ServiceError, invalid_field, not_implemented
 from services.fabric.records import FencedError, SessionRecords
 from services.gateway.auth import Authenticator, Identity
-from services.gateway.calls import AnyContext, answer
+from services.gateway.calls import AnyContext, CallerGoneError, answer
+from services.gateway.filter_syntax import parse
+from services.gateway.lifecycle import shown
 from services.gateway.session_config import SESSION_ID
+from services.gateway.session_pages import fill_page, session_of_token, token_after
 from services.gateway.settings import GatewaySettings
+from services.gateway.watches import Watches
 
 _DEFAULT_PAGE = 100
 _MAX_PAGE = 1000
-_READS_AT_ONCE = 32
 _CONTROL_TIMEOUT = 5.0
 _ENDED = sessions_pb2.SESSION_STATE_ENDED
-_TOKEN_VERSION = b"1:"
 
 
 class SessionService(sessions_pb2_grpc.SessionServiceServicer):
     """`parley.v1.SessionService`."""
 
     def __init__(
-        self, settings: GatewaySettings, authenticator: Authenticator, bus: Bus, session_records: SessionRecords
+        self,
+        settings: GatewaySettings,
+        authenticator: Authenticator,
+        bus: Bus,
+        session_records: SessionRecords,
+        watches: Watches,
     ) -> None:
         self._settings = settings
         self._authenticator = authenticator
         self._bus = bus
         self._records = session_records
+        self._watches = watches
 
     # RPCs (named by the generated base class)
 
@@ -55,13 +60,11 @@ class SessionService(sessions_pb2_grpc.SessionServiceServicer):
     ) -> sessions_pb2.EndSessionResponse:
         return await answer(context, self._authenticator, lambda caller: self._end(caller, request))
 
-    async def WatchSession(  # noqa: N802, D102
+    async def WatchSession(  # type: ignore[override]  # noqa: N802, D102 - it writes instead of yielding
         self, request: sessions_pb2.WatchSessionRequest, context: AnyContext
-    ) -> AsyncIterator[sessions_pb2.WatchSessionResponse]:
-        async def refuse(_caller: Identity) -> sessions_pb2.WatchSessionResponse:
-            raise not_implemented("WatchSession")
-
-        yield await answer(context, self._authenticator, refuse)
+    ) -> None:
+        with contextlib.suppress(CallerGoneError):
+            await answer(context, self._authenticator, lambda caller: self._watch(caller, request, context))
 
     async def MoveSession(  # noqa: N802, D102
         self, request: sessions_pb2.MoveSessionRequest, context: AnyContext
@@ -97,40 +100,31 @@ class SessionService(sessions_pb2_grpc.SessionServiceServicer):
     async def _with_attachment(self, session: sessions_pb2.Session) -> sessions_pb2.Session:
         if session.state == _ENDED:
             return session
-        attachment = await self._records.read_attachment(session.session_id)
-        shown = sessions_pb2.Session()
-        shown.CopyFrom(session)
-        shown.gateway = attachment.gateway if attachment else ""
-        if attachment is not None:
-            shown.attach_generation = attachment.attach_generation
-        shown.state = sessions_pb2.SESSION_STATE_ATTACHED if shown.gateway else sessions_pb2.SESSION_STATE_DETACHED
-        return shown
+        return shown(session, await self._records.read_attachment(session.session_id))
+
+    async def _watch(self, caller: Identity, request: sessions_pb2.WatchSessionRequest, context: AnyContext) -> None:
+        async with self._watches.admit(caller.tenant):
+            own, revision = await self._own(caller, request.session_id)
+            await self._watches.run(own, revision, context)
 
     async def _list(
         self, caller: Identity, request: sessions_pb2.ListSessionsRequest
     ) -> sessions_pb2.ListSessionsResponse:
-        if request.filter:
-            raise not_implemented("ListSessionsRequest.filter")
+        which = parse(request.filter)
         if not 0 <= request.page_size <= _MAX_PAGE:
             raise invalid_field("page_size", f"1 to {_MAX_PAGE}, or 0 for {_DEFAULT_PAGE}")
-        before = session_of_token(request.page_token) if request.page_token else None
+        before = session_of_token(request.page_token, request.filter) if request.page_token else None
         await self._bus.wait_connected(self._settings.fabric_wait.total_seconds())
-        newest_first = [
+        newest_first = (
             record.session
             for record in reversed(await self._records.list_own())
             if record.session.tenant == caller.tenant and (before is None or record.session.session_id < before)
-        ]
-        page = newest_first[: request.page_size or _DEFAULT_PAGE]
-        limit = asyncio.Semaphore(_READS_AT_ONCE)
-
-        async def shown(session: sessions_pb2.Session) -> sessions_pb2.Session:
-            async with limit:
-                return await self._with_attachment(session)
-
-        response = sessions_pb2.ListSessionsResponse(sessions=await asyncio.gather(*map(shown, page)))
-        if len(newest_first) > len(page):
-            response.next_page_token = token_after(page[-1].session_id)
-        return response
+        )
+        size = request.page_size or _DEFAULT_PAGE
+        page, last = await fill_page(newest_first, which, size, self._with_attachment)
+        return sessions_pb2.ListSessionsResponse(
+            sessions=page, next_page_token=token_after(last, request.filter) if last else ""
+        )
 
     async def _end(self, caller: Identity, request: sessions_pb2.EndSessionRequest) -> sessions_pb2.EndSessionResponse:
         if len(request.reason) > 256:
@@ -184,20 +178,3 @@ def _now() -> Timestamp:
     now = Timestamp()
     now.GetCurrentTime()
     return now
-
-
-def token_after(session: str) -> str:
-    """A page token: the next page begins after this session."""
-    return base64.urlsafe_b64encode(_TOKEN_VERSION + session.encode()).decode().rstrip("=")
-
-
-def session_of_token(token: str) -> str:
-    """Undo `token_after`; ServiceError FIELD_INVALID for what it never made."""
-    try:
-        raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
-        session = raw.removeprefix(_TOKEN_VERSION).decode("ascii")
-    except (binascii.Error, ValueError):
-        session = ""
-    if not SESSION_ID.fullmatch(session) or token_after(session) != token:
-        raise invalid_field("page_token", "must be `next_page_token` of an earlier answer, or empty")
-    return session

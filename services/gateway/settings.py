@@ -78,6 +78,22 @@ class GatewaySettings(ServiceSettings):
         timedelta(seconds=30),
         description="Time a stream that is over waits for a caller that does not read on, before it is closed.",
     )
+    max_watches: int = Field(
+        200, ge=1, description="Watches (WatchSession) at once; one more is refused with RESOURCE_EXHAUSTED."
+    )
+    max_watches_per_tenant: int = Field(
+        50,
+        ge=1,
+        description="Watches at once of one tenant; one more is refused with RESOURCE_EXHAUSTED.",
+    )
+    watch_check: PositiveDuration = Field(
+        timedelta(seconds=5),
+        description="Time after which a quiet watch looks whether its session and the message bus are still there.",
+    )
+    watch_send_timeout: PositiveDuration = Field(
+        timedelta(seconds=10),
+        description="Time a watcher may take to read; then the watch ends with RESOURCE_EXHAUSTED.",
+    )
     ended_retention: PositiveDuration = Field(
         timedelta(hours=1),
         description="Time a session that this gateway ended stays visible as ended.",

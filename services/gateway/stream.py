@@ -19,7 +19,7 @@ from parley.v1 import errors_pb2, fabric_pb2, live_pb2
 from services.fabric import subjects
 from services.fabric.bus import Writer
 from services.fabric.errors import ServiceError
-from services.gateway.calls import internal_error
+from services.gateway.calls import CallerGoneError, internal_error
 from services.gateway.downlink import Downlink
 from services.gateway.settings import GatewaySettings
 from services.gateway.uplink import Batch, Uplink
@@ -35,10 +35,6 @@ HALF_CLOSE_WAIT = 0.05
 """Seconds after which a closed request side is believed: a call reads as closed just before it is cancelled."""
 MAX_HELD = 256
 """Envelopes kept until the attachment is known. What is beyond is sent again on request."""
-
-
-class CallerGoneError(Exception):
-    """Nobody is there to be told anything."""
 
 
 class Stream:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from parley.v1 import tools_pb2, tools_pb2_grpc
+from parley.v1 import errors_pb2, tools_pb2, tools_pb2_grpc
 from services.fabric.bus import Bus
 from services.fabric.catalog import Catalog
-from services.fabric.errors import not_implemented
+from services.fabric.errors import ServiceError
 from services.gateway.auth import Authenticator, Identity
 from services.gateway.calls import AnyContext, answer
 from services.gateway.settings import GatewaySettings
@@ -33,6 +33,9 @@ class ToolService(tools_pb2_grpc.ToolServiceServicer):
         self, request: tools_pb2.CallToolRequest, context: AnyContext
     ) -> tools_pb2.CallToolResponse:
         async def refuse(_caller: Identity) -> tools_pb2.CallToolResponse:
-            raise not_implemented("CallTool (on the gateway)")
+            raise ServiceError(
+                errors_pb2.ERROR_REASON_NOT_IMPLEMENTED,
+                "a gateway does not serve CallTool: call the tools service on its internal address",
+            )
 
         return await answer(context, self._authenticator, refuse)

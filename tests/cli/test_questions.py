@@ -1,14 +1,27 @@
-"""`parley session ...` and `parley worker list` against a gateway over a real socket."""
+"""`parley session ...`, `worker list` and `tools ...` against services over a real socket."""
 
 import asyncio
+import io
 import json
+import signal
+import sys
 from contextlib import asynccontextmanager
 
 import grpc
 import pytest
 
 from parley.cli import main
-from parley.v1 import fleet_pb2, fleet_pb2_grpc, sessions_pb2, sessions_pb2_grpc
+from parley.cli._failures import CliError
+from parley.cli.tools import read_arguments
+from parley.v1 import (
+    fleet_pb2,
+    fleet_pb2_grpc,
+    live_pb2,
+    sessions_pb2,
+    sessions_pb2_grpc,
+    tools_pb2,
+    tools_pb2_grpc,
+)
 
 
 class Sessions(sessions_pb2_grpc.SessionServiceServicer):
@@ -34,7 +47,17 @@ class Sessions(sessions_pb2_grpc.SessionServiceServicer):
         return sessions_pb2.EndSessionResponse()
 
     async def WatchSession(self, request, context):  # noqa: N802
-        raise NotImplementedError
+        self.calls.append(request)
+        session = sessions_pb2.Session(session_id=request.session_id, worker="wk-1", epoch=1, state=2)
+        yield sessions_pb2.WatchSessionResponse(session=session, event="CURRENT", type=1)
+        if request.session_id == "ses_quiet":
+            await asyncio.sleep(3600)
+        session.state, session.gateway, session.attach_generation = 1, "gw-1", 7
+        yield sessions_pb2.WatchSessionResponse(session=session, event="ATTACHED", type=2)
+        if request.session_id == "ses_cut":
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "going away")
+        session.state, session.gateway, session.end_reason = 3, "", live_pb2.END_REASON_OPERATOR
+        yield sessions_pb2.WatchSessionResponse(session=session, event="ENDED", type=5)
 
     async def MoveSession(self, request, context):  # noqa: N802
         raise NotImplementedError
@@ -56,6 +79,56 @@ class Fleet(fleet_pb2_grpc.FleetServiceServicer):
         raise NotImplementedError
 
 
+class Tools(tools_pb2_grpc.ToolServiceServicer):
+    def __init__(self):
+        self.calls = []
+        self.remaining = []
+
+    async def ListTools(self, request, context):  # noqa: N802
+        declaration = live_pb2.FunctionDeclaration(name="lookup_order", description="Finds\nan order.")
+        tool = tools_pb2.Tool(declaration=declaration, idempotent=True)
+        tool.timeout.FromMilliseconds(2500)
+        return tools_pb2.ListToolsResponse(tools=[tool])
+
+    async def CallTool(self, request, context):  # noqa: N802
+        self.calls.append(request)
+        self.remaining.append(context.time_remaining())
+        if request.name == "nothing":
+            await context.abort(grpc.StatusCode.NOT_FOUND, "there is no tool nothing")
+        response = tools_pb2.CallToolResponse(outcome=OUTCOMES.get(request.name, live_pb2.TOOL_OUTCOME_SUCCEEDED))
+        if response.outcome == live_pb2.TOOL_OUTCOME_SUCCEEDED:
+            response.output.update({"city": "Zürich", "arguments": request.arguments})
+        else:
+            response.error = f"no order\n{request.name}"
+        response.duration.FromMilliseconds(1500)
+        return response
+
+
+OUTCOMES = {
+    "failed": live_pb2.TOOL_OUTCOME_FAILED,
+    "slow": live_pb2.TOOL_OUTCOME_TIMED_OUT,
+    "cancelled": live_pb2.TOOL_OUTCOME_CANCELLED,
+    "unknown": live_pb2.TOOL_OUTCOME_UNKNOWN,
+}
+
+
+@asynccontextmanager
+async def tools_service():
+    server = grpc.aio.server()
+    tools = Tools()
+    tools_pb2_grpc.add_ToolServiceServicer_to_server(tools, server)
+    target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    await server.start()
+
+    async def run(*arguments):
+        return await asyncio.to_thread(main, ["tools", *arguments, "--target", target])
+
+    try:
+        yield tools, run
+    finally:
+        await server.stop(None)
+
+
 @asynccontextmanager
 async def gateway():
     server = grpc.aio.server()
@@ -68,6 +141,7 @@ async def gateway():
     async def run(*arguments):
         return await asyncio.to_thread(main, [*arguments, "--target", target, "--api-key", "secret"])
 
+    run.target = target
     try:
         yield sessions, run
     finally:
@@ -79,7 +153,12 @@ async def test_sessions_are_listed_over_pages_up_to_the_limit(capsys):
         assert await run("session", "list", "--json", "--limit", "5") == 0
         assert [s["session_id"] for s in json.loads(capsys.readouterr().out)] == [f"ses_{n}" for n in range(5)]
         assert [call.page_size for call in sessions.calls] == [5, 3, 1]
+        assert [call.filter for call in sessions.calls] == [""] * 3
         assert sessions.metadata["authorization"] == "Bearer secret"
+        sessions.calls.clear()
+        assert await run("session", "list", "--json", "--filter", "state = ATTACHED", "--limit", "3") == 0
+        assert [call.filter for call in sessions.calls] == ["state = ATTACHED"] * 2
+        capsys.readouterr()
         assert await run("session", "list") == 0
         out = capsys.readouterr().out
         assert "ses_5" in out
@@ -110,3 +189,149 @@ async def test_a_refusal_is_one_line(capsys):
     async with gateway() as (_, run):
         assert await run("session", "show", "ses_9") == 1
         assert capsys.readouterr().err.startswith("parley: there is no session ses_9 [NOT_FOUND]. Check the name")
+
+
+async def test_a_session_is_watched_until_it_has_ended(capsys):
+    async with gateway() as (sessions, run):
+        assert await run("session", "watch", "ses_1") == 0
+        assert sessions.calls[-1].session_id == "ses_1"
+        lines = capsys.readouterr().out.splitlines()
+        assert [line.split(maxsplit=1)[1].strip() for line in lines] == [
+            "current   state=detached  worker=wk-1  epoch=1",
+            "attached  state=attached  worker=wk-1  epoch=1  gateway=gw-1  generation=7",
+            "ended     state=ended  worker=wk-1  epoch=1  reason=operator",
+        ]
+        assert await run("session", "watch", "ses_1", "--json") == 0
+        events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert [event["event"] for event in events] == ["CURRENT", "ATTACHED", "ENDED"]
+        assert events[1]["session"]["attach_generation"] == "7"
+        assert events[2]["type"] == "SESSION_EVENT_TYPE_ENDED"
+
+
+async def test_a_watch_that_is_cut_off_is_a_failure(capsys):
+    async with gateway() as (_, run):
+        assert await run("session", "watch", "ses_cut") == 69
+        captured = capsys.readouterr()
+        assert len(captured.out.splitlines()) == 2
+        assert captured.err.startswith("parley: going away [UNAVAILABLE]. ")
+        assert captured.err.count("\n") == 1
+
+
+async def test_a_gateway_that_says_nothing_is_given_up(capsys, monkeypatch):
+    monkeypatch.setattr("parley.cli.sessions.CALL_TIMEOUT", 0.2)
+
+    async def hold(reader, writer):
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(hold, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        assert await asyncio.to_thread(main, ["session", "watch", "ses_1", "--target", f"127.0.0.1:{port}"]) == 1
+    assert "no answer within 0.2 s [DEADLINE_EXCEEDED]" in capsys.readouterr().err
+
+
+async def test_ctrl_c_ends_a_watch_without_a_word():
+    async with gateway() as (_, run):
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "parley.cli", "session", "watch", "ses_quiet", "--target", run.target),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        async with asyncio.timeout(30):
+            assert b"current" in await process.stdout.readline()
+            process.send_signal(signal.SIGINT)
+            assert await process.communicate() == (b"", b"")
+        assert process.returncode == 130
+
+
+async def test_tools_are_listed(capsys):
+    async with tools_service() as (_, run):
+        assert await run("list") == 0
+        assert "lookup_order | 2.5 s" in " ".join(capsys.readouterr().out.replace("│", "|").split())
+        assert await run("list", "--json") == 0
+        (tool,) = json.loads(capsys.readouterr().out)
+        assert (tool["declaration"]["name"], tool["idempotent"]) == ("lookup_order", True)
+
+
+async def test_a_tool_is_called(capsys):
+    async with tools_service() as (tools, run):
+        assert await run("call", "weather", "--args", '{"city": "Zürich", "days": 3}', "--caller", "me") == 0
+        assert json.loads(capsys.readouterr().out) == {"city": "Zürich", "arguments": {"city": "Zürich", "days": 3}}
+        assert await run("call", "weather", "--idempotency-key", "once", "--timeout", "5", "--json") == 0
+        assert json.loads(capsys.readouterr().out) == {
+            "name": "weather",
+            "idempotency_key": "once",
+            "outcome": "SUCCEEDED",
+            "output": {"city": "Zürich", "arguments": {}},
+            "error": "",
+            "duration_seconds": 1.5,
+        }
+        assert await run("call", "weather") == 0
+        assert [call.caller for call in tools.calls] == ["me", "parley-cli", "parley-cli"]
+        keys = [call.idempotency_key for call in tools.calls]
+        assert keys[1] == "once"
+        assert all(keys)
+        assert len(set(keys)) == 3
+        assert 10 < tools.remaining[0] < 16
+        assert 1 < tools.remaining[1] < 6
+
+
+@pytest.mark.parametrize("name", OUTCOMES)
+async def test_a_tool_that_did_not_succeed_is_one_line_and_a_status(name, capsys):
+    outcome = live_pb2.ToolOutcome.Name(OUTCOMES[name]).removeprefix("TOOL_OUTCOME_")
+    async with tools_service() as (_, run):
+        assert await run("call", name) == 1
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert captured.err.startswith(f"parley: {name}: no order {name} [{outcome}]. ")
+        assert captured.err.count("\n") == 1
+        assert await run("call", name, "--json") == 1
+        captured = capsys.readouterr()
+        document = json.loads(captured.out)
+        assert (document["outcome"], document["output"], document["error"]) == (outcome, {}, f"no order\n{name}")
+        assert captured.err.count("\n") == 1
+
+
+async def test_a_tool_that_is_not_there_is_one_line(capsys):
+    async with tools_service() as (_, run):
+        assert await run("call", "nothing") == 1
+        assert capsys.readouterr().err.startswith("parley: there is no tool nothing [NOT_FOUND]. ")
+
+
+def test_arguments_come_from_stdin(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO('{"a": [1, "ü"]}\n'.encode())))
+    assert dict(read_arguments("-")) == {"a": [1, "ü"]}
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b" " * (4 * 1024 * 1024 + 1))))
+    with pytest.raises(CliError, match="up to 4194304 bytes"):
+        read_arguments("-")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "is no JSON: "),
+        ("{", "is no JSON: .*column 2"),
+        ("order_id=4711", "is no JSON: "),
+        ("[1]", r"must be a JSON object, e\.g\. .*, not '\[1\]'"),
+        ('"x"', "must be a JSON object"),
+        ("null", "must be a JSON object"),
+        ('{"a": NaN}', "NaN is no JSON number"),
+        ('{"a": Infinity}', "Infinity is no JSON number"),
+        ('{"a": 9007199254740993}', "9007199254740993 is beyond 2\\^53"),
+        ('{"a": -9007199254740993}', "is beyond 2\\^53"),
+        ('{"a": 1e999}', "beyond what a number can be"),
+        ("[" * 100_000, "is no JSON"),
+        ('{"a": ' * 3000 + "1" + "}" * 3000, "is no JSON|too deep"),
+        ('{"a": ' * 60 + "1" + "}" * 60, "too deep"),
+    ],
+)
+def test_arguments_that_cannot_be_sent_as_they_are_are_refused(text, said):
+    with pytest.raises(CliError, match=said) as refused:
+        read_arguments(text)
+    assert refused.value.status == 2
+    assert "\n" not in str(refused.value)
+
+
+def test_whole_numbers_are_exact_up_to_their_bound():
+    assert dict(read_arguments('{"a": 9007199254740992, "b": -9007199254740992}')) == {"a": 2.0**53, "b": -(2.0**53)}

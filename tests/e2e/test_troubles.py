@@ -95,7 +95,7 @@ async def test_an_end_with_much_unplayed_audio_is_confirmed_after_it(stack: Stac
 
 async def test_text_behind_audio_cannot_fill_the_gateway_for_ever(stack: Stack) -> None:
     """Audio is acked by the handle after the next turn; what is in the log behind it must not wait for that."""
-    picture = live_pb2.Part(image=live_pb2.Blob(mime_type="image/jpeg", data=b"\xff\xd8" + bytes(700_000)))
+    picture = live_pb2.Part(image=live_pb2.Blob(mime_type="image/jpeg", data=b"\xff\xd8\xff" + bytes(700_000)))
     content = live_pb2.Content(role=live_pb2.ROLE_USER, parts=[picture])
     hello = live_pb2.Content(role=live_pb2.ROLE_USER, parts=[live_pb2.Part(text="hello")])
     async with grpc.aio.insecure_channel(address(stack)) as channel:

@@ -132,6 +132,7 @@ class FakeWorker:
             worker=self.name,
             epoch=1,
             state=sessions_pb2.SESSION_STATE_ATTACHED,
+            labels=dict(spec.labels),
         )
         own = fabric_pb2.OwnRecord(schema_version=1, session=session, request_key=spec.request_key)
         self.own[spec.session_id] = await self.records.create_own(spec.session_id, own)

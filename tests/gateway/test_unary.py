@@ -11,6 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from parley.v1 import (
+    fabric_pb2,
     fleet_pb2,
     fleet_pb2_grpc,
     live_pb2,
@@ -19,9 +20,9 @@ from parley.v1 import (
     tools_pb2,
     tools_pb2_grpc,
 )
+from services.fabric import ids
 from services.fabric.catalog import Catalog
 from services.gateway.server import Gateway
-from services.gateway.session_service import session_of_token, token_after
 from tests.gateway.conftest import (
     KEY,
     OTHER_KEY,
@@ -52,41 +53,96 @@ async def test_a_session_is_shown_listed_and_ended_for_its_tenant_only(start_gat
         gateway = await start_gateway(server.url)
         async with channel_to(gateway) as channel:
             sessions = sessions_pb2_grpc.SessionServiceStub(channel)
-            ids = [(await opened(converse(channel), open_request())).session_id for _ in range(3)]
+            made = [(await opened(converse(channel), open_request())).session_id for _ in range(3)]
             await opened(converse(channel, key=OTHER_KEY), open_request())
 
-            got = await sessions.GetSession(sessions_pb2.GetSessionRequest(session_id=ids[0]), metadata=AUTH)
-            assert (got.session.session_id, got.session.profile) == (ids[0], "support")
+            got = await sessions.GetSession(sessions_pb2.GetSessionRequest(session_id=made[0]), metadata=AUTH)
+            assert (got.session.session_id, got.session.profile) == (made[0], "support")
             assert got.session.state == sessions_pb2.SESSION_STATE_DETACHED  # the fake writes no attachment
 
             page = await sessions.ListSessions(sessions_pb2.ListSessionsRequest(page_size=2), metadata=AUTH)
-            assert [session.session_id for session in page.sessions] == [ids[2], ids[1]]
+            assert [session.session_id for session in page.sessions] == [made[2], made[1]]
             rest = sessions_pb2.ListSessionsRequest(page_size=2, page_token=page.next_page_token)
             page = await sessions.ListSessions(rest, metadata=AUTH)
-            assert [session.session_id for session in page.sessions] == [ids[0]]
+            assert [session.session_id for session in page.sessions] == [made[0]]
             assert not page.next_page_token
 
             for request in (
-                sessions_pb2.GetSessionRequest(session_id=ids[0]),
+                sessions_pb2.GetSessionRequest(session_id=made[0]),
                 sessions_pb2.GetSessionRequest(session_id="ses_*"),
             ):
                 answer = await refused(sessions.GetSession(request, metadata=OTHER))
                 assert (answer.code, answer.reason) == (grpc.StatusCode.NOT_FOUND, "SESSION_UNKNOWN")
 
-            await sessions.EndSession(sessions_pb2.EndSessionRequest(session_id=ids[0], reason="enough"), metadata=AUTH)
+            await sessions.EndSession(
+                sessions_pb2.EndSessionRequest(session_id=made[0], reason="enough"), metadata=AUTH
+            )
             (end,) = worker.asked("end")
-            assert (end.session_id, end.reason, end.message) == (ids[0], live_pb2.END_REASON_OPERATOR, "enough")
+            assert (end.session_id, end.reason, end.message) == (made[0], live_pb2.END_REASON_OPERATOR, "enough")
 
             # The worker is gone: the gateway itself records the end, and the request id is free.
             subscriptions = gateway.counts()["subscriptions"]
             await worker.stop(quietly=True)
-            await sessions.EndSession(sessions_pb2.EndSessionRequest(session_id=ids[1]), metadata=AUTH)
-            got = await sessions.GetSession(sessions_pb2.GetSessionRequest(session_id=ids[1]), metadata=AUTH)
+            await sessions.EndSession(sessions_pb2.EndSessionRequest(session_id=made[1]), metadata=AUTH)
+            got = await sessions.GetSession(sessions_pb2.GetSessionRequest(session_id=made[1]), metadata=AUTH)
             assert got.session.state == sessions_pb2.SESSION_STATE_ENDED
             assert got.session.end_reason == live_pb2.END_REASON_OPERATOR
             assert got.session.HasField("end_time")
-            await sessions.EndSession(sessions_pb2.EndSessionRequest(session_id=ids[1]), metadata=AUTH)
+            await sessions.EndSession(sessions_pb2.EndSessionRequest(session_id=made[1]), metadata=AUTH)
             assert gateway.counts()["subscriptions"] == subscriptions
+
+
+async def test_sessions_are_listed_by_filter(start_gateway: StartGateway) -> None:
+    async with nats_server() as server:
+        worker = await start_worker(server.url)
+        gateway = await start_gateway(server.url)
+        async with channel_to(gateway) as channel:
+            sessions = sessions_pb2_grpc.SessionServiceStub(channel)
+            made = []
+            for number in range(6):
+                request = open_request()
+                request.open.labels["team"] = "billing" if number % 2 else "sales"
+                made.append((await opened(converse(channel), request)).session_id)
+            foreign = open_request()
+            foreign.open.labels["team"] = "billing"
+            await opened(converse(channel, key=OTHER_KEY), foreign)
+            for session in (made[1], made[2], made[3]):
+                attached = fabric_pb2.AttachmentRecord(attach_generation=1, gateway=gateway.id)
+                await worker.records.write_attachment(session, worker.own[session], attached)
+
+            async def listed(text: str, **fields: Any) -> sessions_pb2.ListSessionsResponse:
+                request = sessions_pb2.ListSessionsRequest(filter=text, **fields)
+                page: sessions_pb2.ListSessionsResponse = await sessions.ListSessions(request, metadata=AUTH)
+                return page
+
+            async def found(text: str) -> list[int]:
+                return sorted(made.index(session.session_id) for session in (await listed(text)).sessions)
+
+            assert await found("labels.team = billing") == [1, 3, 5]
+            assert await found("state = ATTACHED") == [1, 2, 3]
+            assert await found(f"state = ATTACHED gateway = {gateway.id} -labels.team = sales") == [1, 3]
+            assert await found("profile != support") == []
+            await worker.stop(quietly=True)
+            await sessions.EndSession(sessions_pb2.EndSessionRequest(session_id=made[3]), metadata=AUTH)
+            assert await found("state = ENDED AND end_reason = OPERATOR") == [3]
+            assert await found('end_time > "2026-01-01T00:00:00Z"') == [3]
+            assert await found("state = DETACHED OR state = ATTACHED") == [0, 1, 2, 4, 5]
+
+            first = await listed("labels.team = billing", page_size=2)
+            assert [session.session_id for session in first.sessions] == [made[5], made[3]]
+            rest = await listed("labels.team = billing", page_size=1, page_token=first.next_page_token)
+            assert [session.session_id for session in rest.sessions] == [made[1]]
+            assert not rest.next_page_token
+            for other in ("", "labels.team = sales"):
+                request = sessions_pb2.ListSessionsRequest(filter=other, page_token=first.next_page_token)
+                answer = await refused(sessions.ListSessions(request, metadata=AUTH))
+                assert (answer.code, answer.reason, answer.fields) == (
+                    grpc.StatusCode.INVALID_ARGUMENT, "FIELD_INVALID", ["page_token"],
+                )  # fmt: skip
+            answer = await refused(
+                sessions.ListSessions(sessions_pb2.ListSessionsRequest(filter="a = "), metadata=AUTH)
+            )
+            assert "filter: at character 1: read `a`, expected" in answer.message
 
 
 async def test_wrong_requests_are_refused(channel: grpc.aio.Channel) -> None:
@@ -95,16 +151,46 @@ async def test_wrong_requests_are_refused(channel: grpc.aio.Channel) -> None:
         (sessions_pb2.ListSessionsRequest(page_size=1001), "FIELD_INVALID", ["page_size"]),
         (sessions_pb2.ListSessionsRequest(page_size=-1), "FIELD_INVALID", ["page_size"]),
         (sessions_pb2.ListSessionsRequest(page_token="x"), "FIELD_INVALID", ["page_token"]),
-        (sessions_pb2.ListSessionsRequest(filter="x"), "NOT_IMPLEMENTED", []),
+        (sessions_pb2.ListSessionsRequest(filter="x"), "FIELD_INVALID", ["filter"]),
+        (sessions_pb2.ListSessionsRequest(filter=" " * 2049), "FIELD_INVALID", ["filter"]),
     ):
         answer = await refused(sessions.ListSessions(request, metadata=AUTH))
-        assert (answer.reason, answer.fields) == (reason, fields)
-    answer = await refused(sessions.GetSession(sessions_pb2.GetSessionRequest(), metadata=AUTH))
-    assert answer.fields == ["session_id"]
+        assert (answer.code, answer.reason, answer.fields) == (grpc.StatusCode.INVALID_ARGUMENT, reason, fields)
+    assert answer.message == "filter: at most 2048 characters, not 2049"
+    for call in (
+        sessions.GetSession(sessions_pb2.GetSessionRequest(), metadata=AUTH),
+        sessions.EndSession(sessions_pb2.EndSessionRequest(), metadata=AUTH),
+    ):
+        answer = await refused(call)
+        assert (answer.code, answer.reason, answer.fields) == (
+            grpc.StatusCode.INVALID_ARGUMENT, "FIELD_INVALID", ["session_id"],
+        )  # fmt: skip
+    for session in ("ses_1", "*", ">", ids.session_id(), "x" * 4096):
+        for call in (
+            sessions.GetSession(sessions_pb2.GetSessionRequest(session_id=session), metadata=AUTH),
+            sessions.EndSession(sessions_pb2.EndSessionRequest(session_id=session), metadata=AUTH),
+        ):
+            answer = await refused(call)
+            assert (answer.code, answer.reason) == (grpc.StatusCode.NOT_FOUND, "SESSION_UNKNOWN")
     answer = await refused(sessions.EndSession(sessions_pb2.EndSessionRequest(reason="x" * 257), metadata=AUTH))
-    assert answer.fields == ["reason"]
-    answer = await refused(sessions.ListSessions(sessions_pb2.ListSessionsRequest()))
-    assert answer.code is grpc.StatusCode.UNAUTHENTICATED
+    assert (answer.code, answer.fields) == (grpc.StatusCode.INVALID_ARGUMENT, ["reason"])
+
+
+async def test_every_call_wants_a_known_key(channel: grpc.aio.Channel) -> None:
+    sessions = sessions_pb2_grpc.SessionServiceStub(channel)
+    fleet, tools = fleet_pb2_grpc.FleetServiceStub(channel), tools_pb2_grpc.ToolServiceStub(channel)
+    for metadata in ((), (("x-parley-api-key", "nobody's"),)):
+        for call in (
+            sessions.GetSession(sessions_pb2.GetSessionRequest(session_id="x"), metadata=metadata),
+            sessions.ListSessions(sessions_pb2.ListSessionsRequest(), metadata=metadata),
+            sessions.EndSession(sessions_pb2.EndSessionRequest(session_id="x"), metadata=metadata),
+            sessions.WatchSession(sessions_pb2.WatchSessionRequest(session_id="x"), metadata=metadata).read(),
+            fleet.ListWorkers(fleet_pb2.ListWorkersRequest(), metadata=metadata),
+            tools.ListTools(tools_pb2.ListToolsRequest(), metadata=metadata),
+            tools.CallTool(tools_pb2.CallToolRequest(), metadata=metadata),
+        ):
+            answer = await refused(call)
+            assert (answer.code, answer.reason) == (grpc.StatusCode.UNAUTHENTICATED, "CREDENTIAL_INVALID")
 
 
 async def test_what_is_not_served_yet_says_so_by_name(channel: grpc.aio.Channel) -> None:
@@ -117,7 +203,6 @@ async def test_what_is_not_served_yet_says_so_by_name(channel: grpc.aio.Channel)
         ("DrainWorker", fleet.DrainWorker(fleet_pb2.DrainWorkerRequest(), metadata=AUTH)),
         ("UndrainWorker", fleet.UndrainWorker(fleet_pb2.UndrainWorkerRequest(), metadata=AUTH)),
         ("CallTool", tools.CallTool(tools_pb2.CallToolRequest(), metadata=AUTH)),
-        ("WatchSession", sessions.WatchSession(sessions_pb2.WatchSessionRequest(), metadata=AUTH).read()),
     ):
         answer = await refused(call)
         assert (answer.code, answer.reason) == (grpc.StatusCode.UNIMPLEMENTED, "NOT_IMPLEMENTED"), name
@@ -184,11 +269,3 @@ async def test_reflection_is_for_development_only(
     with pytest.raises(grpc.aio.AioRpcError) as raised:
         await services(closed)
     assert raised.value.code() is grpc.StatusCode.UNIMPLEMENTED
-
-
-def test_page_tokens_are_only_those_that_were_given_out() -> None:
-    session = "ses_" + "0" * 26
-    assert session_of_token(token_after(session)) == session
-    for token in ("", "x", "====", token_after("ses_1"), token_after(session) + "A", "ä"):
-        with pytest.raises(Exception, match="page_token"):
-            session_of_token(token)

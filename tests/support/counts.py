@@ -64,7 +64,7 @@ async def held(stack: Stack) -> Held:
         numbers = await get_json(child.ready["ops"] + "/debug/vars")
         tasks[child.name] = numbers["tasks"]
         subscriptions[child.name] = numbers["subscriptions"]
-        for kind in ("sessions", "closing", "to_forget", "streams", "running"):
+        for kind in ("sessions", "closing", "to_forget", "streams", "watches", "running"):
             if kind in numbers:
                 sessions[f"{child.name} {kind}"] = numbers[kind]
     if stack.emulator is not None:
