@@ -59,7 +59,8 @@ def _flat(reader: InMemoryMetricReader) -> dict[str, float]:
             for metric in scope.metrics:
                 for point in metric.data.data_points:
                     if isinstance(point, NumberDataPoint):
-                        labels = ",".join(f"{key}={value}" for key, value in sorted((point.attributes or {}).items()))
+                        attributes = sorted((point.attributes or {}).items())
+                        labels = ",".join(f"{key}={value}" for key, value in attributes if isinstance(value, str | int))
                         found[f"{metric.name}{{{labels}}}" if labels else metric.name] = point.value
     return found
 
