@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass
@@ -24,10 +23,11 @@ from services.fabric import names, telemetry
 from services.fabric.bus import Bus, Writer
 from services.fabric.catalog import Catalog
 from services.fabric.conversation_log import ConversationLog
-from services.fabric.errors import ServiceError, invalid_field
+from services.fabric.errors import ServiceError
 from services.fabric.process import stop_tasks
 from services.fabric.records import FencedError, SessionRecords
 from services.session_worker import events, live_config, responses
+from services.session_worker.attachment import Attachment, Shell
 from services.session_worker.callertools import Answered, CallerTools
 from services.session_worker.downlink import Downlink
 from services.session_worker.feeder import Feeder, Feeds
@@ -44,7 +44,6 @@ from services.session_worker.uplink import Taken, Uplink
 
 log = structlog.get_logger()
 
-_STATUS_INTERVAL = 0.5
 _NACK_INTERVAL = 0.05
 _LINGER = 3.0
 """Seconds that an ended session waits for a slow gateway to take its last messages."""
@@ -71,7 +70,6 @@ class Session:
         self.spec = spec
         self.id = spec.session_id
         self.epoch = Ownership.epoch
-        self.generation = 0
         self.ending: EndCause | None = None
         """Set once: why the session ends. The worker then calls `close`."""
         self._services = services
@@ -88,7 +86,6 @@ class Session:
         conversation = ConversationLog(services.bus.js, self.id, self.epoch)
         self._ownership = Ownership(spec, services.worker, services.records, conversation)
         self._recorder = Recorder(services.records, conversation, self.id, self._stored)
-        self._token = spec.resume_token_sha256
         self._link: Link | None = None
         self._handle = ""
         self._session_context = Context()
@@ -112,20 +109,23 @@ class Session:
                 self._caller_tools,
                 self._context,
                 changed=self._checkpoint,
-                refuse=self._refuse,
+                refuse=lambda error: self._attachment.let_go(time.monotonic(), error),
                 end=lambda reason: self.finish(live_pb2.END_REASON_CALLER, reason),
             ),
         )
         self._tasks: set[asyncio.Task[None]] = set()
-        self._heard_gateway = 0.0
-        self._said_status = 0.0
         self._asked_again = 0.0
-        self._detached_since: float | None = None
-        self._half_closed_since: float | None = None
-        self._gateway = ""
-        self._silent_gateway = ""
-        """The gateway whose stream was given up for its silence, and which may yet be heard again."""
-        self._attaching = asyncio.Lock()
+        self._attachment = Attachment(
+            spec,
+            settings,
+            Shell(
+                self._ownership,
+                self._downlink,
+                wake=lambda: services.writer.wake(self._downlink),
+                keep=lambda work, name: self._supervise(work, name, optional=True),
+                fenced=lambda: self._fail(FencedError(self.id)),
+            ),
+        )
         self.stale_uplink = 0
 
     # Opening and attaching
@@ -138,7 +138,7 @@ class Session:
             await self._ownership.take()
             self._recorder.own_revision = self._ownership.revision
             await self._connect(parent)
-            attached = await self._attach(self.spec.gateway, 0, self._token)
+            attached = self._attached(await self._attachment.open())
         except BaseException:
             await self._undo_open()
             raise
@@ -184,83 +184,39 @@ class Session:
         """Let a stream take the session over. ServiceError when it may not."""
         if self.ending is not None:
             raise ServiceError(errors_pb2.ERROR_REASON_SESSION_ENDED, f"session {self.id} is over")
-        if (request.tenant, request.principal) != (self.spec.tenant, self.spec.principal):
-            raise ServiceError(errors_pb2.ERROR_REASON_SESSION_UNKNOWN, f"there is no session {request.session_id}")
-        presented = request.presented_token_sha256
-        if presented and not hmac.compare_digest(presented, self._token):
-            raise ServiceError(errors_pb2.ERROR_REASON_RESUME_REFUSED, "the resume token is not this session's")
-        if request.last_received_seq > self._downlink.last_seq:
-            raise invalid_field(
-                "open.resume.last_received_seq", f"is beyond the newest message, {self._downlink.last_seq}"
-            )
-        token = request.new_token_sha256 or self._token
-        return await self._attach(request.gateway, request.last_received_seq, token)
-
-    async def _attach(self, gateway: str, last_received: int, token: bytes) -> fabric_pb2.Attached:
-        async with self._attaching:
-            generation = self.generation + 1
-            await self._write_attachment(generation, gateway, token)
-            # Only now: an attach that fails must leave the stream and the token of the one before it.
-            self.generation, self._token = generation, token
-        self._gateway, self._silent_gateway = gateway, ""
-        superseded = ServiceError(errors_pb2.ERROR_REASON_SUPERSEDED, "another stream took this session over")
-        first = self._downlink.attach(gateway, generation, last_received, superseded.to_failure())
-        now = time.monotonic()
-        self._heard_gateway, self._said_status = now, now
-        self._detached_since = self._half_closed_since = None
+        attached = self._attached(await self._attachment.take_over(request))
         self._feeder.attached()
-        self._services.writer.wake(self._downlink)
+        return attached
+
+    def _attached(self, first_downlink_seq: int) -> fabric_pb2.Attached:
         return fabric_pb2.Attached(
             epoch=self.epoch,
-            attach_generation=generation,
+            attach_generation=self._attachment.generation,
             next_uplink_seq=self._uplink.received + 1,
-            next_downlink_seq=first,
-            resume_window=responses.duration(self._resume_window),
+            next_downlink_seq=first_downlink_seq,
+            resume_window=responses.duration(self._attachment.window),
         )
-
-    def _reattach(self, now: float) -> None:
-        """The gateway that was silent is heard again, with the same stream: go on where it is."""
-        gateway, self._silent_gateway = self._silent_gateway, ""
-        self._detached_since = None
-        self._downlink.attach(gateway, self.generation, self._downlink.acked, fabric_pb2.Failure())
-        self._supervise(self._record_gateway(gateway), "reattach", optional=True)
-        self._said_status = now
-
-    async def _record_gateway(self, gateway: str) -> None:
-        """Write who is attached, in order with every other such write; an attach that came meanwhile wins."""
-        generation = self.generation
-        async with self._attaching:
-            if generation == self.generation:
-                await self._write_attachment(generation, gateway, self._token)
-
-    async def _write_attachment(self, generation: int, gateway: str, token: bytes) -> None:
-        try:
-            await self._ownership.attach(generation, gateway, token)
-        except FencedError:
-            self._fail(FencedError(self.id))
-            raise ServiceError(errors_pb2.ERROR_REASON_WORKER_LOST, "the session moved to another worker") from None
 
     # Uplink: gateway -> link
 
     def on_uplink(self, envelope: fabric_pb2.UplinkEnvelope, now: float) -> None:
         """Take what the gateway sent. Called from the NATS callback: never waits."""
-        if envelope.epoch != self.epoch or envelope.attach_generation != self.generation or self.ending is not None:
+        stale = envelope.epoch != self.epoch or envelope.attach_generation != self._attachment.generation
+        if stale or self.ending is not None:
             self.stale_uplink += 1
             return
-        self._heard_gateway = now
-        if self._detached_since is not None and self._silent_gateway and not envelope.detached:
-            self._reattach(now)
+        self._attachment.heard(now, leaving=envelope.detached)
         self._downlink.passed_on(envelope.downlink_received_seq)
         self._downlink.acknowledge(envelope.downlink_acked_seq)
         if envelope.downlink_missing:
             self._downlink.resend([(item.from_seq, item.to_seq) for item in envelope.downlink_missing])
         self._services.writer.wake(self._downlink)
         self._act_on(self._uplink.take(envelope, now))
-        if envelope.half_closed and self._half_closed_since is None and self._uplink.received >= envelope.last_seq:
-            self._half_closed_since = now
+        everything = self._uplink.received >= envelope.last_seq
+        if envelope.half_closed and everything and self._attachment.half_close(now):
             self._feeder.half_closed()
         if envelope.detached:
-            self._detach(now)
+            self._attachment.detach(now)
 
     def _act_on(self, taken: Taken) -> None:
         for request in taken.to_store:
@@ -395,18 +351,10 @@ class Session:
 
     # Time
 
-    @property
-    def _resume_window(self) -> float:
-        """Seconds that the session waits for its caller: as long as that wants, up to the operator's limit."""
-        most = self._services.settings.resume_window.total_seconds()
-        wished = self.spec.config.resumption
-        return min(most, wished.window.ToTimedelta().total_seconds()) if wished.HasField("window") else most
-
     def tick(self, now: float) -> None:
         """What is due: holes, status, a silent gateway, the resume window. Called every 50 ms for every session."""
         if self.ending is not None:
             return
-        settings = self._services.settings
         self._act_on(self._uplink.give_up(now))
         if self._uplink.coverage.expire(now) > self._downlink.uplink.acked:
             self._tell_stored()
@@ -414,52 +362,24 @@ class Session:
             self._tell_cancelled([answered.call.id])
             self._supervise(self._feeder.answer(answered), "answer a call")
         if self._downlink.attached:
-            self._tick_attached(now, settings)
-        elif self._detached_since is not None and now - self._detached_since > self._resume_window:
+            self._tick_attached(now)
+        elif self._attachment.abandoned(now):
             self.finish(live_pb2.END_REASON_ABANDONED, "nobody came back within the resume window")
 
-    def _tick_attached(self, now: float, settings: WorkerSettings) -> None:
-        if not self._services.bus.connected.is_set():
-            self._heard_gateway = now  # nobody can be heard; silence proves nothing
+    def _tick_attached(self, now: float) -> None:
         missing = self._uplink.missing()
         if missing and now - self._asked_again >= _NACK_INTERVAL:
             self._asked_again = now
             self._downlink.ask_for(missing)
             self._services.writer.wake(self._downlink)
-        if now - self._said_status >= _STATUS_INTERVAL:
-            self._said_status = now
-            self._downlink.status()
-            self._services.writer.wake(self._downlink)
-        if now - self._heard_gateway > settings.attachment_timeout.total_seconds():
-            log.warning("gateway silent", session=self.id, gateway=self._gateway)
-            self._silent_gateway = self._gateway
-            self._detach(now)
-        elif self._half_closed_since is not None and not len(self._uplink.queue):
-            quiet_since = max(self._half_closed_since, self._turns.last_event)
-            if not self._turns.busy or now - quiet_since > settings.half_close_wait.total_seconds():
-                self._let_go(now)
-
-    def _refuse(self, error: ServiceError) -> None:
-        """The caller sent what cannot be taken: its stream ends with the reason, the session waits for it."""
-        if self._detached_since is None and self.ending is None:
-            self._let_go(time.monotonic(), error.to_failure())
-
-    def _let_go(self, now: float, failure: fabric_pb2.Failure | None = None) -> None:
-        """The caller half-closed and has its answer, or made a mistake: end the stream, keep the session."""
-        self._half_closed_since = None
-        self._detached_since = now
-        self._downlink.end_stream(failure)
-        self._services.writer.wake(self._downlink)
-        self._supervise(self._record_gateway(""), "detach", optional=True)
-
-    def _detach(self, now: float) -> None:
-        """The stream is gone; the session waits for its caller."""
-        if self._detached_since is not None:
-            return
-        self._detached_since = now
-        self._half_closed_since = None
-        self._downlink.detach()
-        self._supervise(self._record_gateway(""), "detach", optional=True)
+        # What waits for the link comes before anything else that is owed.
+        waits = bool(len(self._uplink.queue))
+        self._attachment.tick(
+            now,
+            connected=self._services.bus.connected.is_set(),
+            busy=waits or self._turns.busy,
+            last_event=now if waits else self._turns.last_event,
+        )
 
     # Ending
 
@@ -509,7 +429,7 @@ class Session:
         retention = self._services.settings.record_retention
 
         async def record() -> None:
-            await self._ownership.end(cause.reason, self.generation, retention)
+            await self._ownership.end(cause.reason, self._attachment.generation, retention)
 
         try:
             await record()
