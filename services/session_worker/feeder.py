@@ -71,6 +71,10 @@ class Feeder:
         """The caller is back."""
         self._flush_audio = False
 
+    def let_go(self) -> None:
+        """The link is closed: its buffers must not wait for whoever holds this."""
+        self._link = None
+
     async def run(self, link: Link) -> None:
         """Feed for ever. LinkClosedError."""
         self._link = link

@@ -420,6 +420,7 @@ class Session:
         self._spans.finish(self._turns.current, "the session ended in the middle of the turn")
         # Dropped, not only closed: a link's TLS buffers (256 KiB) would wait with the session to be collected.
         link, self._link = self._link, None
+        self._feeder.let_go()
         if link is not None:
             await link.close()
         if cause.reason != live_pb2.END_REASON_UNSPECIFIED:

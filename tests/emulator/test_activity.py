@@ -401,7 +401,7 @@ class TestPictures:
             costs[resolution] = tokens(caller, "VIDEO")
         assert costs == {"": 258, "LOW": 64, "MEDIUM": 256, "HIGH": 256}
 
-    @behaviour("video.rate", off=patched("emulator.hearing.pictures._SECONDS_PER_FRAME", 0.0))
+    @behaviour("video.rate", off=patched("emulator.hearing.pictures.SECONDS_PER_FRAME", 0.0))
     def test_pictures_that_come_faster_than_one_a_second_are_counted_and_noted(self) -> None:
         caller = Caller()
         for at in (0.0, 1.0, 1.95, 2.2):
