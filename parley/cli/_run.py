@@ -15,6 +15,7 @@ _OWN = {
     "settings": "settings:settings",
     "talk": "talk:talk_command",
     "session": "sessions:session_app",
+    "conformance": "conformance:conformance",
     "up": "up:up",
     "demo": "demo:demo",
 }
