@@ -21,6 +21,7 @@ import uuid
 import wave
 from collections import deque
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import grpc
@@ -38,7 +39,7 @@ OPEN_LIMIT = 30.0
 """Seconds in which a session must be open, with every repetition."""
 
 
-class Lost(Exception):
+class LostError(Exception):
     """The stream is over, the conversation is not: try again after `delay` seconds."""
 
     def __init__(self, why: str, delay: float | None) -> None:
@@ -46,7 +47,7 @@ class Lost(Exception):
         self.delay = delay
 
 
-class Failed(Exception):
+class FailedError(Exception):
     """The conversation is over, and trying again would not help."""
 
 
@@ -183,7 +184,7 @@ class Stream:
                     return
 
     def run(self, target: str, metadata: list[tuple[str, str]]) -> None:
-        """Hold the stream until it ends. Lost: resume, or open again. Failed: neither."""
+        """Hold the stream until it ends. LostError: resume, or open again. FailedError: neither."""
         talk = self.conversation
         # A connection of its own: another stream on an old one would reach the same, draining gateway.
         with grpc.insecure_channel(target, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
@@ -196,7 +197,7 @@ class Stream:
                     elif kind == "gateway_draining":
                         report(kind)
                         call.cancel()
-                        raise Lost("the gateway is draining", 0.0)
+                        raise LostError("the gateway is draining", 0.0)
                     else:
                         talk.take(response)
             except grpc.RpcError as error:
@@ -230,18 +231,18 @@ def verdict(error: Any) -> Exception:
                     delay = retry.seconds + retry.nanos / 1e9
     why = f"{error.code().name} {reason}: {error.details()}"
     if delay is not None or error.code() is grpc.StatusCode.UNAVAILABLE:
-        return Lost(why, delay)
-    return Failed(why)
+        return LostError(why, delay)
+    return FailedError(why)
 
 
 def hold(talk: Conversation, target: str, metadata: list[tuple[str, str]]) -> None:
-    """Stream after stream until the conversation is over. Failed: it could not be brought to its end."""
+    """Stream after stream until the conversation is over. FailedError: it could not be brought to its end."""
     limit, backoff = time.monotonic() + OPEN_LIMIT, 0.1
     while True:
         stream = Stream(talk)
         try:
             stream.run(target, metadata)
-        except Lost as lost:
+        except LostError as lost:
             now = time.monotonic()
             if stream.next_seq and talk.opened is not None:
                 # It was open: from now on the session waits for us, but not longer than it said.
@@ -250,14 +251,14 @@ def hold(talk: Conversation, target: str, metadata: list[tuple[str, str]]) -> No
             delay = backoff * random.uniform(0.5, 1) if lost.delay is None else lost.delay
             backoff = min(2.0, backoff * 2)
             if now + delay > limit:
-                raise Failed(f"given up: {lost}") from None
+                raise FailedError(f"given up: {lost}") from None
             report("lost", why=str(lost), delay=round(delay, 3))
             time.sleep(delay)
         else:
             if talk.ended is None:
-                raise Failed("the service ended the stream, not the session")
+                raise FailedError("the service ended the stream, not the session")
             if talk.ended.reason != live_pb2.END_REASON_CALLER:
-                raise Failed(f"the session ended: {talk.ended.message}")
+                raise FailedError(f"the session ended: {talk.ended.message}")
             return
 
 
@@ -308,13 +309,15 @@ def main() -> int:
     parser.add_argument("--api-key", default=os.environ.get("PARLEY_API_KEY", ""))
     parser.add_argument("--wav", default="", help="a question, 16 kHz mono 16 bit")
     parser.add_argument("--text", action="append", default=[], help="a typed question; may be repeated")
-    parser.add_argument("--barge-in-after", type=float, default=0, help="type the second text so many seconds into the answer")
+    parser.add_argument(
+        "--barge-in-after", type=float, default=0, help="type the second text so many seconds into the answer"
+    )
     parser.add_argument("--out", default="", help="file for what was played, raw PCM")
     arguments = parser.parse_args()
     metadata = [("authorization", f"Bearer {arguments.api_key}")] if arguments.api_key else []
     if traceparent := os.environ.get("TRACEPARENT"):
         metadata.append(("traceparent", traceparent))
-    out = open(arguments.out, "wb") if arguments.out else None
+    out = Path(arguments.out).open("wb") if arguments.out else None  # noqa: SIM115 - closed below
     talk = Conversation(arguments.profile, out)
     texts = arguments.text or ([] if arguments.wav else ["hello"])
     loudspeaker = threading.Thread(target=talk.play)
@@ -324,7 +327,7 @@ def main() -> int:
     threading.Thread(target=microphone, args=questions, daemon=True).start()
     try:
         hold(talk, arguments.target, metadata)
-    except Failed as failed:
+    except FailedError as failed:
         print(f"bare_stub: {failed}", file=sys.stderr)
         return 1
     else:

@@ -34,6 +34,9 @@ def conformance(
     profile: Annotated[str, typer.Option(help="Profile of the gateway to open sessions with.")] = "plain",
     only: Annotated[list[str] | None, typer.Option(metavar="CHECK", help="Only this check; may be repeated.")] = None,
     at_once: Annotated[int, typer.Option(min=1, max=32, help="Checks of a client that run at the same time.")] = 4,
+    patience: Annotated[
+        float, typer.Option(min=1, max=300, help="Seconds that a client may take for each thing it must do next.")
+    ] = 10,
     time_limit: Annotated[float, typer.Option(min=1, max=600, help="Seconds that each check may take.")] = 30,
     list_checks: Annotated[bool, typer.Option("--list", help="List the checks instead of running them.")] = False,
     as_json: AsJson = False,
@@ -51,7 +54,7 @@ def conformance(
         if client:
             arguments(client, "")
             checks = chosen(CLIENT_CHECKS, only or [])
-            outcomes = run_client_checks(checks, client, at_once=at_once, limit=time_limit)
+            outcomes = run_client_checks(checks, client, at_once=at_once, patience=patience, limit=time_limit)
         else:
             cases = chosen(GATEWAY_CHECKS, only or [])
             outcomes = run_gateway_checks(cases, target, api_key=api_key, profile=profile, limit=time_limit)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from parley.conformance.caller import Call
-from parley.conformance.scene import PATIENCE, Scene
+from parley.conformance.scene import Scene
 from parley.conformance.steps import Status, Steps, Violation
 from parley.v1 import live_pb2 as pb
 
@@ -35,9 +35,11 @@ class ClientCheck:
 CLIENT_CHECKS: Final[dict[str, ClientCheck]] = {}
 
 
-def _check(name: str, what: str) -> Callable[[Callable[[Scene], Steps[None]]], Callable[[Scene], Steps[None]]]:
+def _check(name: str) -> Callable[[Callable[[Scene], Steps[None]]], Callable[[Scene], Steps[None]]]:
+    """Makes a check of a script; what it asks for is its docstring."""
+
     def register(script: Callable[[Scene], Steps[None]]) -> Callable[[Scene], Steps[None]]:
-        CLIENT_CHECKS[name] = ClientCheck(name, what, script)
+        CLIENT_CHECKS[name] = ClientCheck(name, (script.__doc__ or "").strip().rstrip("."), script)
         return script
 
     return register
@@ -46,23 +48,26 @@ def _check(name: str, what: str) -> Callable[[Callable[[Scene], Steps[None]]], C
 # One stream
 
 
-@_check("conversation", "`open` first, numbers from 1 without holes, one answer, `end` or a half-close, exit status 0")
+@_check("conversation")
 def conversation(scene: Scene) -> Steps[None]:
+    """`open` first, numbers from 1 without holes, one answer, `end` or a half-close, exit status 0."""
     call = yield from scene.open()
     yield from scene.answer(call)
     yield from scene.part(call)
     scene.notes.append(f"{len(scene.caller.uplink)} numbered messages")
 
 
-@_check("real-time", "speech is sent about as fast as it is spoken, at most 1 s in a message")
+@_check("real-time")
 def real_time(scene: Scene) -> Steps[None]:
+    """Speech is sent about as fast as it is spoken, at most 1 s in a message."""
     yield from conversation(scene)
     if scene.caller.spoke_at is None:
         scene.notes[:] = ["typed: there was no speech to measure"]
 
 
-@_check("acks", "what was received is acked, soon enough for audio to go on")
+@_check("acks")
 def acks(scene: Scene) -> Steps[None]:
+    """What was received is acked, soon enough for audio to go on."""
     call = yield from scene.open()
     yield from scene.speak(call, 12)
     yield from scene.acked(scene.caller.sent_seq)
@@ -70,8 +75,9 @@ def acks(scene: Scene) -> Steps[None]:
     yield from scene.part(call)
 
 
-@_check("acked-seq", "messages that only carry `acked_seq` are no events, and no end")
+@_check("acked-seq")
 def acked_seq(scene: Scene) -> Steps[None]:
+    """Messages that only carry `acked_seq` are no events, and no end."""
     call = yield from scene.open()
     for seq in range(1, len(scene.caller.uplink) + 1):
         yield from scene.send(call, pb.ConverseResponse(acked_seq=seq))
@@ -80,8 +86,9 @@ def acked_seq(scene: Scene) -> Steps[None]:
     yield from scene.part(call)
 
 
-@_check("barge-in", "`interrupted`: numbers in its range are no loss, the playout queue is emptied, it is acked")
+@_check("barge-in")
 def barge_in(scene: Scene) -> Steps[None]:
+    """`interrupted`: numbers in its range are no loss, the playout queue is emptied, it is acked."""
     call = yield from scene.open()
     first = scene.caller.sent_seq + 1
     for _ in range(4):
@@ -110,8 +117,9 @@ def _check_playout(scene: Scene, first: int, interrupted: int) -> None:
             raise Violation(f"played {report.seq} after it was interrupted; {first} to {interrupted - 1} are void")
 
 
-@_check("gaps", "a `gap` names numbers that never come: they are no error, and the ack goes past them")
+@_check("gaps")
 def gaps(scene: Scene) -> Steps[None]:
+    """A `gap` names numbers that never come: they are no error, and the ack goes past them."""
     call = yield from scene.open()
     yield from scene.speak(call, 1)
     lost = scene.caller.sent_seq + 1
@@ -134,8 +142,9 @@ def gaps(scene: Scene) -> Steps[None]:
     yield from scene.part(call)
 
 
-@_check("payloads", "events that it does not use are passed over and acked")
+@_check("payloads")
 def payloads(scene: Scene) -> Steps[None]:
+    """Events that it does not use are passed over and acked."""
     call = yield from scene.open()
     yield from scene.say(call, input_transcript=pb.Transcript(text="hello", finished=True, language="en-US"))
     yield from scene.say(call, text=pb.TextOutput(text="thinking", thought=True))
@@ -151,8 +160,9 @@ def payloads(scene: Scene) -> Steps[None]:
     yield from scene.part(call)
 
 
-@_check("unknown", "payloads, fields and enum values of a newer release are passed over and acked")
+@_check("unknown")
 def unknown(scene: Scene) -> Steps[None]:
+    """Payloads, fields and enum values of a newer release are passed over and acked."""
     call = yield from scene.open()
     yield from scene.say(call, unknown=UNKNOWN_PAYLOAD)
     strange = pb.VoiceActivity.FromString(bytes([0x08, UNKNOWN_ENUM]))
@@ -162,16 +172,18 @@ def unknown(scene: Scene) -> Steps[None]:
     yield from scene.part(call)
 
 
-@_check("ended", "`ended` is the end, whoever ended the session: no further call")
+@_check("ended")
 def ended(scene: Scene) -> Steps[None]:
+    """`ended` is the end, whoever ended the session: no further call."""
     call = yield from scene.open()
     yield from scene.say(call, ended=pb.Ended(reason=pb.END_REASON_OPERATOR, message="maintenance"))
     yield from scene.finish(call, Status())
     yield from scene.exits(well=None)
 
 
-@_check("ended-failed", "`ended` before UNAVAILABLE: the session is not resumed; a new one has another request id")
+@_check("ended-failed")
 def ended_failed(scene: Scene) -> Steps[None]:
+    """`ended` before UNAVAILABLE: the session is not resumed; a new one has another request id."""
     call = yield from scene.open()
     yield from scene.say(call, ended=pb.Ended(reason=pb.END_REASON_BACKEND, message="the model's link closed"))
     yield from scene.finish(call, Status("UNAVAILABLE", "BACKEND_UNAVAILABLE", 0.2))
@@ -181,8 +193,9 @@ def ended_failed(scene: Scene) -> Steps[None]:
 # Refusals
 
 
-@_check("retry-open", "an open that time can mend is repeated, after RetryInfo's delay, with the same request id")
+@_check("retry-open")
 def retry_open(scene: Scene) -> Steps[None]:
+    """An open that time can mend is repeated, after RetryInfo's delay, with the same request id."""
     first = yield from scene.new_call()
     call = first
     for status in (Status("RESOURCE_EXHAUSTED", "NO_CAPACITY", 0.5), Status("UNAVAILABLE")):
@@ -228,15 +241,16 @@ def _refused_resume(status: Status) -> Callable[[Scene], Steps[None]]:
 
 
 for _name, _what, _make, _status in (
-    ("open-invalid", "an open", _refused_open, Status("INVALID_ARGUMENT", "FIELD_INVALID")),
-    ("open-unauthenticated", "an open", _refused_open, Status("UNAUTHENTICATED", "CREDENTIAL_INVALID")),
-    ("open-unknown", "an open", _refused_open, Status("NOT_FOUND", "PROFILE_UNKNOWN")),
-    ("stream-invalid", "a stream", _broken_off, Status("INVALID_ARGUMENT", "SEQUENCE_BROKEN")),
-    ("stream-superseded", "a stream", _broken_off, Status("ABORTED", "SUPERSEDED")),
-    ("resume-unknown", "a resume", _refused_resume, Status("NOT_FOUND", "SESSION_UNKNOWN")),
-    ("resume-denied", "a resume", _refused_resume, Status("PERMISSION_DENIED", "RESUME_REFUSED")),
+    ("open-invalid", "An open", _refused_open, Status("INVALID_ARGUMENT", "FIELD_INVALID")),
+    ("open-unauthenticated", "An open", _refused_open, Status("UNAUTHENTICATED", "CREDENTIAL_INVALID")),
+    ("open-unknown", "An open", _refused_open, Status("NOT_FOUND", "PROFILE_UNKNOWN")),
+    ("stream-invalid", "A stream", _broken_off, Status("INVALID_ARGUMENT", "SEQUENCE_BROKEN")),
+    ("stream-superseded", "A stream", _broken_off, Status("ABORTED", "SUPERSEDED")),
+    ("resume-unknown", "A resume", _refused_resume, Status("NOT_FOUND", "SESSION_UNKNOWN")),
+    ("resume-denied", "A resume", _refused_resume, Status("PERMISSION_DENIED", "RESUME_REFUSED")),
 ):
-    _check(_name, f"{_what} that ends with {_status} is not repeated; exit status other than 0")(_make(_status))
+    _goal = f"{_what} that ends with {_status} is not repeated; exit status other than 0"
+    CLIENT_CHECKS[_name] = ClientCheck(_name, _goal, _make(_status))
 
 
 # Resume
@@ -250,8 +264,9 @@ def _cut(scene: Scene) -> Steps[Call]:
     return call
 
 
-@_check("resume", "UNAVAILABLE: resumes after RetryInfo's delay, and sends again from `next_uplink_seq`")
+@_check("resume")
 def resume(scene: Scene) -> Steps[None]:
+    """UNAVAILABLE: resumes after RetryInfo's delay, and sends again from `next_uplink_seq`."""
     call = yield from _cut(scene)
     back = yield from scene.lose(call, GOING)
     known = len(scene.caller.uplink)
@@ -263,8 +278,9 @@ def resume(scene: Scene) -> Steps[None]:
     yield from scene.part(back)
 
 
-@_check("resume-acked", "lost twice, and without details: resumes each time, and numbers on from `next_uplink_seq`")
+@_check("resume-acked")
 def resume_acked(scene: Scene) -> Steps[None]:
+    """Lost twice, and without details: resumes each time, and numbers on from `next_uplink_seq`."""
     call = yield from _cut(scene)
     for status in (Status("UNAVAILABLE"), GOING):
         call = yield from scene.lose(call, status)
@@ -274,8 +290,9 @@ def resume_acked(scene: Scene) -> Steps[None]:
     yield from scene.part(call)
 
 
-@_check("resume-window", "gives up when nobody can be reached within `resume_window`")
+@_check("resume-window")
 def resume_window(scene: Scene) -> Steps[None]:
+    """Gives up when nobody can be reached within `resume_window`."""
     call = yield from scene.open(window=SHORT_WINDOW)
     lost = at = yield from scene.finish(call, GOING)
 
@@ -283,7 +300,7 @@ def resume_window(scene: Scene) -> Steps[None]:
         return scene.waiting or scene.caller.exit is not None
 
     while scene.caller.exit is None:
-        yield from scene.until(next_one, "the end of the command", SHORT_WINDOW + PATIENCE)
+        yield from scene.until(next_one, "the end of the command", SHORT_WINDOW)
         if not scene.waiting:
             break
         call = yield from scene.call()
@@ -295,8 +312,9 @@ def resume_window(scene: Scene) -> Steps[None]:
     yield from scene.exits(well=False)
 
 
-@_check("draining", "`gateway_draining`: resumes on another connection, or after the UNAVAILABLE that follows")
+@_check("draining")
 def draining(scene: Scene) -> Steps[None]:
+    """`gateway_draining`: resumes on another connection, or after the UNAVAILABLE that follows."""
     call = yield from _cut(scene)
     going = pb.GatewayDraining()
     going.time_left.FromMilliseconds(round(DRAIN * 1000))

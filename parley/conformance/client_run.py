@@ -15,14 +15,17 @@ from parley.conformance.steps import Answer, Done, Finish, Nothing, Send, Steps,
 
 
 async def run_client_checks(
-    checks: Sequence[ClientCheck], command: str, *, at_once: int, limit: float
+    checks: Sequence[ClientCheck], command: str, *, at_once: int, patience: float, limit: float
 ) -> AsyncIterator[Outcome]:
-    """One outcome a check, in their order. `limit`: seconds that each may take. OSError: no such command."""
+    """One outcome a check, in their order, `at_once` at the same time. OSError: the command cannot be started.
+
+    `patience`: seconds that the client may take for each thing that it must do next; `limit`: for a whole check.
+    """
     places = asyncio.Semaphore(at_once)
 
     async def one(check: ClientCheck) -> Outcome:
         async with places:
-            return await run_client_check(check, command, limit)
+            return await run_client_check(check, command, patience, limit)
 
     tasks = [asyncio.create_task(one(check), name=check.name) for check in checks]
     try:
@@ -34,10 +37,10 @@ async def run_client_checks(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def run_client_check(check: ClientCheck, command: str, limit: float) -> Outcome:
-    """Hold one client to one check."""
+async def run_client_check(check: ClientCheck, command: str, patience: float, limit: float) -> Outcome:
+    """Hold one client to one check; for the times see `run_client_checks`."""
     started = time.monotonic()
-    scene = Scene()
+    scene = Scene(patience)
     async with scripted_gateway() as gateway:
         words = arguments(command, gateway.target)
         async with running(words, gateway.target, check.name) as client:

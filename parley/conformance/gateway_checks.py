@@ -52,6 +52,8 @@ class GatewayCheck:
     """First message and what follows it; bytes go out as they are."""
     attach: Callable[[pb.Open, pb.Opened], pb.ConverseRequest] | None = None
     """The first message, made of the open of another session and what it was answered."""
+    instead: Refused | None = None
+    """What is as right as `expected`."""
     first: Refused | None = None
     """How the stream of that other session ends then; None: it goes on."""
     first_ended: bool = False
@@ -131,6 +133,7 @@ def _table() -> list[GatewayCheck]:
             "a session that has ended cannot be resumed",
             Refused("FAILED_PRECONDITION", "SESSION_ENDED"),
             attach=lambda _, got: _resume(got.session_id, got.resume_token),
+            instead=Refused("NOT_FOUND", "SESSION_UNKNOWN"),  # where records of ended sessions are not kept
             first_ended=True,
         ),
         GatewayCheck(
@@ -156,22 +159,24 @@ def _table() -> list[GatewayCheck]:
         refused("open-empty", "the first message is empty", pb.ConverseRequest(), "PAYLOAD_MISSING", "payload"),
         refused("open-bytes", "the first message is none", b"\xff\xff\xff", "MESSAGE_INVALID"),
         refused("open-numbered", "`open` has a number", opening(1), "SEQUENCE_BROKEN", "seq"),
-        refused("request-id", "no request id", opening(request_id=""), "FIELD_INVALID", "open.request_id"),
+        refused("open-request-id", "no request id", opening(request_id=""), "FIELD_INVALID", "open.request_id"),
+        refused("open-request-id-form", "a blank in it", opening(request_id="a b"), "FIELD_INVALID", "open.request_id"),
         refused(
-            "request-id-form", "a blank in it", opening(request_id="a b"), "FIELD_INVALID", "open.request_id"
-        ),
-        refused(
-            "source",
+            "open-no-source",
             "neither profile nor config",
             pb.ConverseRequest(open=pb.Open(request_id="*")),
             "FIELD_INVALID",
             "open.profile",
         ),
-        refused("labels", "17 labels", opening(labels={f"l{n}": "" for n in range(17)}), "FIELD_INVALID", "open.labels"),
-        refused("model", "an unknown model", _config(model="none"), "MODEL_UNKNOWN", "open.config.model"),
-        refused("tool", "an unknown tool", _config(tools=["no_such_tool"]), "TOOL_UNKNOWN", "open.config.tools[0]"),
         refused(
-            "rate",
+            "open-labels", "17 labels", opening(labels={f"l{n}": "" for n in range(17)}), "FIELD_INVALID", "open.labels"
+        ),
+        refused("open-model", "an unknown model", _config(model="none"), "MODEL_UNKNOWN", "open.config.model"),
+        refused(
+            "open-tool", "an unknown tool", _config(tools=["no_such_tool"]), "TOOL_UNKNOWN", "open.config.tools[0]"
+        ),
+        refused(
+            "open-rate",
             "an input rate of 1 Hz",
             _config(input_sample_rate_hertz=1),
             "FIELD_INVALID",
@@ -192,7 +197,7 @@ def _table() -> list[GatewayCheck]:
             "open.resume.resume_token",
         ),
         GatewayCheck(
-            "profile",
+            "open-profile",
             "an unknown profile",
             Refused("NOT_FOUND", "PROFILE_UNKNOWN", "open.profile"),
             (opening(profile="no-such-profile"),),
@@ -212,8 +217,8 @@ def _table() -> list[GatewayCheck]:
         later("seq-zero", "a message without number", "SEQUENCE_BROKEN", "seq", _text(0)),
         later("ack-numbered", "`ack` has a number", "SEQUENCE_BROKEN", "seq", numbered_ack),
         later("open-twice", "a second `open`", "OPEN_MISPLACED", "open", opening()),
-        later("empty", "no payload", "PAYLOAD_MISSING", "payload", pb.ConverseRequest(seq=1)),
-        later("bytes", "bytes that are no message", "MESSAGE_INVALID", "", b"\xff\xff\xff"),
+        later("message-empty", "no payload", "PAYLOAD_MISSING", "payload", pb.ConverseRequest(seq=1)),
+        later("message-bytes", "bytes that are no message", "MESSAGE_INVALID", "", b"\xff\xff\xff"),
         later("audio-odd", "half a sample", "AUDIO_INVALID", "audio.frames", _audio(b"\0" * 641)),
         later("audio-empty", "an empty frame", "AUDIO_INVALID", "audio.frames", _audio(b"")),
         later("audio-none", "no frame", "AUDIO_INVALID", "audio.frames", _audio()),

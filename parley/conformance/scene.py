@@ -6,15 +6,11 @@ from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from parley.conformance.caller import Call, Caller
-from parley.conformance.steps import Called, Done, Event, Finish, Nothing, Send, Status, Steps, Violation, Wait
+from parley.conformance.steps import Done, Event, Finish, Nothing, Send, Status, Steps, Violation, Wait
 from parley.v1 import live_pb2 as pb
 
 T = TypeVar("T")
 
-PATIENCE: Final = 10.0
-"""Seconds that a client may take for what it must do next; the start of a slow runtime is the longest."""
-ACK_PATIENCE: Final = 4.0
-"""Seconds that a client may take for an ack that holds the audio back."""
 GRACE: Final = 0.5
 """Seconds after the end of the process in which its last messages may still be read."""
 WINDOW: Final = 0.4
@@ -35,7 +31,9 @@ BYE: Final = pb.Ended(reason=pb.END_REASON_CALLER)
 class Scene:
     """A session with the client under test."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float) -> None:
+        """`patience`: seconds that the client may take for each thing that it must do next."""
+        self.patience = patience
         self.caller = Caller()
         self.now = 0.0
         self.notes: list[str] = []
@@ -55,9 +53,13 @@ class Scene:
         self.caller.observe(answer)
         return answer
 
-    def until(self, happened: Callable[[], T | None], what: str, seconds: float = PATIENCE) -> Steps[T]:
-        """Wait until `happened` gives something true. Violation: `what` did not come in time."""
+    def until(self, happened: Callable[[], T | None], what: str, more: float = 0) -> Steps[T]:
+        """Wait until `happened` gives something true; `more` seconds than usual.
+
+        Violation: `what` did not come in time.
+        """
         yield from self.step(0)
+        seconds = self.patience + more
         limit = self.now + seconds
         exited_limit: float | None = None
         while True:
@@ -73,13 +75,6 @@ class Scene:
                 raise Violation(f"waited {seconds:g} s for {what}")
             yield from self.step(end - self.now)
 
-    def pause(self, seconds: float) -> Steps[None]:
-        """Let the time pass."""
-        yield from self.step(0)
-        limit = self.now + seconds
-        while self.now < limit:
-            yield from self.step(limit - self.now)
-
     # Streams
 
     @property
@@ -87,13 +82,13 @@ class Scene:
         """The client has opened a stream that the script has not taken."""
         return any(number > self._seen and call.open for number, call in self.caller.calls.items())
 
-    def call(self, what: str = "the client's `open`", seconds: float = PATIENCE) -> Steps[Call]:
+    def call(self, what: str = "the client's `open`") -> Steps[Call]:
         """The next stream of the client, with its first message."""
 
         def opened() -> Call | None:
             return next((call for n, call in self.caller.calls.items() if n > self._seen and call.open), None)
 
-        call = yield from self.until(opened, what, seconds)
+        call = yield from self.until(opened, what)
         self._seen = call.number
         return call
 
@@ -148,7 +143,7 @@ class Scene:
                 return (len(unacked) + 1) * PIECE <= WINDOW + 1e-9
 
             what = f"an ack: {WINDOW:g} s of audio lie beyond the last one ({self.caller.acked})"
-            yield from self.until(room, what, ACK_PATIENCE)
+            yield from self.until(room, what)
             unacked.append((yield from self.say(call, audio=AUDIO)))
 
     def answer(self, call: Call, pieces: int = 3) -> Steps[None]:
@@ -176,7 +171,7 @@ class Scene:
 
     def acked(self, seq: int, what: str = "") -> Steps[None]:
         """Wait until the client has acked so far."""
-        yield from self.until(lambda: self.caller.acked >= seq, f"an ack of {seq}{what}", ACK_PATIENCE)
+        yield from self.until(lambda: self.caller.acked >= seq, f"an ack of {seq}{what}")
 
     def part(self, call: Call) -> Steps[None]:
         """The client ends or half-closes, is confirmed, and its command ends with status 0."""

@@ -83,7 +83,10 @@ class ScriptedGateway:
 
     async def _read(self, number: int, stream: _Stream) -> None:
         try:
-            while (raw := await stream.context.read()) is not grpc.aio.EOF:
+            while True:
+                raw: object = await stream.context.read()
+                if not isinstance(raw, bytes):  # grpc.aio.EOF
+                    break
                 now = time.monotonic()
                 try:
                     await self.events.put(Received(now, number, pb.ConverseRequest.FromString(raw)))
