@@ -18,7 +18,7 @@ from parley.conformance.steps import Event, Exited, Reported
 KEPT_LINES = 20
 """Lines of stderr that are shown of a client that failed."""
 MAX_LINE = 65_536
-REPORTS = frozenset({"played", "interrupted"})
+REPORTS = ("played", "interrupted")
 
 
 def arguments(command: str, target: str) -> list[str]:
@@ -33,7 +33,7 @@ def report_in(line: bytes, at: float) -> Reported | None:
     """The report in a line of stdout; None when it is none."""
     try:
         said = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(said, dict) or said.get("event") not in REPORTS or not isinstance(said.get("seq"), int):
         return None
