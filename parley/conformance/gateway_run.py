@@ -70,11 +70,12 @@ class _Call:
 
     async def read_opened(self) -> pb.Opened:
         """The answer to `open`. Violation when it is another one."""
-        async for raw in self.call:
-            self._take(raw)
-            if self.opened is None:
-                raise Violation("the first response is not `opened`")
-            return self.opened
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            async for raw in self.call:
+                self._take(raw)
+                if self.opened is None:
+                    raise Violation("the first response is not `opened`")
+                return self.opened
         raise Violation(f"expected `opened`, got {_say(await self.status())}")
 
     async def read_to_the_end(self) -> Status:

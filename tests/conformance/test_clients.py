@@ -23,31 +23,35 @@ PATIENCE = {"never_acks": 4.0, "sends_nothing_again": 4.0}
 """Seconds; for bad clients that keep silent, which costs as much. 10 for the others, who cost what they cost."""
 
 
-async def outcomes(words: list[str], *names: str) -> list[Outcome]:
-    checks = [CLIENT_CHECKS[name] for name in names or CLIENT_CHECKS]
-    return [o async for o in run_client_checks(checks, shlex.join(words), at_once=8, patience=10, limit=30)]
+GOOD = {
+    "python": (PYTHON_CALLER, list(CLIENT_CHECKS)),
+    "node": (node_caller(), list(CLIENT_CHECKS)),
+    "python speaks": ([*PYTHON_CALLER, "--wav", str(SPEECH)], ["real-time", "resume", "resume-acked"]),
+    "node speaks": ([*node_caller(), "--wav", str(SPEECH)], ["real-time", "resume", "resume-acked"]),
+}
 
 
-def failed(found: list[Outcome]) -> list[str]:
-    return [f"{outcome.line()} {outcome.stderr}" for outcome in found if not outcome.passed]
+async def outcomes(words: list[str], names: list[str]) -> list[Outcome]:
+    checks = [CLIENT_CHECKS[name] for name in names]
+    return [o async for o in run_client_checks(checks, shlex.join(words), at_once=6, patience=10, limit=30)]
 
 
-async def test_the_python_caller_passes_everything() -> None:
-    found = await outcomes(PYTHON_CALLER)
-    assert not failed(found)
-    assert [outcome.name for outcome in found] == list(CLIENT_CHECKS)
+@pytest.fixture(scope="module")
+def good() -> dict[str, list[Outcome]]:
+    """All at once: the callers spend their time listening."""
+
+    async def all_of_them() -> list[list[Outcome]]:
+        return await asyncio.gather(*(outcomes(words, names) for words, names in GOOD.values()))
+
+    return dict(zip(GOOD, asyncio.run(all_of_them()), strict=True))
 
 
-async def test_the_node_caller_passes_everything() -> None:
-    found = await outcomes(node_caller())
-    assert not failed(found)
-    assert [outcome.name for outcome in found] == list(CLIENT_CHECKS)
-
-
-async def test_the_callers_pass_when_they_speak_too() -> None:
-    callers = [[*words, "--wav", str(SPEECH)] for words in (PYTHON_CALLER, node_caller())]
-    for found in await asyncio.gather(*(outcomes(words, "real-time", "resume", "resume-acked") for words in callers)):
-        assert not failed(found)
+@pytest.mark.parametrize("name", GOOD)
+def test_a_good_caller_passes(good: dict[str, list[Outcome]], name: str) -> None:
+    found = good[name]
+    assert not [f"{outcome.line()} {outcome.stderr}" for outcome in found if not outcome.passed]
+    assert [outcome.name for outcome in found] == GOOD[name][1]
+    if name.endswith("speaks"):
         assert int(found[0].detail.split()[0]) > 20  # numbered messages
 
 
