@@ -9,6 +9,8 @@ from typing import Final
 from parley.v1 import live_pb2 as pb
 
 UNKNOWN_SESSION: Final = "ses_00000000000000000000000000"
+NEWER: Final = b"\x08\x01\xe2\x3e\x00"
+"""A message with seq 1 and field 1004, a message; no release has that."""
 PROFILE: Final = "{profile}"
 """Stands in `open.profile` for the profile that the checks are run with."""
 
@@ -211,6 +213,7 @@ def _table() -> list[GatewayCheck]:
     unsaid = pb.Content(parts=[part])
     silent = pb.Content(role=pb.ROLE_USER)
     hollow = pb.Content(role=pb.ROLE_USER, parts=[pb.Part()])
+    result = pb.ConverseRequest(seq=1, tool_result=pb.ToolResult(call_id="nobody's", error="no"))
     messages = [
         later("seq-hole", "a number is left out", "SEQUENCE_BROKEN", "seq", _text(2)),
         later("seq-back", "a number comes twice", "SEQUENCE_BROKEN", "seq", _text(1), _text(1)),
@@ -238,6 +241,13 @@ def _table() -> list[GatewayCheck]:
             "FIELD_INVALID",
             "end.reason",
             pb.ConverseRequest(seq=1, end=pb.End(reason="x" * 257)),
+        ),
+        later("tool-call-unknown", "a result for a call that nobody made", "TOOL_CALL_UNKNOWN", "", result),
+        GatewayCheck(
+            "message-newer",
+            "a payload that no release knows",
+            Refused("UNIMPLEMENTED", "NOT_IMPLEMENTED"),
+            (opening(), NEWER),
         ),
         GatewayCheck(
             "activity",

@@ -178,7 +178,7 @@ def _check_opened(opened: pb.Opened, expected: Opened) -> None:
         raise Violation(f"`next_uplink_seq` is {opened.next_uplink_seq}; nothing was sent, so it must be 1")
     if opened.existing is not expected.existing:
         raise Violation(f"`existing` is {opened.existing}; it must be {expected.existing}")
-    if opened.resume_window.ToTimedelta().total_seconds() <= 0:
+    if not opened.HasField("resume_window"):
         raise Violation("`resume_window` is not set")
 
 

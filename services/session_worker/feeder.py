@@ -76,7 +76,7 @@ class Feeder:
         self._link = None
 
     async def run(self, link: Link) -> None:
-        """Feed for ever. LinkClosedError."""
+        """Feed until the caller ends the session. LinkClosedError."""
         self._link = link
         queue = self._feeds.uplink.queue
         while True:
@@ -84,6 +84,8 @@ class Feeder:
             while (item := queue.pop(time.monotonic())) is not None:
                 await self._feeds.recorder.room()
                 await self._send(link, item)
+                if not isinstance(item, AudioBatch) and item.HasField("end"):
+                    return  # what the caller sent after it is not for the model
             if self._flush_audio and self._audio_since_turn:
                 self._audio_since_turn = False
                 await link.send_realtime(audio_stream_end=True)

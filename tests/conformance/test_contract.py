@@ -24,7 +24,7 @@ from parley.conformance.scene import LONGEST_QUESTION
 from parley.v1 import errors_pb2, live_pb2_grpc
 from parley.v1 import live_pb2 as pb
 from services.fabric.errors import ServiceError
-from services.gateway import server, uplink_check
+from services.gateway import content_check, server
 from services.gateway.settings import GatewaySettings
 from services.session_worker import coverage
 from services.session_worker.settings import WorkerSettings
@@ -100,7 +100,7 @@ def test_the_sizes_on_the_page_are_those_of_the_code() -> None:
     assert "a message of more than 4 MiB" in PAGE
     assert ("grpc.max_receive_message_length", 4 << 20) in server._GRPC_OPTIONS
     assert "more than 1 MiB" in PAGE
-    assert uplink_check.MAX_IMAGE == 1 << 20
+    assert content_check.MAX_IMAGE == 1 << 20
 
 
 def test_links_and_names_on_the_page_exist() -> None:

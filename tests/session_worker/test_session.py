@@ -202,6 +202,14 @@ async def test_an_ended_session_leaves_a_tombstone_and_then_nothing(rig: Rig) ->
     await eventually(forgotten)
 
 
+async def test_what_comes_after_the_end_is_not_for_the_model(rig: Rig) -> None:
+    session, link = await rig.open()
+    end = live_pb2.ConverseRequest(seq=2, end=live_pb2.End())
+    await rig.send(session, text(1, "before"), end, text(3, "after"))
+    await rig.ended()
+    assert link.texts == ["before"]
+
+
 async def test_an_open_that_fails_leaves_nothing(rig: Rig) -> None:
     rig.dialer.refuse = ServiceError(errors_pb2.ERROR_REASON_BACKEND_REFUSED, "no")
     spec = rig.spec()
