@@ -229,7 +229,7 @@ def verdict(error: Any) -> Exception:
                 elif detail.type_url.endswith("google.rpc.RetryInfo"):
                     retry = errors_pb2.RetryInfoDetail.FromString(detail.value).retry_delay
                     delay = retry.seconds + retry.nanos / 1e9
-    why = f"{error.code().name} {reason}: {error.details()}"
+    why = f"{error.code().name} ({reason or 'no reason'}): {error.details()}"
     if delay is not None or error.code() is grpc.StatusCode.UNAVAILABLE:
         return LostError(why, delay)
     return FailedError(why)

@@ -220,7 +220,7 @@ function verdict({ code, details, metadata }) {
       else if (type_url.endsWith('google.rpc.RetryInfo')) delay = milliseconds(decode('RetryInfoDetail', value).retry_delay);
     }
   }
-  const why = `${grpc.status[code]} ${reason}: ${details}`;
+  const why = `${grpc.status[code]} (${reason || 'no reason'}): ${details}`;
   return delay !== undefined || code === grpc.status.UNAVAILABLE ? new Lost(why, delay) : new Failed(why);
 }
 

@@ -42,7 +42,19 @@ def test_talk_loads_neither_services_nor_telemetry():
 def test_help_lists_every_command_also_of_services(capsys):
     assert main(["--help"]) == 0
     out = capsys.readouterr().out
-    for name in ("version", "talk", "up", "demo", "session", "settings", "gateway", "worker", "tools", "emulator"):
+    for name in (
+        "version",
+        "talk",
+        "up",
+        "demo",
+        "conformance",
+        "session",
+        "settings",
+        "gateway",
+        "worker",
+        "tools",
+        "emulator",
+    ):
         assert f" {name} " in out
 
 
