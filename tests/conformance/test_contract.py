@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 import re
 import sys
 from collections.abc import AsyncIterator
@@ -20,6 +22,7 @@ from parley._status import from_rpc_error
 from parley.cli.stack import Stack, StackConfig
 from parley.conformance.client_checks import CLIENT_CHECKS
 from parley.conformance.command import REPORTS
+from parley.conformance.gateway_checks import GATEWAY_CHECKS
 from parley.conformance.scene import LONGEST_QUESTION
 from parley.v1 import errors_pb2, live_pb2_grpc
 from parley.v1 import live_pb2 as pb
@@ -28,13 +31,15 @@ from services.gateway import content_check, server
 from services.gateway.settings import GatewaySettings
 from services.session_worker import coverage
 from services.session_worker.settings import WorkerSettings
-from tests.support.counts import heard
+from tests.support.counts import heard, held
+from tests.support.eventually import eventually
 
 pytestmark = [pytest.mark.timeout(120)]
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "converse.md").read_text()
 PROFILES = ROOT / "tests" / "data" / "profiles"
+KEY = "a-test-key-of-the-support-team"
 ACTIONS = {"wait", "retry", "change", "new", "give up"}
 
 
@@ -119,11 +124,35 @@ def test_links_and_names_on_the_page_exist() -> None:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stack() -> AsyncIterator[Stack]:
+async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    keys = tmp_path_factory.mktemp("keys") / "keys.yaml"
+    digest = hashlib.sha256(KEY.encode()).hexdigest()
+    keys.write_text(f"keys:\n  - tenant: support\n    principal: bot\n    sha256: {digest}\n")
     # Answers are made, and played, faster than they sound.
-    env = {"PARLEY_EMULATOR_GENERATION_SPEED": "20", "PARLEY_EMULATOR_PLAYBACK_SPEED": "10"}
+    speed = {"PARLEY_EMULATOR_GENERATION_SPEED": "20", "PARLEY_EMULATOR_PLAYBACK_SPEED": "10"}
+    env = {"PARLEY_GATEWAY_API_KEYS_FILE": str(keys), **speed}
     async with Stack(StackConfig(profiles_dir=PROFILES, env=env)) as running:
         yield running
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_real_gateway_passes_every_check_and_keeps_nothing(stack: Stack) -> None:
+    """First: the tests below leave sessions that wait."""
+    options = ("--target", str(stack.gateways[0].ready["address"]), "--api-key", KEY, "--json")
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "parley.cli", "conformance", *options), stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await process.communicate()
+    document = json.loads(out)
+    assert [check for check in document["checks"] if not check["passed"]] == []
+    assert [check["name"] for check in document["checks"]] == list(GATEWAY_CHECKS)
+    assert (document["passed"], document["failed"], process.returncode) == (len(GATEWAY_CHECKS), 0, 0)
+
+    async def nothing_held() -> bool:
+        sessions = (await held(stack)).sessions  # records of ended ones stay a while
+        return not any(count for name, count in sessions.items() if not name.endswith(" to_forget"))
+
+    await eventually(nothing_held, 10)
 
 
 class Caller:
