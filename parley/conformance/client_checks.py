@@ -70,7 +70,9 @@ def acks(scene: Scene) -> Steps[None]:
     """What was received is acked, soon enough for audio to go on."""
     call = yield from scene.open()
     yield from scene.speak(call, 12)
-    yield from scene.acked(scene.caller.sent_seq)
+    yield from scene.acked(call, scene.caller.sent_seq)
+    if call.half_closed:
+        scene.notes.append("it half-closes before the answer: nothing can be acked")
     yield from scene.answer(call)
     yield from scene.part(call)
 
@@ -98,7 +100,7 @@ def barge_in(scene: Scene) -> Steps[None]:
         reason=pb.INTERRUPTION_REASON_BARGE_IN, void_from_seq=first, void_to_seq=scene.caller.sent_seq
     )
     seq = yield from scene.say(call, interrupted=void)
-    yield from scene.acked(seq, ", the `interrupted`")
+    yield from scene.acked(call, seq, ", the `interrupted`")
     yield from scene.answer(call)
     yield from scene.part(call)
     _check_playout(scene, first, seq)
@@ -133,7 +135,7 @@ def gaps(scene: Scene) -> Steps[None]:
     )
     yield from scene.send(call, pb.ConverseResponse(gap=gap))
     yield from scene.speak(call, 1)
-    yield from scene.acked(scene.caller.sent_seq, ", behind the gap")
+    yield from scene.acked(call, scene.caller.sent_seq, ", behind the gap")
     uplink = pb.Gap(
         direction=pb.DIRECTION_UPLINK, from_seq=1, to_seq=1, media_class=pb.MEDIA_CLASS_AUDIO, reason="OVERLOAD"
     )
@@ -155,7 +157,7 @@ def payloads(scene: Scene) -> Steps[None]:
     yield from scene.say(call, link_state=pb.LinkState(rotating=pb.Rotating(cause="GO_AWAY")))
     yield from scene.say(call, link_state=pb.LinkState(recovered=pb.Recovered(method="RESUMED", state_restored=True)))
     yield from scene.say(call, raw=pb.Raw(json='{"new": true}'))
-    yield from scene.acked(scene.caller.sent_seq)
+    yield from scene.acked(call, scene.caller.sent_seq)
     yield from scene.answer(call)
     yield from scene.part(call)
 
@@ -167,7 +169,7 @@ def unknown(scene: Scene) -> Steps[None]:
     yield from scene.say(call, unknown=UNKNOWN_PAYLOAD)
     strange = pb.VoiceActivity.FromString(bytes([0x08, UNKNOWN_ENUM]))
     yield from scene.say(call, voice_activity=strange, unknown=UNKNOWN_PAYLOAD)
-    yield from scene.acked(scene.caller.sent_seq)
+    yield from scene.acked(call, scene.caller.sent_seq)
     yield from scene.answer(call)
     yield from scene.part(call)
 

@@ -140,7 +140,7 @@ class Scene:
 
             def room() -> bool:
                 unacked[:] = [seq for seq in unacked if seq > self.caller.acked]
-                return (len(unacked) + 1) * PIECE <= WINDOW + 1e-9
+                return call.half_closed or (len(unacked) + 1) * PIECE <= WINDOW + 1e-9
 
             what = f"an ack: {WINDOW:g} s of audio lie beyond the last one ({self.caller.acked})"
             yield from self.until(room, what)
@@ -169,9 +169,9 @@ class Scene:
             if (yield from self.step(QUIET)) is None:
                 return
 
-    def acked(self, seq: int, what: str = "") -> Steps[None]:
-        """Wait until the client has acked so far."""
-        yield from self.until(lambda: self.caller.acked >= seq, f"an ack of {seq}{what}")
+    def acked(self, call: Call, seq: int, what: str = "") -> Steps[None]:
+        """Wait until the client has acked so far. One that has half-closed cannot, and need not."""
+        yield from self.until(lambda: call.half_closed or self.caller.acked >= seq, f"an ack of {seq}{what}")
 
     def part(self, call: Call) -> Steps[None]:
         """The client ends or half-closes, is confirmed, and its command ends with status 0."""

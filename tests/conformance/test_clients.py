@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -23,10 +24,14 @@ PATIENCE = {"never_acks": 4.0, "sends_nothing_again": 4.0}
 """Seconds; for bad clients that keep silent, which costs as much. 10 for the others, who cost what they cost."""
 
 
+(SNIPPET,) = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs" / "converse.md").read_text(), re.M | re.S)
+ONE_SHOT = [sys.executable, "-c", SNIPPET, "{target}"]
+"""Half-closes at once: it can ack nothing, and need not."""
 GOOD = {
     "python": (PYTHON_CALLER, list(CLIENT_CHECKS)),
     "node": (node_caller(), list(CLIENT_CHECKS)),
     "python speaks": ([*PYTHON_CALLER, "--wav", str(SPEECH)], ["real-time", "resume", "resume-acked"]),
+    "python in ten lines": (ONE_SHOT, ["conversation", "acks", "barge-in", "gaps", "payloads", "unknown"]),
     "node speaks": ([*node_caller(), "--wav", str(SPEECH)], ["real-time", "resume", "resume-acked"]),
 }
 

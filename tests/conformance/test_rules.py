@@ -245,7 +245,7 @@ def lost(request: pb.ConverseRequest, at: float = 1) -> Steps[object]:
     call = yield from scene.open()
     for _ in range(3):
         yield from scene.say(call, text=pb.TextOutput(text="x"))
-    yield from scene.acked(1)
+    yield from scene.acked(call, 1)
     again = yield from scene.lose(call, Status("UNAVAILABLE", "GATEWAY_DRAINING", 0.5))
     yield from scene.resumed(again, next_seq=2)
     return None
