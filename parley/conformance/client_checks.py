@@ -151,7 +151,8 @@ def payloads(scene: Scene) -> Steps[None]:
     yield from scene.say(call, input_transcript=pb.Transcript(text="hello", finished=True, language="en-US"))
     yield from scene.say(call, text=pb.TextOutput(text="thinking", thought=True))
     yield from scene.say(call, voice_activity=pb.VoiceActivity(kind=pb.VOICE_ACTIVITY_KIND_START))
-    yield from scene.say(call, tool_activity=pb.ToolActivity(call_id="1", name="t", phase=pb.TOOL_PHASE_STARTED))
+    for phase in (pb.TOOL_PHASE_STARTED, pb.TOOL_PHASE_PROGRESS, pb.TOOL_PHASE_FINISHED):
+        yield from scene.say(call, tool_activity=pb.ToolActivity(call_id="1", name="t", phase=phase))
     yield from scene.say(call, tool_call_cancelled=pb.ToolCallCancelled(call_ids=["1"]))
     yield from scene.say(call, usage=pb.Usage(total_tokens=1, prompt_tokens_by_modality={"AUDIO": 1}))
     yield from scene.say(call, link_state=pb.LinkState(rotating=pb.Rotating(cause="GO_AWAY")))
