@@ -188,7 +188,7 @@ class Stream:
         talk = self.conversation
         # A connection of its own: another stream on an old one would reach the same, draining gateway.
         with grpc.insecure_channel(target, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
-            call = live_pb2_grpc.LiveServiceStub(channel).Converse(self.requests(), metadata=metadata)
+            call = live_pb2_grpc.LiveServiceStub(channel).Converse(self.requests(), metadata=tuple(metadata))
             try:
                 for response in call:
                     kind = response.WhichOneof("payload")
