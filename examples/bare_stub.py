@@ -11,6 +11,7 @@ The stubs are those that anybody generates (docs/converse.md says how); the pack
 """
 
 import argparse
+import itertools
 import json
 import os
 import random
@@ -269,7 +270,7 @@ def microphone(talk: Conversation, texts: list[str], wav: str, barge_in_after: f
             if (file.getframerate(), file.getnchannels(), file.getsampwidth()) != (RATE, 1, 2):
                 raise SystemExit(f"{wav}: 16 kHz, mono, 16 bit is what a session takes by default")
             started = time.monotonic()
-            for number in range(10**9):
+            for number in itertools.count():
                 if not (frame := file.readframes(round(RATE * FRAME))):
                     break
                 time.sleep(max(0.0, started + number * FRAME - time.monotonic()))

@@ -15,6 +15,8 @@ _TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f
 _RATE: Final = 16_000
 AHEAD: Final = 1.5
 """Seconds of audio by which a client may be ahead of real time: frames that waited leave together."""
+MAX_EVENTS: Final = 20_000
+"""Messages and reports in a check; the longest takes seconds."""
 MAX_MESSAGE: Final = 1.0
 """Seconds of audio in a message, at most."""
 
@@ -62,12 +64,16 @@ class Caller:
     reports: list[Reported] = field(default_factory=list)
     exit: int | None = None
     """Exit status."""
+    _events: int = 0
     _rate: int = _RATE
     _audio: float = 0.0
     _audio_since: float | None = None
 
     def observe(self, event: Event) -> None:
         """Take what happened. Violation when the client may not do that."""
+        self._events += 1
+        if self._events > MAX_EVENTS:
+            raise Violation(f"sent or reported more than {MAX_EVENTS} times in one conversation")
         match event:
             case Called():
                 self.calls[event.call] = Call(event.call, event.at, event.connection, event.metadata)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from parley.conformance.caller import Caller
+from parley.conformance.caller import MAX_EVENTS, Caller
 from parley.conformance.command import arguments, report_in
 from parley.conformance.outcome import Outcome, chosen
 from parley.conformance.scene import SESSION, TOKEN, Scene
@@ -125,6 +125,13 @@ def test_the_rate_of_the_session_is_the_one_that_counts() -> None:
     caller(opening(request_id="one", config=fast), audio(1, 96_000))
     with pytest.raises(Violation, match="at most 1 s"):
         caller(opening(request_id="one", config=fast), audio(1, 96_002))
+
+
+def test_a_client_that_never_stops_is_stopped() -> None:
+    seen = caller(OPEN)
+    with pytest.raises(Violation, match="more than 20000 times"):
+        for _ in range(MAX_EVENTS):
+            seen.observe(Reported(1, "played", 1))
 
 
 def test_what_was_said_is_remembered() -> None:
