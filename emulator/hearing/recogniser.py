@@ -46,7 +46,11 @@ class _Run:
             self.progress = loop.time()
         answer = self.waiting[number] = loop.create_future()
         assert self.process.stdin is not None
-        self.process.stdin.write(message({"id": number, **question}, pcm))
+        try:
+            self.process.stdin.write(message({"id": number, **question}, pcm))
+        except RuntimeError:
+            # uvloop's word for a pipe that is closed: the process has died, and its reader has not come to see it.
+            raise Gone from None
         return answer
 
 

@@ -21,11 +21,11 @@ from parley.cli._child import Child
 from parley.cli.stack import Stack, StackConfig
 from parley.conformance.client_checks import CLIENT_CHECKS
 from parley.conformance.client_run import run_client_check
-from tests.support.node import node_caller
+from tests.support.node import INSTALLED, node_caller, with_node
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "examples" / "bare_stub.py"
-CALLERS = {"python": [sys.executable, str(SCRIPT)], "node": node_caller()}
+CALLERS = {"python": [sys.executable, str(SCRIPT)]} | ({"node": node_caller()} if INSTALLED else {})
 SPEECH = ROOT / "parley" / "cli" / "demo_data" / "weather_paris.wav"
 
 Event = dict[str, Any]
@@ -135,7 +135,7 @@ def talks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Talk]:
     return asyncio.run(all_of_them())
 
 
-@pytest.mark.parametrize("name", CALLERS)
+@pytest.mark.parametrize("name", with_node(["python", "node"]))
 def test_a_barge_in_empties_the_playout_queue_and_is_answered(talks: dict[str, Talk], name: str) -> None:
     caller = talks[f"{name} barges in"]
     (interrupted,) = caller.of("interrupted")
@@ -146,7 +146,7 @@ def test_a_barge_in_empties_the_playout_queue_and_is_answered(talks: dict[str, T
 
 
 @pytest.mark.parametrize("fate", ["drains", "dies"])
-@pytest.mark.parametrize("name", CALLERS)
+@pytest.mark.parametrize("name", with_node(["python", "node"]))
 def test_a_gateway_that_goes_away_costs_a_caller_no_word(talks: dict[str, Talk], name: str, fate: str) -> None:
     caller = talks[f"{name} {fate}"]
     assert [event["text"] for event in caller.of("input_transcript")] == ["what is the weather in paris"]
