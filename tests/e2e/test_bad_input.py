@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -16,8 +17,10 @@ import parley
 from parley import errors, events
 from parley._status import from_rpc_error
 from parley.cli.stack import Stack, StackConfig
+from parley.conformance.gateway_checks import GATEWAY_CHECKS, Refused
+from parley.conformance.gateway_run import run_gateway_checks
 from parley.v1 import live_pb2, live_pb2_grpc
-from tests.support.counts import held, http_status
+from tests.support.counts import get_json, heard, held, http_status
 from tests.support.eventually import eventually
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120)]
@@ -137,6 +140,93 @@ async def test_a_caller_that_is_gone_in_the_middle_leaves_nothing(stack: Stack) 
         async with parley.connect(address(stack), profile="plain", api_key=KEY) as session:
             await session.send_audio(bytes(6400))
             raise ConnectionError
+    await nothing_left(stack)
+
+
+async def refusals(stack: Stack) -> Counter[str]:
+    """How often the gateway has refused, by reason."""
+    counts = await get_json(f"{stack.gateways[0].ready['ops']}/debug/vars")
+    found: Counter[str] = Counter()
+    for name, count in counts.items():
+        if name.startswith("parley.gateway.refusals{"):
+            found[name.partition("parley.error.reason=")[2].partition(",")[0]] += count
+    return found
+
+
+async def test_every_mistake_of_the_table_is_told_and_counted_and_leaves_nothing(stack: Stack) -> None:
+    before = await refusals(stack)
+    checks = list(GATEWAY_CHECKS.values())
+    run = run_gateway_checks(checks, address(stack), api_key=KEY, profile="plain", limit=20)
+    outcomes = [outcome async for outcome in run]
+    assert [outcome.line() for outcome in outcomes if not outcome.passed] == []
+    wanted = Counter(check.expected.reason for check in checks if isinstance(check.expected, Refused))
+    counted = await refusals(stack) - before
+    assert {reason: counted[reason] for reason in wanted} == dict(wanted)
+    await nothing_left(stack)
+
+
+async def test_metadata_without_bounds_is_refused_by_grpc_and_harms_nobody(stack: Stack) -> None:
+    async with grpc.aio.insecure_channel(address(stack)) as channel:
+        metadata = (("authorization", f"Bearer {KEY}"), *((f"x-bomb-{n}", "x" * 4096) for n in range(32)))
+        call = live_pb2_grpc.LiveServiceStub(channel).Converse(
+            iter([opening(request_id="bomb")]), metadata=metadata, timeout=10
+        )
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            async for _ in call:
+                pass
+        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    status, _, _ = await converse(
+        stack, [opening(request_id="after-bomb"), live_pb2.ConverseRequest(seq=1, end=live_pb2.End())]
+    )
+    assert status is grpc.StatusCode.OK
+    await nothing_left(stack)
+
+
+async def test_a_deadline_that_expires_in_mid_call_leaves_nothing(stack: Stack) -> None:
+    async with grpc.aio.insecure_channel(address(stack)) as channel:
+        metadata = (("authorization", f"Bearer {KEY}"),)
+        call = live_pb2_grpc.LiveServiceStub(channel).Converse(metadata=metadata, timeout=1.5)
+        await call.write(opening(request_id="deadline"))
+        with pytest.raises(grpc.aio.AioRpcError) as expired:
+            async for _ in call:
+                pass
+        assert expired.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    await nothing_left(stack)
+
+
+async def test_of_audio_that_comes_far_too_fast_nothing_is_lost_in_silence(stack: Stack) -> None:
+    """Three minutes at once, and a question: what is not heard is named, and the question is answered."""
+    second, count = bytes(32_000), 180
+    requests = [
+        opening(request_id="flood"),
+        *(live_pb2.ConverseRequest(seq=n + 1, audio=live_pb2.AudioInput(frames=[second])) for n in range(count)),
+        live_pb2.ConverseRequest(seq=count + 1, text=live_pb2.TextInput(text="hello")),
+    ]
+    status, _, responses = await converse(stack, requests)
+    assert status is grpc.StatusCode.OK
+    (first,) = [response.opened for response in responses if response.HasField("opened")]
+    gaps = [response.gap for response in responses if response.HasField("gap")]
+    record = await heard(stack, first.session_id)
+    missing = sum(gap.to_seq - gap.from_seq + 1 for gap in gaps)
+    assert record["audio"]["bytes"] + missing * len(second) == count * len(second)
+    assert record["texts"] == ["hello"]
+    await nothing_left(stack)
+
+
+async def test_a_caller_that_reads_nothing_harms_nobody_and_leaves_nothing(stack: Stack) -> None:
+    async with grpc.aio.insecure_channel(address(stack)) as channel:
+        metadata = (("authorization", f"Bearer {KEY}"),)
+        call = live_pb2_grpc.LiveServiceStub(channel).Converse(metadata=metadata, timeout=60)
+        await call.write(opening(request_id="no-reader"))
+        for seq in (1, 2, 3):
+            await call.write(live_pb2.ConverseRequest(seq=seq, text=live_pb2.TextInput(text="what can you do")))
+        # Beside it another is served, with as much to say.
+        async with parley.connect(address(stack), profile="plain", api_key=KEY) as session:
+            await session.send_text("what can you do")
+            async for event in session:
+                if isinstance(event, events.GenerationComplete):
+                    break
+        call.cancel()
     await nothing_left(stack)
 
 
