@@ -117,7 +117,7 @@ async def test_a_recogniser_that_dies_is_replaced_and_what_it_was_asked_is_not_u
 
 @behaviour("hearing.stuck", off=patched("emulator.hearing.recogniser.Recogniser._lost", lambda self, run: None))
 async def test_a_recogniser_that_is_stuck_is_replaced_too() -> None:
-    async with listening(bounds=Bounds(utterances=32, size=10**7, timeout=0.5)) as ears:
+    async with listening(bounds=Bounds(utterances=32, size=10**7, timeout=2)) as ears:
         (stuck,) = ears.pids
         os.kill(stuck, signal.SIGSTOP)
         try:
