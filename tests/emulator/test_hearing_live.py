@@ -21,7 +21,7 @@ from tests.support.speech import TEXTS, question
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-LIMIT = 20.0
+LIMIT = 4.0
 NATIVE = "gemini-2.5-flash-native-audio-preview-12-2025"
 SILENCE = bytes(32000)
 
