@@ -175,16 +175,21 @@ class Rig:
         await self._exits.__aexit__(kind, error, trace)
 
     def _pids(self, side: Side) -> dict[str, list[int]]:
-        """The processes whose use counts: the services', or the loop's own."""
-        loads = [load.pid for load in self._loads[side]]
-        if side != "fabric":
-            return {side: loads}
+        """The processes whose use is told."""
         stack = self._stack
+        loads = [load.pid for load in self._loads[side]]
+        if side == "floor":
+            return {side: loads}
+        assert stack.emulator is not None
+        emulator = {"emulator": [stack.emulator.ready["pid"]]}
+        if side == "bare":
+            return {side: loads, **emulator}
         return {
             "gateway": [child.ready["pid"] for child in stack.gateways],
             "worker": [child.ready["pid"] for child in stack.workers],
             "nats_server": [stack.nats.ready["pid"]],
             "load": loads,
+            **emulator,
         }
 
     def _cpu(self, side: Side) -> dict[str, float]:

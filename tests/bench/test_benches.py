@@ -1,7 +1,8 @@
-"""The bench itself, on real processes: it finds nothing where nothing is wrong, and sees one frame that is."""
+"""The benches on real processes: they find nothing where nothing is wrong, and see one frame that is."""
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import sys
@@ -10,23 +11,26 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
+from bench.capacity import largest
 from bench.echo import compare, order
 from bench.load.tally import Counts
 from bench.load.tamper import KINDS, Kind
-from bench.rig import LoadError, Rig, Run
+from bench.opening import bursts
+from bench.rig import ROOT, LoadError, Rig, Run, Side
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 SESSIONS = 2
 SECONDS = 0.6
 WARM_UP = 0.2
+STREAMS = SESSIONS
 FRAME_MS = 20
 LOAD_PROCESSES = 2
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def rig() -> AsyncIterator[Rig]:
-    async with Rig(LOAD_PROCESSES, {"PARLEY_GATEWAY_MAX_STREAMS": "6"}) as running:
+    async with Rig(LOAD_PROCESSES, {"PARLEY_GATEWAY_MAX_STREAMS": str(STREAMS)}) as running:
         yield running
 
 
@@ -57,10 +61,28 @@ async def test_calls_that_cannot_be_opened_are_an_error_and_leave_none(rig: Rig)
     assert len(await rig.open_burst("fabric", 2)) == 2
 
 
+async def test_bursts_of_both_sides_are_timed(rig: Rig) -> None:
+    figures = await bursts(rig, SESSIONS, 2)
+    assert [(figure.figure, figure.n) for figure in figures] == [("open_p50", SESSIONS), ("open_p99", SESSIONS)]
+    assert all(figure.value and figure.baseline for figure in figures)
+
+
+@pytest.mark.parametrize("side", ["fabric", "bare"])
+async def test_capacity_is_searched_on_both_sides(rig: Rig, side: Side) -> None:
+    wanted = argparse.Namespace(start=1, limit=SESSIONS, seconds=0.2, proof_seconds=0.3)
+    assert await largest(rig, side, 40, wanted) == SESSIONS
+
+
+async def test_more_calls_than_may_be_open_do_not_hold(rig: Rig) -> None:
+    wanted = argparse.Namespace(start=4, limit=4, seconds=0.2, proof_seconds=0.2)
+    assert await largest(rig, "fabric", 40, wanted) == STREAMS
+
+
 async def test_the_command_ends_with_1_when_a_frame_was_amiss() -> None:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "bench.echo", "--sessions", "1", "--frame-ms", "40", "--seconds", "1", "--runs", "1"),
         *("--tamper", "swap"),
+        cwd=ROOT,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
