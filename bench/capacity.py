@@ -9,17 +9,12 @@ the load included: when its process is what is full, the figure is the load's; s
 """
 
 import argparse
-import os
-import sys
 from typing import Final
 
-import uvloop
-
-from bench import arguments
+from bench import command
 from bench.figures import against
 from bench.rig import CAPACITY, LoadError, Measured, Rig, Run, Side
 from bench.search import Search
-from parley.cli._failures import CliError
 
 LATE_MS: Final = 100.0
 
@@ -41,7 +36,7 @@ async def largest(rig: Rig, side: Side, frame_ms: int, wanted: argparse.Namespac
             held, words = False, str(error)
         else:
             held, words = holds(measured), _in_words(measured, seconds)
-        arguments.say(f"{side}, {frame_ms} ms, {probe.n} sessions {'hold' if held else 'do not hold'}: {words}")
+        command.say(f"{side}, {frame_ms} ms, {probe.n} sessions {'hold' if held else 'do not hold'}: {words}")
         search.report(held=held)
     return search.found
 
@@ -56,17 +51,16 @@ def _in_words(measured: Measured, seconds: float) -> str:
 
 async def main() -> int:
     """The command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser(__doc__)
     parser.add_argument("--frame-ms", type=int, nargs="+", choices=[20, 40], default=[20, 40])
-    parser.add_argument("--seconds", type=arguments.positive, default=6.0, help="of a probe")
-    parser.add_argument("--proof-seconds", type=arguments.positive, default=20.0, help="of the last one")
-    parser.add_argument("--start", type=arguments.count, default=8, help="sessions of the first probe")
-    parser.add_argument("--limit", type=arguments.count, default=CAPACITY, help="sessions of the largest")
-    parser.add_argument("--load-processes", type=arguments.count, default=1, help="that the fabric's calls come from")
+    parser.add_argument("--seconds", type=command.positive, default=6.0, help="of a probe")
+    parser.add_argument("--proof-seconds", type=command.positive, default=20.0, help="of the last one")
+    parser.add_argument("--start", type=command.count, default=8, help="sessions of the first probe")
+    parser.add_argument("--limit", type=command.count, default=CAPACITY, help="sessions of the largest")
     wanted = parser.parse_args()
     if wanted.limit > CAPACITY:
         parser.error(f"--limit: {CAPACITY} at most")
-    arguments.say(f"load average {os.getloadavg()}, {os.cpu_count()} CPUs")
+    command.say_load()
     for frame_ms in wanted.frame_ms:
         found: dict[Side, int] = {}
         for side in ("fabric", "bare"):
@@ -74,11 +68,9 @@ async def main() -> int:
                 found[side] = await largest(rig, side, frame_ms, wanted)
         n = found["fabric"]
         print(against(f"capacity/{frame_ms}ms", n, found["bare"], unit="sessions", n=n, digits=0), flush=True)
+    command.say_load()
     return 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(uvloop.run(main()))
-    except (LoadError, CliError) as error:
-        sys.exit(f"the bench cannot be done: {error}")
+    command.run(main)

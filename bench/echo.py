@@ -14,20 +14,14 @@ twice, out of order or damaged, on either side, or a call failed: such figures s
 ``--tamper drop|double|swap`` does just that to one frame after it was received: the bench must report it.
 """
 
-import argparse
-import os
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-import uvloop
-
-from bench import arguments
+from bench import command
 from bench.figures import Figure, comparison, cpu_per_session_second, total
 from bench.load.tamper import KINDS, Kind
-from bench.rig import LoadError, Measured, Rig, Run, Side
-from parley.cli._failures import CliError
+from bench.rig import Measured, Rig, Run, Side
 
 LONGEST_RUN: Final = 300.0
 """Seconds. The emulator, like Google, takes a connection away after some ten minutes."""
@@ -86,7 +80,7 @@ async def compare(
         run = Run(sessions, frame_ms, lasting, warm_up, tamper if first else None)
         measured = await rig.measure(side, run)
         found.runs[side].append(measured)
-        arguments.say(f"{sessions} sessions, {frame_ms} ms, {side}: {_in_words(measured)}")
+        command.say(f"{sessions} sessions, {frame_ms} ms, {side}: {_in_words(measured)}")
     return found
 
 
@@ -104,17 +98,16 @@ def _in_words(measured: Measured) -> str:
 
 async def main() -> int:
     """The command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sessions", type=arguments.count, nargs="+", default=[5, 25], help="calls at once")
+    parser = command.parser(__doc__)
+    parser.add_argument("--sessions", type=command.count, nargs="+", default=[5, 25], help="calls at once")
     parser.add_argument("--frame-ms", type=int, nargs="+", choices=[20, 40], default=[20, 40])
-    parser.add_argument("--seconds", type=arguments.positive, default=60.0, help="measured on each side")
-    parser.add_argument("--runs", type=arguments.count, default=4, help="that the seconds are split into")
-    parser.add_argument("--load-processes", type=arguments.count, default=1, help="that the fabric's calls come from")
+    parser.add_argument("--seconds", type=command.positive, default=60.0, help="measured on each side")
+    parser.add_argument("--runs", type=command.count, default=4, help="that the seconds are split into")
     parser.add_argument("--tamper", choices=KINDS, help="with one frame, as a test of this bench")
     wanted = parser.parse_args()
     if wanted.seconds / wanted.runs > LONGEST_RUN:
         parser.error(f"a run of more than {LONGEST_RUN:g} s would meet the end of the connection: give more --runs")
-    arguments.say(f"load average {os.getloadavg()}, {os.cpu_count()} CPUs")
+    command.say_load()
     clean = True
     for sessions in wanted.sessions:
         for frame_ms in wanted.frame_ms:
@@ -132,14 +125,11 @@ async def main() -> int:
             for figure in found.figures():
                 print(figure, flush=True)
             for failure in found.failures:
-                arguments.say(failure)
+                command.say(failure)
             clean = clean and found.clean
-    arguments.say(f"load average {os.getloadavg()}")
+    command.say_load()
     return 0 if clean else 1
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(uvloop.run(main()))
-    except (LoadError, CliError) as error:
-        sys.exit(f"the bench cannot be done: {error}")
+    command.run(main)

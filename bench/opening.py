@@ -7,17 +7,10 @@ the bare SDK: `connect`, which is TCP, TLS, the upgrade and the set-up; the work
 calls of a burst begin at once, and bursts of both sides alternate. All processes, the load's too, share this machine.
 """
 
-import argparse
-import os
-import sys
-
-import uvloop
-
-from bench import arguments
+from bench import command
 from bench.figures import Figure, against
 from bench.load.tally import Times
-from bench.rig import CAPACITY, LoadError, Rig, Side
-from parley.cli._failures import CliError
+from bench.rig import CAPACITY, Rig, Side
 
 _FIRST = 5
 """Calls before all others, for what happens once in a process."""
@@ -39,31 +32,28 @@ async def bursts(rig: Rig, sessions: int, runs: int) -> list[Figure]:
             times = Times()
             for seconds in await rig.open_burst(side, sessions):
                 times.add(round(seconds * 1e9))
-            arguments.say(f"{side}: {sessions} calls, p50 {times.percentile(50)} ms, p99 {times.percentile(99)} ms")
+            command.say(f"{side}: {sessions} calls, p50 {times.percentile(50)} ms, p99 {times.percentile(99)} ms")
             found[side] += times
     return figures(sessions, found["fabric"], found["bare"])
 
 
 async def main() -> int:
     """The command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sessions", type=arguments.count, default=200, help="calls that open at once")
-    parser.add_argument("--runs", type=arguments.count, default=5, help="bursts of each side")
-    parser.add_argument("--load-processes", type=arguments.count, default=1, help="that the fabric's calls come from")
+    parser = command.parser(__doc__)
+    parser.add_argument("--sessions", type=command.count, default=200, help="calls that open at once")
+    parser.add_argument("--runs", type=command.count, default=5, help="bursts of each side")
     wanted = parser.parse_args()
     if wanted.sessions > CAPACITY:
         parser.error(f"--sessions: {CAPACITY} at most")
-    arguments.say(f"load average {os.getloadavg()}, {os.cpu_count()} CPUs")
+    command.say_load()
     async with Rig(wanted.load_processes) as rig:
         await rig.open_burst("fabric", _FIRST)
         await rig.open_burst("bare", _FIRST)
         for figure in await bursts(rig, wanted.sessions, wanted.runs):
             print(figure, flush=True)
+    command.say_load()
     return 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(uvloop.run(main()))
-    except (LoadError, CliError) as error:
-        sys.exit(f"the bench cannot be done: {error}")
+    command.run(main)
