@@ -13,6 +13,7 @@ import grpc
 from bench.load.call import CallOverError, Hear
 from parley._acks import AckPolicy
 from parley._connect import CHANNEL_OPTIONS
+from parley._status import FirstStatus
 from parley.v1 import live_pb2 as pb
 from parley.v1.live_pb2_grpc import LiveServiceStub
 
@@ -39,18 +40,16 @@ class FabricDialer:
         """The time is that from `open` to `opened`."""
         channel = self._channels.pop()
         try:
-            stream = LiveServiceStub(channel).Converse()
+            stream = _Stream(LiveServiceStub(channel).Converse())
             began = time.monotonic()
             opening = pb.Open(request_id=f"req_{uuid.uuid4().hex}", config=self._config)
             await stream.write(pb.ConverseRequest(open=opening))
             first = await stream.read()
             took = time.monotonic() - began
-            if not isinstance(first, pb.ConverseResponse) or not first.HasField("opened"):
-                raise CallOverError(f"the gateway did not open the call: {await _status(stream)}")
-        except BaseException as error:
+            if not first.HasField("opened"):
+                raise CallOverError(f"the gateway's first message is {first.WhichOneof('payload')}, not opened")
+        except BaseException:
             await channel.close()
-            if isinstance(error, grpc.RpcError):
-                raise CallOverError(str(error)) from error
             raise
         return FabricCall(channel, stream, hear), took
 
@@ -63,7 +62,7 @@ class FabricDialer:
 class FabricCall:
     """A :class:`bench.load.call.Call`."""
 
-    def __init__(self, channel: grpc.aio.Channel, stream: Any, hear: Hear) -> None:
+    def __init__(self, channel: grpc.aio.Channel, stream: "_Stream", hear: Hear) -> None:
         self._channel = channel
         self._stream = stream
         self._hear = hear
@@ -75,24 +74,19 @@ class FabricCall:
     async def send(self, frame: bytes) -> None:
         """The frame, then the ack if one is due: never before it, for its clock runs."""
         self._seq += 1
-        await self._write(pb.ConverseRequest(seq=self._seq, audio=pb.AudioInput(frames=[frame])))
+        await self._stream.write(pb.ConverseRequest(seq=self._seq, audio=pb.AudioInput(frames=[frame])))
         await self.idle()
 
     async def idle(self) -> None:
         """Acks what was heard."""
         due = self._acks.due_at()
         if due is not None and due <= time.monotonic():
-            await self._write(pb.ConverseRequest(ack=pb.Ack(seq=self._acks.take())))
-
-    async def _write(self, request: pb.ConverseRequest) -> None:
-        try:
-            await self._stream.write(request)
-        except (grpc.RpcError, asyncio.InvalidStateError) as error:
-            raise CallOverError(await _status(self._stream)) from error
+            await self._stream.write(pb.ConverseRequest(ack=pb.Ack(seq=self._acks.take())))
 
     async def _read(self) -> None:
         try:
-            while (response := await self._stream.read()) is not grpc.aio.EOF:
+            while True:
+                response = await self._stream.read()
                 if response.HasField("audio"):
                     seconds = 0.0
                     for pcm in response.audio.frames:
@@ -101,15 +95,14 @@ class FabricCall:
                     self._acks.consumed(response.seq, seconds, time.monotonic())
                 elif response.HasField("gap"):
                     self.failure = f"gap: {' '.join(str(response.gap).split())}"
-            self.failure = self.failure or await _status(self._stream)
-        except grpc.RpcError:
-            self.failure = await _status(self._stream)
+        except CallOverError as error:
+            self.failure = self.failure or str(error)
 
     async def close(self) -> None:
         """`end`, and the stream's own end."""
         try:
             async with asyncio.timeout(_CLOSE_LIMIT):
-                await self._write(pb.ConverseRequest(seq=self._seq + 1, end=pb.End(reason="bench")))
+                await self._stream.write(pb.ConverseRequest(seq=self._seq + 1, end=pb.End(reason="bench")))
                 await self._reader
         except (CallOverError, TimeoutError):
             self._stream.cancel()
@@ -117,9 +110,33 @@ class FabricCall:
         await self._channel.close()
 
 
-async def _status(stream: Any) -> str:
-    """How the stream ended, or that it did not."""
-    if not stream.done():
-        return "the stream is open"
-    code = await stream.code()
-    return f"{code.name} {await stream.details() or ''}".strip()
+class _Stream:
+    """A gRPC stream whose end is always a CallOverError with what the gateway said."""
+
+    def __init__(self, call: Any) -> None:
+        self._call = call
+        self._first_status = FirstStatus(call)
+
+    async def write(self, request: pb.ConverseRequest) -> None:
+        try:
+            await self._call.write(request)
+        except (grpc.RpcError, asyncio.InvalidStateError) as error:
+            raise await self._over() from error
+
+    async def read(self) -> pb.ConverseResponse:
+        try:
+            response = await self._call.read()
+        except grpc.RpcError as error:
+            raise await self._over() from error
+        if not isinstance(response, pb.ConverseResponse):  # the end, and no error
+            raise await self._over()
+        return response
+
+    async def _over(self) -> CallOverError:
+        await self._call.code()  # waits for the end
+        status = await self._first_status.settled()
+        assert status is not None
+        return CallOverError(f"the gateway ended the call: {status.code.name} {status.message}".rstrip())
+
+    def cancel(self) -> None:
+        self._call.cancel()
