@@ -46,6 +46,7 @@ def _in_words(measured: Measured, seconds: float) -> str:
     late = "/".join(f"{account.since_due.percentile(percent) or 0:.1f}" for percent in (50, 99))
     cores = ", ".join(f"{name} {used / seconds:.2f}" for name, used in measured.cpu.items())
     failed = f", {len(account.failures)} calls failed: {account.failures[0]}" if account.failures else ""
+    cores += f", elsewhere {measured.elsewhere:.2f}"
     return f"p50/p99 {late} ms since due, {account.counts}, cores used: {cores}{failed}"
 
 

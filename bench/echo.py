@@ -92,7 +92,8 @@ def _in_words(measured: Measured) -> str:
     ]
     cpu = ", ".join(f"{name} {1000 * cpu_per_session_second([measured], name):.1f}" for name in measured.cpu)
     return (
-        f"round trip p50/p99 {times[0]} ms ({times[1]} since due), CPU ms per session-second: {cpu}; {account.counts}"
+        f"round trip p50/p99 {times[0]} ms ({times[1]} since due), CPU ms per session-second: {cpu}, "
+        f"elsewhere {measured.elsewhere:.2f} cores; {account.counts}"
     )
 
 

@@ -25,3 +25,14 @@ def cpu_seconds(pid: int) -> float:
 def resident(pid: int) -> int:
     """Bytes of a process and its descendants."""
     return sum(int(Path(f"/proc/{one}/statm").read_text().split()[1]) * _PAGE for one in tree(pid))
+
+
+def machine_cpu_seconds() -> float:
+    """Time that all CPUs were busy since the machine started, whoever had them; with what a hypervisor took away."""
+    user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, _first_line("/proc/stat").split()[1:9])
+    return (user + nice + system + irq + softirq + steal) / _TICKS
+
+
+def _first_line(path: str) -> str:
+    with Path(path).open() as file:
+        return file.readline()

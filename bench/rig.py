@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, Self
 
 from bench.load.tally import Account
 from bench.load.tamper import Kind
-from bench.processes import cpu_seconds, resident
+from bench.processes import cpu_seconds, machine_cpu_seconds, resident
 from bench.tasks import together
 from parley.cli.stack import Stack, StackConfig
 from tests.support.children import bound
@@ -69,6 +69,8 @@ class Measured:
     session_seconds: float
     memory: Mapping[str, int]
     """Bytes by process that came with the calls, at the end of the measured time."""
+    elsewhere: float = 0.0
+    """Cores that were busy with something else meanwhile: above some 0.2 the figures are worth little."""
 
 
 class LoadProcess:
@@ -210,14 +212,15 @@ class Rig:
             limit = run.warm_up + run.seconds + _ANSWER_LIMIT
             talks = [group.create_task(load.ask("talk", limit, **clock)) for load in self._loads[side]]
             await asyncio.sleep(begin - time.monotonic())
-            cpu, began = self._cpu(side), time.monotonic()
+            cpu, machine, began = self._cpu(side), machine_cpu_seconds(), time.monotonic()
             await asyncio.sleep(end - time.monotonic())
             used = {name: seconds - cpu[name] for name, seconds in self._cpu(side).items()}
             lasted = time.monotonic() - began
+            elsewhere = (machine_cpu_seconds() - machine - sum(used.values())) / lasted
             memory = {name: size - before[name] for name, size in self._memory(side).items()}
         await self._close(side)
         account = sum((Account.from_json(talk.result()) for talk in talks), Account.empty())
-        return Measured(account, used, lasted * run.sessions, memory)
+        return Measured(account, used, lasted * run.sessions, memory, elsewhere)
 
     async def open_burst(self, side: Side, sessions: int) -> tuple[float, ...]:
         """Opens all calls at once and closes them; seconds that each took. LoadError: one could not be opened."""
