@@ -70,7 +70,8 @@ class Measured:
     memory: Mapping[str, int]
     """Bytes by process that came with the calls, at the end of the measured time."""
     elsewhere: float = 0.0
-    """Cores that were busy with something else meanwhile: above some 0.2 the figures are worth little."""
+    """Cores that were busy with something else meanwhile, roughly: the kernel samples this one. Above some 0.3 the
+    figures are worth little."""
 
 
 class LoadProcess:
@@ -216,7 +217,7 @@ class Rig:
             await asyncio.sleep(end - time.monotonic())
             used = {name: seconds - cpu[name] for name, seconds in self._cpu(side).items()}
             lasted = time.monotonic() - began
-            elsewhere = (machine_cpu_seconds() - machine - sum(used.values())) / lasted
+            elsewhere = max(0.0, machine_cpu_seconds() - machine - sum(used.values())) / lasted
             memory = {name: size - before[name] for name, size in self._memory(side).items()}
         await self._close(side)
         account = sum((Account.from_json(talk.result()) for talk in talks), Account.empty())
