@@ -13,7 +13,8 @@ class Probe:
 
 
 class Search:
-    """Doubles until it fails, halves the gap to within 5 %, then has the result proved, one step lower if need be.
+    """Doubles until it fails, halves the gap to within 5 %, then has the result proved; lower if need be, by twice as
+    much each time, so that it ends soon on a machine that others use.
 
     A probe that fails is repeated once: a hiccup of the machine is not the limit of what is measured.
     """
@@ -25,6 +26,7 @@ class Search:
         self._bad: int | None = None
         self._probe: Probe | None = Probe(min(start, limit))
         self._failed = False
+        self._retreat = 0
 
     @property
     def probe(self) -> Probe | None:
@@ -46,7 +48,8 @@ class Search:
         self._failed = False
         if probe.proof:
             if not held:
-                self._good = max(0, self._good - self._step)
+                self._retreat = 2 * self._retreat or self._step
+                self._good = max(0, self._good - self._retreat)
             self._probe = None if held or not self._good else Probe(self._good, proof=True)
             return
         if held:

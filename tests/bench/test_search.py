@@ -50,8 +50,8 @@ def test_one_failure_is_a_hiccup() -> None:
 def test_what_does_not_hold_for_longer_is_stepped_down_from() -> None:
     found, probes = search(8, 100, lambda probe: probe.n <= (57 if probe.proof else 64))
     proofs = [probe.n for probe in probes if probe.proof]
-    assert proofs == [64, 64, 61, 61, 58, 58, 56]
-    assert found == 56
+    assert proofs == [64, 64, 61, 61, 55]
+    assert found == 55
 
 
 def test_nothing_may_hold_for_longer() -> None:
