@@ -103,6 +103,18 @@ fuzz-emulator: setup-test  ## Mutated frames against the emulator, 5,000 convers
 fuzz-converse: setup-test  ## Random and mutated messages to a gateway and its worker, 5,000 streams (some 2 minutes)
 	CONVERSE_FUZZ_EXAMPLES=5000 $(BIN)/python -m pytest tests/fuzz
 
+.PHONY: bench
+bench: setup-test  ## What the fabric adds to a call and costs, beside the bare SDK (some 10 minutes)
+	$(BIN)/python -m bench.echo
+
+.PHONY: bench-capacity
+bench-capacity: setup-test  ## How many calls at once a gateway and a worker take (some 10 minutes)
+	$(BIN)/python -m bench.capacity
+
+.PHONY: bench-open
+bench-open: setup-test  ## How long a call takes to open in a burst of 200 (some 20 seconds)
+	$(BIN)/python -m bench.opening
+
 .PHONY: bench-emulator
 bench-emulator: setup-test  ## The emulator's CPU beside the worker's, at 200 connections (some 5 minutes)
 	$(BIN)/python -m bench.emulator --runs 3

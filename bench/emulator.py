@@ -26,13 +26,13 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import uvloop
 from google.genai import types
 
 import parley
+from bench.processes import cpu_seconds, resident
 from parley.cli.stack import Stack, StackConfig
 from services.session_worker.link import Dialer, LinkClosedError
 from services.session_worker.settings import WorkerSettings
@@ -44,28 +44,6 @@ FRAME_SECONDS = 0.04
 FRAME_BYTES = int(16000 * FRAME_SECONDS) * 2
 SILENCE_SECONDS = 5.0
 OPENING_AT_ONCE = 10
-_TICKS = os.sysconf("SC_CLK_TCK")
-_PAGE = os.sysconf("SC_PAGE_SIZE")
-
-
-def tree(pid: int) -> list[int]:
-    """A process and all its descendants."""
-    found = [pid]
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            found += tree(int(child))
-    return found
-
-
-def cpu_seconds(pid: int) -> float:
-    """User and system time of a process and its descendants."""
-    fields = [Path(f"/proc/{one}/stat").read_text().rsplit(")", 1)[1].split() for one in tree(pid)]
-    return sum(int(one[11]) + int(one[12]) for one in fields) / _TICKS
-
-
-def resident(pid: int) -> int:
-    """Bytes of a process and its descendants."""
-    return sum(int(Path(f"/proc/{one}/statm").read_text().split()[1]) * _PAGE for one in tree(pid))
 
 
 @dataclass
@@ -104,7 +82,7 @@ async def bare(codec: str, processes: int) -> AsyncIterator[Ends]:
     async with start_emulator(processes=processes) as emulator:
         settings = WorkerSettings(
             gemini_api_key="bench", gemini_base_url=emulator.address, gemini_ca_file=emulator.ca_file, link_codec=codec
-        )  # type: ignore[call-arg]
+        )
         dialer = Dialer(settings)
         config = types.LiveConnectConfig(
             session_resumption=types.SessionResumptionConfig(),
