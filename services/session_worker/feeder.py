@@ -105,9 +105,13 @@ class Feeder:
 
     async def _wait(self, due: float | None) -> None:
         """Until there is input, or a picture that waits may go."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(None if due is None else max(0.0, due - time.monotonic())):
-                await self._input.wait()
+        if due is None:
+            # By far the most frequent: no timer for each piece of audio.
+            await self._input.wait()
+        else:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, due - time.monotonic())):
+                    await self._input.wait()
         self._input.clear()
 
     async def _send(self, link: Link, item: AudioBatch | live_pb2.ConverseRequest) -> None:

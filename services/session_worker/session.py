@@ -175,10 +175,18 @@ class Session:
             rate = live_config.input_rate(spec.config)
             self._link = await self._services.dialer.dial(spec.config.model, config, rate)
             if live_config.seeds(spec.config, self._handle):
-                history = [live_config.content(content) for content in spec.config.history]
-                await self._link.send_turn(history, turn_complete=True)
-                if self._context.model.history_ends_with_user:
-                    self._turns.asked(time.monotonic())
+                await self._seed(self._link)
+
+    async def _seed(self, link: Link) -> None:
+        """Give a new link the session's history. ServiceError when it closes on that."""
+        history = [live_config.content(content) for content in self.spec.config.history]
+        try:
+            await link.send_turn(history, turn_complete=True)
+        except LinkClosedError as error:
+            text = f"the model's link closed on the history: {error}"
+            raise ServiceError(errors_pb2.ERROR_REASON_BACKEND_UNAVAILABLE, text) from error
+        if self._context.model.history_ends_with_user:
+            self._turns.asked(time.monotonic())
 
     async def attach(self, request: fabric_pb2.AttachSession) -> fabric_pb2.Attached:
         """Let a stream take the session over. ServiceError when it may not."""

@@ -58,27 +58,28 @@ class SessionContext:
         )
 
     async def _tools(self, names: Sequence[str]) -> list[tools_pb2.Tool]:
+        # All of them together have the one limit: nothing of the caller's goes to the link meanwhile.
+        patiently = AsyncRetrying(
+            retry=retry_if_exception(_is_away),
+            wait=wait_random_exponential(multiplier=0.1, max=1),
+            stop=stop_after_delay(_CATALOG_WAIT),
+            reraise=True,
+        )
+        return await patiently(self._found, names)
+
+    async def _found(self, names: Sequence[str]) -> list[tools_pb2.Tool]:
         mine = {function.name for function in self.config.caller_tools}
         found: list[tools_pb2.Tool] = []
         for index, name in enumerate(names):
             path = f"context_update.tools.names[{index}]"
             if name in mine:
                 raise invalid_field(path, f"{name} is one of the caller's own tools")
-            tool = await self._declared(name)
+            tool = await self._catalog.get(name)
             if tool is None:
                 raise invalid_field(path, "no such tool in the catalog", errors_pb2.ERROR_REASON_TOOL_UNKNOWN)
             found.append(tool)
         return found
 
-    async def _declared(self, name: str) -> tools_pb2.Tool | None:
-        patiently = AsyncRetrying(
-            retry=retry_if_exception(
-                lambda error: (
-                    isinstance(error, ServiceError) and error.reason == errors_pb2.ERROR_REASON_FABRIC_UNAVAILABLE
-                )
-            ),
-            wait=wait_random_exponential(multiplier=0.1, max=1),
-            stop=stop_after_delay(_CATALOG_WAIT),
-            reraise=True,
-        )
-        return await patiently(self._catalog.get, name)
+
+def _is_away(error: BaseException) -> bool:
+    return isinstance(error, ServiceError) and error.reason == errors_pb2.ERROR_REASON_FABRIC_UNAVAILABLE

@@ -8,16 +8,18 @@ import pytest
 from google.protobuf import struct_pb2
 from nats.aio.msg import Msg
 
-from parley.v1 import errors_pb2, fabric_pb2, live_pb2, sessions_pb2
+from parley.v1 import errors_pb2, fabric_pb2, live_pb2, sessions_pb2, tools_pb2
 from services.fabric import subjects
 from services.fabric.bus import settle
+from services.fabric.catalog import Catalog
 from services.fabric.conversation_log import ConversationLog
 from services.fabric.errors import ServiceError
 from services.fabric.records import SessionRecords
 from services.session_worker import events
+from services.session_worker.link import LinkClosedError
 from services.session_worker.responses import duration
 from services.session_worker.worker import OPEN_TRACEPARENT
-from tests.session_worker.conftest import TOKEN, Rig
+from tests.session_worker.conftest import TOKEN, FakeLink, Rig
 from tests.support.eventually import eventually
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
@@ -464,6 +466,45 @@ async def test_history_goes_to_a_new_link_before_anything_else(rig: Rig) -> None
     _, link = await rig.open(history=said)
     assert [(turn.role, turn.parts[0].text) for turn in link.turns[0][0]] == [("user", "hi"), ("model", "hello")]
     assert link.turns[0][1] is True
+
+
+async def test_a_link_that_closes_on_the_history_is_the_backends_fault_and_leaves_nothing(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def closes(*_: object, **__: object) -> None:
+        raise LinkClosedError(1007, "Precondition check failed.")
+
+    monkeypatch.setattr(FakeLink, "send_turn", closes)
+    said = [live_pb2.Content(role=live_pb2.ROLE_USER, parts=[live_pb2.Part(text="hi")])]
+    spec = rig.spec(history=said)
+    reply = await rig.control(open=spec)
+    assert reply.failure.reason == errors_pb2.ERROR_REASON_BACKEND_UNAVAILABLE
+    assert "1007 Precondition check failed." in reply.failure.message
+    assert rig.dialer.links[-1].closed
+    assert await rig.records.read_own(spec.session_id) is None
+
+
+async def test_an_update_waits_for_the_catalog_and_only_so_long(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many tools it names: all of them together have the one limit."""
+    monkeypatch.setattr("services.session_worker.session_context._CATALOG_WAIT", 0.3)
+    asked: list[str] = []
+
+    async def flaky(_: Catalog, name: str) -> tools_pb2.Tool:
+        asked.append(name)
+        if asked.count(name) == 1:
+            raise ServiceError(errors_pb2.ERROR_REASON_FABRIC_UNAVAILABLE, "no JetStream")
+        return tools_pb2.Tool(declaration=live_pb2.FunctionDeclaration(name=name))
+
+    monkeypatch.setattr(Catalog, "get", flaky)
+    session, link = await rig.open()
+    await rig.send(session, update(1, *[f"tool_{number}" for number in range(50)]), text(2))
+    failure = await refusal(rig)
+    assert failure.reason == errors_pb2.ERROR_REASON_FABRIC_UNAVAILABLE
+    assert failure.HasField("retry_delay")
+    assert "tool_49" not in asked
+    assert asked.count("tool_0") > 1
+    await eventually(lambda: link.texts)
+    assert link.updates == []
 
 
 async def test_pictures_reach_the_link_at_the_models_pace(rig: Rig) -> None:
