@@ -231,7 +231,8 @@ def verdict(error: Any) -> Exception:
                     retry = errors_pb2.RetryInfoDetail.FromString(detail.value).retry_delay
                     delay = retry.seconds + retry.nanos / 1e9
     why = f"{error.code().name} ({reason or 'no reason'}): {error.details()}"
-    if delay is not None or error.code() is grpc.StatusCode.UNAVAILABLE:
+    # CANCELLED, and not by us: a gateway that was closing never looked at the call.
+    if delay is not None or error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
         return LostError(why, delay)
     return FailedError(why)
 

@@ -221,7 +221,9 @@ function verdict({ code, details, metadata }) {
     }
   }
   const why = `${grpc.status[code]} (${reason || 'no reason'}): ${details}`;
-  return delay !== undefined || code === grpc.status.UNAVAILABLE ? new Lost(why, delay) : new Failed(why);
+  // CANCELLED, and not by us: a gateway that was closing never looked at the call.
+  const lost = delay !== undefined || [grpc.status.UNAVAILABLE, grpc.status.CANCELLED].includes(code);
+  return lost ? new Lost(why, delay) : new Failed(why);
 }
 
 const statusDetails = (bytes) => decode('StatusDetails', bytes).details;

@@ -79,6 +79,7 @@ class Stack:
         self.failed = False
         """Something went wrong, so a temporary state directory is kept for whoever looks into it."""
         self._on_exit = on_exit or (lambda child, status: None)
+        self._stopping = False
         self._children: list[Child] = []
         self._watches: set[asyncio.Task[None]] = set()
         self._counts: dict[str, int] = {}
@@ -161,7 +162,8 @@ class Stack:
         return child
 
     async def stop(self) -> None:
-        """Stops everything, the door first, and waits until it is gone."""
+        """Stops everything, the door first, and waits until it is gone. Nothing can be started afterwards."""
+        self._stopping = True
         deadline = asyncio.get_running_loop().time() + self.config.stop_grace
         for kinds in (("gateway",), ("worker", "tools"), ("emulator", "nats")):
             left = max(0.1, deadline - asyncio.get_running_loop().time())
@@ -239,6 +241,10 @@ class Stack:
         everything = {**os.environ, **env, **self.config.env}
         child = await Child.start(name, command, everything, self.state_dir / f"{name}.log")
         self._children.append(child)
+        if self._stopping:
+            # Whoever still starts something in another task would leave it running, and `stop` waiting for it.
+            await child.stop(0)
+            raise CliError(f"{name} cannot be started: the stack is stopped")
         watch = asyncio.get_running_loop().create_task(self._watch(child), name=f"watch {name}")
         self._watches.add(watch)
         watch.add_done_callback(self._watches.discard)

@@ -201,7 +201,7 @@ def retry_open(scene: Scene) -> Steps[None]:
     """An open that time can mend is repeated, after RetryInfo's delay, with the same request id."""
     first = yield from scene.new_call()
     call = first
-    for status in (Status("RESOURCE_EXHAUSTED", "NO_CAPACITY", 0.5), Status("UNAVAILABLE")):
+    for status in (Status("RESOURCE_EXHAUSTED", "NO_CAPACITY", 0.5), Status("UNAVAILABLE"), Status("CANCELLED")):
         at = yield from scene.finish(call, status)
         call = yield from scene.new_call(f"the same `open` again, after {status}")
         scene.waited(at, call, status)
@@ -283,9 +283,9 @@ def resume(scene: Scene) -> Steps[None]:
 
 @_check("resume-acked")
 def resume_acked(scene: Scene) -> Steps[None]:
-    """Lost twice, and without details: resumes each time, and numbers on from `next_uplink_seq`."""
+    """Lost repeatedly, and without details: resumes each time, and numbers on from `next_uplink_seq`."""
     call = yield from _cut(scene)
-    for status in (Status("UNAVAILABLE"), GOING):
+    for status in (Status("UNAVAILABLE"), Status("CANCELLED"), GOING):
         call = yield from scene.lose(call, status)
         yield from scene.resumed(call, next_seq=max(scene.caller.uplink) + 1)
         yield from scene.speak(call, 1)

@@ -115,6 +115,21 @@ async def test_nats_server_listens_on_free_loopback_ports_and_an_unexpected_end_
     assert ended == [("nats-1", -signal.SIGKILL)]
 
 
+async def test_nothing_is_started_while_a_stack_stops(tmp_path):
+    stack = Stack(StackConfig(workers=0, gateways=0, gemini_base_url="https://example.invalid", state_dir=tmp_path))
+    stack.state_dir = tmp_path
+    await stack.start_nats()
+    late = asyncio.ensure_future(stack.start_tools())
+    async with asyncio.timeout(20):
+        await stack.stop()
+        with pytest.raises(CliError, match="stack is stopped"):
+            await late
+        with pytest.raises(CliError, match="stack is stopped"):
+            await stack.start_nats()
+    assert {path.name for path in tmp_path.glob("*.log")} == {"nats-1.log", "tools-1.log", "nats-2.log"}
+    assert not [path for path in Path("/proc").glob("[0-9]*/cmdline") if str(tmp_path) in path.read_text()]
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [

@@ -78,5 +78,10 @@ def test_a_reason_newer_than_this_client_falls_back_to_its_status():
 
 
 def test_a_status_without_a_class_is_still_a_parley_error():
-    error = Status(grpc.StatusCode.CANCELLED, "gone", ()).error()
-    assert (type(error), error.code, error.what_to_do) == (errors.ParleyError, "CANCELLED", errors.ParleyError.advice)
+    error = Status(grpc.StatusCode.ABORTED, "gone", ()).error()
+    assert (type(error), error.code, error.what_to_do) == (errors.ParleyError, "ABORTED", errors.ParleyError.advice)
+
+
+def test_a_call_that_a_closing_gateway_never_looked_at_may_be_repeated():
+    error = Status(grpc.StatusCode.CANCELLED, "CANCELLED", ()).error()
+    assert (type(error), error.code) == (errors.Unavailable, "CANCELLED")

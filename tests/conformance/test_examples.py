@@ -10,7 +10,7 @@ import signal
 import site
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -122,15 +122,18 @@ def talks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Talk]:
                 await gateway.stop(10)
                 await stack.start_gateway(PARLEY_GATEWAY_LISTEN=listen[gateway])
 
-            running: dict[str, Awaitable[Talk]] = {}
-            for name, words in CALLERS.items():
-                running[f"{name} barges in"] = barges_in(words, listen[stays])
-                for gateway, fate in ((drains, "drains"), (dies, "dies")):
-                    out = folder / f"{name} {fate}.pcm"
-                    running[f"{name} {fate}"] = is_cut_off(words, listen[gateway], out, speaking[gateway])
-            held = asyncio.gather(*running.values())
-            await asyncio.gather(replace(drains), replace(dies), held)
-        return dict(zip(running, held.result(), strict=True))
+            running: dict[str, asyncio.Task[Talk]] = {}
+            # One that fails ends the others: they would wait for it.
+            async with asyncio.TaskGroup() as group:
+                for name, words in CALLERS.items():
+                    running[f"{name} barges in"] = group.create_task(barges_in(words, listen[stays]))
+                    for gateway, fate in ((drains, "drains"), (dies, "dies")):
+                        out = folder / f"{name} {fate}.pcm"
+                        talking = is_cut_off(words, listen[gateway], out, speaking[gateway])
+                        running[f"{name} {fate}"] = group.create_task(talking)
+                group.create_task(replace(drains))
+                group.create_task(replace(dies))
+        return {name: task.result() for name, task in running.items()}
 
     return asyncio.run(all_of_them())
 
