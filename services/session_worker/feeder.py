@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import structlog
 from google.genai import types
 
-from parley.v1 import fabric_pb2, live_pb2
+from parley.v1 import live_pb2
 from services.fabric.errors import ServiceError
-from services.session_worker import live_config, responses
+from services.session_worker import live_config
 from services.session_worker.callertools import Answered, CallerTools
 from services.session_worker.input_queue import AudioBatch
+from services.session_worker.journal import Item, Journal
 from services.session_worker.link import Link, LinkClosedError
 from services.session_worker.recorder import Recorder
 from services.session_worker.session_context import SessionContext
@@ -24,16 +26,22 @@ from services.session_worker.uplink import Uplink
 
 log = structlog.get_logger()
 
+_CATCH_UP = 4.0
+"""Times real time at which audio that waited for a link is given to it, at most."""
+
 
 @dataclass(frozen=True)
 class Feeds:
     """What a feeder hands things to, and asks."""
 
     uplink: Uplink
+    journal: Journal
     turns: TurnState
     recorder: Recorder
     calls: CallerTools
     context: SessionContext
+    answer: Callable[[Answered], None]
+    """A call of the caller's has its result."""
     changed: Callable[[], None]
     """The effective settings are other ones now."""
     refuse: Callable[[ServiceError], None]
@@ -43,14 +51,23 @@ class Feeds:
 
 
 class Feeder:
-    """The one task of a session that sends to its link what the caller sent."""
+    """The one task of a session that sends to its link what the caller sent.
+
+    It outlives links. What it hands over is in the journal before it is sent, so that nothing is lost with a link.
+    """
 
     def __init__(self, session: str, feeds: Feeds) -> None:
         self._session = session
         self._feeds = feeds
         self._input = asyncio.Event()
         self._link: Link | None = None
-        self._highest = 0
+        self._has_link = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._again: deque[Item] = deque()
+        """What a link that is gone was given, for the next one."""
+        self._catching_up = False
+        """What waited for the link comes before what the caller says now."""
         self._audio_since_turn = False
         self._flush_audio = False
 
@@ -71,40 +88,59 @@ class Feeder:
         """The caller is back."""
         self._flush_audio = False
 
-    def let_go(self) -> None:
-        """The link is closed: its buffers must not wait for whoever holds this."""
-        self._link = None
-
-    async def run(self, link: Link) -> None:
-        """Feed until the caller ends the session. LinkClosedError."""
+    def give(self, link: Link, again: Iterable[Item] = ()) -> None:
+        """Feed this link from here on; first `again`."""
+        self._again.extendleft(reversed(list(again)))
         self._link = link
-        queue = self._feeds.uplink.queue
+        self._catching_up = True
+        self._has_link.set()
+        self._input.set()
+
+    async def let_go(self) -> None:
+        """The link is closed: returns when nothing is on its way to it any more. Its buffers are not held here."""
+        self._link = None
+        self._has_link.clear()
+        await self._idle.wait()
+
+    async def run(self) -> None:
+        """Feed until the caller ends the session."""
         while True:
-            await self._wait(queue.due)
-            while (item := queue.pop(time.monotonic())) is not None:
-                await self._feeds.recorder.room()
-                await self._send(link, item)
+            await self._has_link.wait()
+            link = self._link
+            if link is None:
+                continue
+            try:
+                if await self._feed(link):
+                    return
+            except LinkClosedError:
+                # Whoever reads the link sees it, too, and brings another one.
+                if self._link is link:
+                    self._link = None
+                    self._has_link.clear()
+
+    async def _feed(self, link: Link) -> bool:
+        """Until the session ends (True), or the link is another one (False)."""
+        queue = self._feeds.uplink.queue
+        while self._link is link:
+            await self._feeds.recorder.room()
+            if self._link is not link:
+                break
+            item = self._again.popleft() if self._again else queue.pop(time.monotonic())
+            if item is not None:
+                await self._hand_over(link, item)
                 if not isinstance(item, AudioBatch) and item.HasField("end"):
-                    return  # what the caller sent after it is not for the model
+                    return True  # what the caller sent after it is not for the model
+                continue
+            self._catching_up = False
             if self._flush_audio and self._audio_since_turn:
                 self._audio_since_turn = False
                 await link.send_realtime(audio_stream_end=True)
                 self._feeds.turns.asked(time.monotonic())
-
-    async def answer(self, answered: Answered) -> None:
-        """Give the model the result of a call that the caller ran, or did not."""
-        if self._link is None:
-            raise LinkClosedError(1006, "not connected")
-        call, response = answered.call, answered.response
-        self._feeds.recorder.log(
-            fabric_pb2.LogEntry(tool=responses.tool_record(call, response.response or {}, answered.outcome))
-        )
-        if answered.final:
-            self._feeds.turns.call_settled(call.id, time.monotonic())
-        await self._link.send_tool_response(response)
+            await self._wait(queue.due)
+        return False
 
     async def _wait(self, due: float | None) -> None:
-        """Until there is input, or a picture that waits may go."""
+        """Until there is input, or a picture that waits may go, or the link is another one."""
         if due is None:
             # By far the most frequent: no timer for each piece of audio.
             await self._input.wait()
@@ -114,23 +150,34 @@ class Feeder:
                     await self._input.wait()
         self._input.clear()
 
-    async def _send(self, link: Link, item: AudioBatch | live_pb2.ConverseRequest) -> None:
-        if isinstance(item, AudioBatch):
-            await link.send_audio(item.pcm)
-            self._audio_since_turn = True
-            self._sent(item.last_seq)
-            return
+    async def _hand_over(self, link: Link, item: Item) -> None:
+        """The journal first: what is on its way when the link goes is given to the next one."""
+        now = time.monotonic()
+        self._feeds.journal.sent(item, now, link.sent)
+        self._idle.clear()
+        try:
+            if isinstance(item, AudioBatch):
+                await link.send_audio(item.pcm)
+                self._audio_since_turn = True
+            else:
+                await self._request(link, item, now)
+        finally:
+            self._idle.set()
+        if self._catching_up and isinstance(item, AudioBatch):
+            await asyncio.sleep(self._feeds.journal.seconds(item) / _CATCH_UP)
+
+    async def _request(self, link: Link, item: live_pb2.ConverseRequest, now: float) -> None:
         turns = self._feeds.turns
         match item.WhichOneof("payload"):
             case "video":
                 image = item.video.image
                 await link.send_realtime(video=types.Blob(data=image.data, mime_type=image.mime_type))
             case "text":
-                turns.asked(time.monotonic())
+                turns.asked(now)
                 await link.send_realtime(text=item.text.text)
             case "turn":
                 if item.turn.turn_complete:
-                    turns.asked(time.monotonic())
+                    turns.asked(now)
                 await link.send_turn([live_config.content(part) for part in item.turn.content], item.turn.turn_complete)
             case "activity_start":
                 await link.send_realtime(activity_start=types.ActivityStart())
@@ -139,28 +186,22 @@ class Feeder:
             case "audio_stream_end":
                 await link.send_realtime(audio_stream_end=True)
             case "tool_result":
-                await self._take_result(item.tool_result)
+                self._take_result(item.tool_result, now)
             case "context_update":
                 await self._update(link, item.context_update)
             case "end":
                 self._feeds.end(item.end.reason)
             case other:
                 log.error("request that the gateway should have refused", session=self._session, payload=other)
-        self._sent(item.seq)
 
-    def _sent(self, seq: int) -> None:
-        self._highest = max(self._highest, seq)
-        uplink = self._feeds.uplink
-        uplink.coverage.sent(uplink.queue.handed_over(self._highest), time.monotonic())
-
-    async def _take_result(self, result: live_pb2.ToolResult) -> None:
+    def _take_result(self, result: live_pb2.ToolResult, now: float) -> None:
         try:
-            answered = self._feeds.calls.result(result, time.monotonic())
+            answered = self._feeds.calls.result(result, now)
         except ServiceError as error:
             self._feeds.refuse(error)
             return
         if answered is not None:
-            await self.answer(answered)
+            self._feeds.answer(answered)
 
     async def _update(self, link: Link, update: live_pb2.ContextUpdate) -> None:
         try:

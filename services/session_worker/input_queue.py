@@ -16,6 +16,7 @@ class AudioBatch:
     """Audio frames that waited together, to leave as one message."""
 
     pcm: bytes
+    first_seq: int
     last_seq: int
 
 
@@ -115,6 +116,7 @@ class InputQueue:
     def _joined_audio(self) -> AudioBatch:
         frames: list[bytes] = []
         size = last = 0
+        first = self._queue[0].seq
         while self._queue and self._queue[0].WhichOneof("payload") == "audio":
             more = _audio_size(self._queue[0])
             if frames and size + more > self.JOIN_BYTES:
@@ -124,7 +126,7 @@ class InputQueue:
             size += more
             last = request.seq
         self._audio_bytes -= size
-        return AudioBatch(frames[0] if len(frames) == 1 else b"".join(frames), last)
+        return AudioBatch(frames[0] if len(frames) == 1 else b"".join(frames), first, last)
 
     def _shed_audio(self) -> list[Shed]:
         shed: list[Shed] = []

@@ -142,6 +142,8 @@ class Link:
         self._rate = input_rate
         self._encoder = wire.AudioEncoder(input_rate)
         self._socket = session._ws
+        self.sent = 0
+        """Messages to the model since the set-up."""
         self.unreadable = 0
         """Frames that had no name for us."""
 
@@ -157,6 +159,7 @@ class Link:
 
     async def send_audio(self, pcm: bytes) -> None:
         """Realtime audio at the link's input rate; waits while the socket does not take it."""
+        self.sent += 1
         try:
             if self._fast:
                 await self._socket.send(self._encoder.encode(pcm), text=True)
@@ -168,6 +171,7 @@ class Link:
 
     async def send_realtime(self, **content: Any) -> None:
         """Anything else that `AsyncSession.send_realtime_input` takes: video, text, activity marks, stream end."""
+        self.sent += 1
         try:
             await self._session.send_realtime_input(**content)
         except websockets.exceptions.ConnectionClosed as error:
@@ -175,6 +179,7 @@ class Link:
 
     async def send_turn(self, turns: list[types.Content], turn_complete: bool) -> None:
         """Ordered content."""
+        self.sent += 1
         try:
             await self._session.send_client_content(turns=turns or None, turn_complete=turn_complete)  # type: ignore[arg-type]
         except websockets.exceptions.ConnectionClosed as error:
@@ -182,6 +187,7 @@ class Link:
 
     async def send_tool_response(self, response: types.FunctionResponse) -> None:
         """Answer of a function call; id and name must be the call's."""
+        self.sent += 1
         try:
             await self._session.send_tool_response(function_responses=response)
         except websockets.exceptions.ConnectionClosed as error:
@@ -189,8 +195,17 @@ class Link:
 
     async def send_context_update(self, instructions: str | None, tools: list[types.Tool | object] | None) -> None:
         """Other instructions or tools from here on; None leaves them as they are."""
+        self.sent += 1
         try:
             await self._session.send_context_update(system_instruction=instructions, tools=tools)
+        except websockets.exceptions.ConnectionClosed as error:
+            raise _closed(error) from None
+
+    async def ping(self) -> None:
+        """Returns when the pong is here; it may be late. LinkClosedError."""
+        try:
+            pong = await self._socket.ping()
+            await pong
         except websockets.exceptions.ConnectionClosed as error:
             raise _closed(error) from None
 

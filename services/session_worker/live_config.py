@@ -56,11 +56,13 @@ def live_config(
     handle: str,
     headers: dict[str, str],
     backend: Backend = "developer",
+    *,
+    seeded: bool = False,
 ) -> types.LiveConnectConfig:
     """The set-up of a link.
 
-    Transcription is always on upstream: the log stands on it. `handle` resumes; empty begins anew. Unset fields stay
-    unset, so that the model's own defaults hold.
+    Transcription is always on upstream: the log stands on it. `handle` resumes; empty begins anew, with a history that
+    follows at once where it is `seeded`. Unset fields stay unset, so that the model's own defaults hold.
     """
     sampling = config.sampling
     model = capabilities_of(config.model, backend) or ModelCapabilities()
@@ -86,10 +88,12 @@ def live_config(
         realtime_input_config=_realtime_input(config),
         context_window_compression=_compression(config.context_compression),
         session_resumption=(
-            None if config.resumption.disabled else types.SessionResumptionConfig(handle=handle or None)
+            None
+            if config.resumption.disabled
+            # Vertex then says with each handle what it covers.
+            else types.SessionResumptionConfig(handle=handle or None, transparent=backend == "vertex" or None)
         ),
-        # A resumed link has the history in its state.
-        history_config=types.HistoryConfig(initial_history_in_client_content=True) if seeds(config, handle) else None,
+        history_config=types.HistoryConfig(initial_history_in_client_content=True) if seeded else None,
         translation_config=_translation(config),
     )
 
@@ -97,11 +101,6 @@ def live_config(
 def _modality(config: live_pb2.SessionConfig, model: ModelCapabilities) -> types.Modality:
     text = config.response_modality == live_pb2.MODALITY_TEXT or not model.audio_output
     return types.Modality.TEXT if text else types.Modality.AUDIO
-
-
-def seeds(config: live_pb2.SessionConfig, handle: str) -> bool:
-    """Whether a link begins with the session's history, to be sent right after its set-up."""
-    return bool(config.history) and not handle
 
 
 def _http_options(headers: dict[str, str], api_version: str | None) -> types.HttpOptions | None:

@@ -29,17 +29,20 @@ from services.fabric.records import FencedError, SessionRecords
 from services.session_worker import events, live_config, responses
 from services.session_worker.attachment import Attachment, Shell
 from services.session_worker.callertools import Answered, CallerTools
+from services.session_worker.conversation import Conversation
 from services.session_worker.downlink import Downlink
 from services.session_worker.feeder import Feeder, Feeds
 from services.session_worker.leftovers import Leftovers
-from services.session_worker.link import Dialer, Link, LinkClosedError
+from services.session_worker.journal import Journal
+from services.session_worker.link import Dialer
+from services.session_worker.link_keeper import Keeps, LinkKeeper
 from services.session_worker.ownership import Ownership
 from services.session_worker.recorder import Recorder
 from services.session_worker.session_context import SessionContext
 from services.session_worker.settings import WorkerSettings
 from services.session_worker.toolcalls import ToolCalls
 from services.session_worker.turn_span import TurnSpans
-from services.session_worker.turns import Turn, TurnState
+from services.session_worker.turns import RepeatedTranscript, Turn, TurnState
 from services.session_worker.uplink import Taken, Uplink
 
 log = structlog.get_logger()
@@ -86,8 +89,7 @@ class Session:
         conversation = ConversationLog(services.bus.js, self.id, self.epoch)
         self._ownership = Ownership(spec, services.worker, services.records, conversation)
         self._recorder = Recorder(services.records, conversation, self.id, self._stored)
-        self._link: Link | None = None
-        self._handle = ""
+        self._conversation = Conversation()
         self._session_context = Context()
         self._spans = TurnSpans(spec, self._session_context)
         self._tools = ToolCalls(
@@ -97,22 +99,43 @@ class Session:
             tool=self._context.tool,
             respond=self._respond,
             emit=self._say,
-            record=self._recorder.log,
+            record=self._log,
         )
         self._caller_tools = CallerTools(spec.config, self._context.model, settings.caller_tool_timeout.total_seconds())
+        self._journal = Journal(rate, covers_later_input=settings.handles_cover_later_input)
         self._feeder = Feeder(
             self.id,
             Feeds(
                 self._uplink,
+                self._journal,
                 self._turns,
                 self._recorder,
                 self._caller_tools,
                 self._context,
+                answer=lambda answered: self._supervise(self._answer(answered), "answer a call"),
                 changed=self._checkpoint,
                 refuse=lambda error: self._attachment.let_go(time.monotonic(), error),
                 end=lambda reason: self.finish(live_pb2.END_REASON_CALLER, reason),
             ),
         )
+        self._links = LinkKeeper(
+            Keeps(
+                spec,
+                settings,
+                services.dialer,
+                self._context,
+                self._turns,
+                self._journal,
+                self._conversation,
+                self._feeder,
+                on_event=self._on_event,
+                say=self._say,
+                restart=self._restart_turn,
+                handle_came=self._on_handle,
+                keep=self._supervise,
+            )
+        )
+        self._repeated = RepeatedTranscript("")
         self._tasks: set[asyncio.Task[None]] = set()
         self._asked_again = 0.0
         self._attachment = Attachment(
@@ -137,13 +160,14 @@ class Session:
         try:
             await self._ownership.take()
             self._recorder.own_revision = self._ownership.revision
-            await self._connect(parent)
+            await self._links.open(parent, session_context)
             attached = self._attached(await self._attachment.open())
         except BaseException:
             await self._undo_open()
             raise
-        self._supervise(self._read(), "read")
-        self._supervise(self._feeder.run(self._connected()), "feed")
+        self._links.start()
+        self._supervise(self._links.run(), "links")
+        self._supervise(self._feeder.run(), "feed")
         self._supervise(self._recorder.run(), "record")
         return attached
 
@@ -151,8 +175,7 @@ class Session:
         self._services.writer.forget(self._downlink)
 
         async def undo() -> None:
-            if self._link is not None:
-                await self._link.close()
+            await self._links.close()
             try:
                 await self._ownership.undo()
             except ServiceError as error:
@@ -164,29 +187,6 @@ class Session:
         while not undoing.done():
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.shield(undoing)
-
-    async def _connect(self, parent: Context) -> None:
-        spec, settings = self.spec, self._services.settings
-        fill = {"session": self.id, "tenant": spec.tenant, "profile": spec.profile}
-        headers = {name: value.format_map(fill) for name, value in settings.link_headers.items()}
-        with telemetry.tracer().start_as_current_span(names.SPAN_CONNECT, parent, trace.SpanKind.CLIENT) as span:
-            span.set_attributes({names.SESSION_ID: self.id, names.GEN_AI_MODEL: spec.config.model, names.LINK: 1})
-            config = self._context.live_config(self._handle, headers)
-            rate = live_config.input_rate(spec.config)
-            self._link = await self._services.dialer.dial(spec.config.model, config, rate)
-            if live_config.seeds(spec.config, self._handle):
-                await self._seed(self._link)
-
-    async def _seed(self, link: Link) -> None:
-        """Give a new link the session's history. ServiceError when it closes on that."""
-        history = [live_config.content(content) for content in self.spec.config.history]
-        try:
-            await link.send_turn(history, turn_complete=True)
-        except LinkClosedError as error:
-            text = f"the model's link closed on the history: {error}"
-            raise ServiceError(errors_pb2.ERROR_REASON_BACKEND_UNAVAILABLE, text) from error
-        if self._context.model.history_ends_with_user:
-            self._turns.asked(time.monotonic())
 
     async def attach(self, request: fabric_pb2.AttachSession) -> fabric_pb2.Attached:
         """Let a stream take the session over. ServiceError when it may not."""
@@ -228,7 +228,7 @@ class Session:
 
     def _act_on(self, taken: Taken) -> None:
         for request in taken.to_store:
-            self._recorder.log(fabric_pb2.LogEntry(request=request), request.seq)
+            self._log(fabric_pb2.LogEntry(request=request), request.seq)
         for gap in taken.lost:
             self._say(live_pb2.ConverseResponse(gap=gap))
         if taken.input_waits:
@@ -249,22 +249,16 @@ class Session:
             self._downlink.tell()
             self._services.writer.wake(self._downlink)
 
-    def _connected(self) -> Link:
-        if self._link is None:
-            raise LinkClosedError(1006, "not connected")
-        return self._link
-
     # Downlink: link -> gateway
 
-    async def _read(self) -> None:
-        """Follow the link for ever; reading never waits for anything but the link."""
-        link = self._connected()
-        while True:
-            for event in await link.receive():
-                self._on_event(event, time.monotonic())
-
     def _on_event(self, event: events.Event, now: float) -> None:
+        if isinstance(event, events.InputTranscript):
+            event = self._repeated.news(event)
+            if not event.text:
+                return
         ended = self._turns.on_event(event, now)
+        if self._turns.current is not None and self._turns.current.first_output is not None:
+            self._links.began(now)
         self._spans.on_event(event, ended or self._turns.current, now)
         match event:
             case events.Interrupted():
@@ -277,42 +271,59 @@ class Session:
             case events.CallsCancelled(ids=ids):
                 self._tools.cancel(ids)
                 self._tell_cancelled(self._caller_tools.cancel(ids))
-            case events.HandleUpdate():
-                self._on_handle(event)
-            case events.GoAway():
-                log.info("go away", session=self.id, seconds_left=event.seconds_left)
+            case events.HandleUpdate() | events.GoAway():
+                pass  # the keeper of links follows them
             case _:
                 response = responses.response_for(event, self.spec.config)
                 if response is not None:
                     self._say(response, responses.audio_milliseconds(event) if isinstance(event, events.Audio) else 0)
         if isinstance(event, events.InputTranscript):
             transcript = live_pb2.Transcript(text=event.text, finished=event.finished, language=event.language)
-            self._recorder.log(fabric_pb2.LogEntry(input_transcript=transcript))
+            self._log(fabric_pb2.LogEntry(input_transcript=transcript))
         if ended is not None:
             self._on_turn_end(ended, now)
 
     def _on_turn_end(self, turn: Turn, now: float) -> None:
         self._feeder.turn_ended()
-        self._uplink.coverage.turn_ended(now, 0.0)
         self._spans.finish(turn)
-        if turn.said:
-            said = fabric_pb2.ModelSaid(text=turn.said, interrupted=turn.interrupted)
-            self._recorder.log(fabric_pb2.LogEntry(model_said=said))
+        if turn.tool_calls and not turn.said:
+            return  # the answer is still to come
+        said = fabric_pb2.ModelSaid(text=turn.said, interrupted=turn.interrupted, given_seq=self._links.given_seq)
+        self._log(fabric_pb2.LogEntry(model_said=said))
+        answered = now if turn.first_output is None else turn.first_output
+        self._journal.turn_ended(now, answered - self._links.round_trip, self._conversation.settled)
+        self._links.settled()
 
-    def _on_handle(self, update: events.HandleUpdate) -> None:
-        if not (update.resumable and update.handle):
-            return  # the last good handle stays good
-        self._handle = update.handle
-        self._uplink.coverage.handle_arrived()
-        self._tell_stored()
+    def _on_handle(self) -> None:
+        self._cover()
         self._checkpoint()
+
+    def _cover(self) -> None:
+        """What the journal does not keep need not be kept by anybody; a picture that waits is not in it yet."""
+        coverage = self._uplink.coverage
+        if coverage.cover(self._uplink.queue.handed_over(self._journal.covered)) > self._downlink.uplink.acked:
+            self._tell_stored()
+
+    def _restart_turn(self, turn: Turn) -> None:
+        """The link was lost in the middle of a turn: what was heard of the answer is void."""
+        self._spans.finish(turn, "the link was lost in the middle of the turn")
+        self._repeated = RepeatedTranscript(turn.heard)
+        self._tools.turn_restarted(turn.number)
+        if turn.said or turn.first_audio is not None:
+            self._downlink.interrupt(live_pb2.INTERRUPTION_REASON_RESTARTED)
+            self._services.writer.wake(self._downlink)
+
+    def _log(self, entry: fabric_pb2.LogEntry, seq: int = 0) -> None:
+        """Part of the conversation: remembered here, and stored for whoever comes after this worker."""
+        self._conversation.add(entry)
+        self._recorder.log(entry, seq)
 
     def _checkpoint(self) -> None:
         self._recorder.checkpoint(
             fabric_pb2.CheckpointRecord(
                 schema_version=1,
                 epoch=self.epoch,
-                handle=self._handle,
+                handle=self._links.handle,
                 covered_uplink_seq=self._uplink.coverage.covered,
                 config=self.spec.config,
                 tools=self.spec.tools,
@@ -325,7 +336,7 @@ class Session:
             case live_pb2.ToolCall() as told:
                 self._say(live_pb2.ConverseResponse(tool_call=told))
             case Answered() as answered:
-                self._supervise(self._feeder.answer(answered), "answer a call")
+                self._supervise(self._answer(answered), "answer a call")
             case None:
                 pass
 
@@ -335,11 +346,14 @@ class Session:
             self._say(live_pb2.ConverseResponse(tool_call_cancelled=cancelled))
 
     async def _respond(self, response: types.FunctionResponse) -> None:
-        self._turns.call_settled(response.id or "", time.monotonic())
-        try:
-            await self._connected().send_tool_response(response)
-        except LinkClosedError:
-            log.warning("the link was gone before the tool's result", session=self.id, tool=response.name)
+        await self._links.answer(response)
+
+    async def _answer(self, answered: Answered) -> None:
+        """Give the model the result of a call that the caller ran, or did not."""
+        call, response = answered.call, answered.response
+        record = responses.tool_record(call, response.response or {}, answered.outcome)
+        self._log(fabric_pb2.LogEntry(tool=record))
+        await self._links.answer(response, final=answered.final)
 
     def _say(self, response: live_pb2.ConverseResponse, audio_ms: int = 0) -> None:
         self._downlink.emit(response, audio_ms=audio_ms)
@@ -364,11 +378,12 @@ class Session:
         if self.ending is not None:
             return
         self._act_on(self._uplink.give_up(now))
-        if self._uplink.coverage.expire(now) > self._downlink.uplink.acked:
-            self._tell_stored()
+        self._journal.expire(now)
+        self._cover()
+        self._links.tick(now)
         for answered in self._caller_tools.expire(now):
             self._tell_cancelled([answered.call.id])
-            self._supervise(self._feeder.answer(answered), "answer a call")
+            self._supervise(self._answer(answered), "answer a call")
         if self._downlink.attached:
             self._tick_attached(now)
         elif self._attachment.abandoned(now):
@@ -401,13 +416,8 @@ class Session:
         self._services.writer.wake(self._downlink)
 
     def _fail(self, error: BaseException) -> None:
-        if isinstance(error, LinkClosedError):
-            text = f"the model's link closed: {error}"
-            self.finish(
-                live_pb2.END_REASON_BACKEND,
-                text,
-                ServiceError(errors_pb2.ERROR_REASON_BACKEND_UNAVAILABLE, text),
-            )
+        if isinstance(error, ServiceError) and not isinstance(error, FencedError):
+            self.finish(live_pb2.END_REASON_BACKEND, error.message, error)
         elif isinstance(error, FencedError):
             log.warning("ownership lost", session=self.id)
             self.ending = self.ending or EndCause(live_pb2.END_REASON_UNSPECIFIED, "fenced", time.monotonic())
@@ -426,11 +436,7 @@ class Session:
             await self._recorder.flush(timeout=2)
         await stop_tasks(self._tasks)
         self._spans.finish(self._turns.current, "the session ended in the middle of the turn")
-        # Dropped, not only closed: a link's TLS buffers (256 KiB) would wait with the session to be collected.
-        link, self._link = self._link, None
-        self._feeder.let_go()
-        if link is not None:
-            await link.close()
+        await self._links.close()
         if cause.reason != live_pb2.END_REASON_UNSPECIFIED:
             await self._record_end(cause)
 

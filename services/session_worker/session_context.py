@@ -35,9 +35,11 @@ class SessionContext:
         """A tool of the catalog that the model may call."""
         return next((tool for tool in self._spec.tools if tool.declaration.name == name), None)
 
-    def live_config(self, handle: str, headers: dict[str, str]) -> types.LiveConnectConfig:
-        """The set-up of a link; an empty handle begins anew."""
-        return live_config.live_config(self.config, list(self._spec.tools), handle, headers, self._backend)
+    def live_config(self, handle: str, headers: dict[str, str], *, seeded: bool) -> types.LiveConnectConfig:
+        """The set-up of a link; an empty handle begins anew, `seeded` with a history."""
+        return live_config.live_config(
+            self.config, list(self._spec.tools), handle, headers, self._backend, seeded=seeded
+        )
 
     async def update(self, update: live_pb2.ContextUpdate) -> tuple[str | None, list[types.Tool | object] | None]:
         """Change the settings; return instructions and tools for the link, None for what stays. ServiceError when the

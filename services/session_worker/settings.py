@@ -58,6 +58,16 @@ class WorkerSettings(ServiceSettings):
     dial_timeout: PositiveDuration = Field(
         timedelta(seconds=12), description="Time for connecting a link, set-up included."
     )
+    link_age: PositiveDuration | None = Field(
+        None, description="Age at which a link is replaced without being told to; unset: only when the service says so."
+    )
+    handles_cover_later_input: bool = Field(
+        False,
+        description="Resumption handles restore what their link heard up to its close, not only up to their issue.",
+    )
+    dials_per_second: float = Field(
+        5.0, gt=0, le=1000, description="Links that one worker opens in a second at most, those of new sessions included."
+    )
     resume_window: PositiveDuration = Field(
         timedelta(minutes=2), description="How long a session waits for its caller after the stream is gone."
     )

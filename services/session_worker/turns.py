@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from services.session_worker import events
 
@@ -18,11 +18,39 @@ class Turn:
     """What the caller said, as transcribed."""
     said: str = ""
     """What the model said, as transcribed or written."""
+    heard_at: float | None = None
+    """When the newest piece of that came."""
+    first_output: float | None = None
+    """When the model began to answer, be it with a function call."""
     first_audio: float | None = None
     audio_seconds: float = 0.0
     interrupted: bool = False
+    generated: bool = False
+    """The whole answer was produced; the rest of the turn is playing time."""
     tool_calls: list[str] = field(default_factory=list)
     usage: events.Usage | None = None
+
+
+class RepeatedTranscript:
+    """What was heard is given to another link as audio, which transcribes it again: tells what is new in that."""
+
+    def __init__(self, known: str) -> None:
+        self._known = " ".join(known.split())
+        self._again = ""
+
+    def news(self, transcript: events.InputTranscript) -> events.InputTranscript:
+        """The piece without what is known already; the rest as it is once it differs."""
+        if not self._known:
+            return transcript
+        self._again += transcript.text
+        words = " ".join(self._again.split())
+        if self._known.startswith(words):
+            if words == self._known:
+                self._known = ""
+            return replace(transcript, text="")
+        rest = words.removeprefix(self._known) if words.startswith(self._known) else transcript.text
+        self._known = ""
+        return replace(transcript, text=rest)
 
 
 class TurnState:
@@ -70,41 +98,60 @@ class TurnState:
         self.last_event = now
         match event:
             case events.InputTranscript(text=text):
-                self._turn(now).heard += text
+                turn = self._turn(now)
+                turn.heard += text
+                turn.heard_at = now
             case events.OutputTranscript(text=text) | events.Text(text=text, thought=False):
                 turn = self._turn(now)
                 turn.said += text
-                self._answered_by(turn)
+                self._answered_by(turn, now)
             case events.Audio():
                 turn = self._turn(now)
                 turn.audio_seconds += len(event.pcm) / 2 / event.rate
                 if turn.first_audio is None:
                     turn.first_audio = now
-                self._answered_by(turn)
+                self._answered_by(turn, now)
             case events.FunctionCall():
                 turn = self._turn(now)
                 turn.tool_calls.append(event.name)
                 self.pending_calls.add(event.id)
-                self._answered_by(turn)
+                self._answered_by(turn, now)
             case events.CallsCancelled(ids=ids):
                 self.pending_calls.difference_update(ids)
             case events.Interrupted():
                 if self.current is not None:
                     self.current.interrupted = True
+            case events.GenerationComplete():
+                if self.current is not None:
+                    self.current.generated = True
             case events.Usage():
                 if self.current is not None:
                     self.current.usage = event
             case events.TurnComplete(idle=idle):
                 ended, self.current = self.current, None
                 if idle:
-                    self._answered_by(ended)
+                    self._answered_by(ended, now)
                 return ended
             case _:
                 pass
         return None
 
-    def _answered_by(self, turn: Turn | None) -> None:
+    def restart(self) -> set[str]:
+        """The link is gone. Another one is asked again what this one was answering, as the same turn.
+
+        Returns the calls that had no answer.
+        """
+        if self.current is not None:
+            self.count -= 1
+            self.current = None
+        pending, self.pending_calls = self.pending_calls, set()
+        self._owed = None
+        return pending
+
+    def _answered_by(self, turn: Turn | None, now: float) -> None:
         """`turn` settles what is owed, unless it began before that was asked. An empty turn settles it too."""
+        if turn is not None and turn.first_output is None:
+            turn.first_output = now
         if self._owed is not None and (turn is None or turn.number >= self._owed):
             self._owed = None
 

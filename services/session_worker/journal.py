@@ -1,0 +1,251 @@
+"""What a link was given and nothing else is known to restore. Plain code: the time is an argument.
+
+When a link is lost, the newest resumption handle restores the conversation as it was at the end of some turn. Exchanges
+that ended after that are told to the next link as text, from the log. What the model had not answered yet is given again
+as it was given the first time; it is kept here. Three things take input out of the journal: the turn that answers it is
+over, or an exact handle (Vertex) says that it was consumed, or it is audio older than anything that is replayed.
+
+What a turn answers was sent before its first output, one round trip ago. A handle holds no half utterance: what the
+caller said while the model was speaking is still open when the turn ends, from the first sound on.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from parley.v1 import live_pb2
+from services.session_worker.input_queue import AudioBatch
+
+HORIZON: Final = 15.0
+"""Seconds of audio that a new link is given at most (design): what was sent before is not kept."""
+_LAG: Final = 3.0
+"""Seconds after the end of a turn in which its handle comes. Later than that, a handle counts for every turn before."""
+_VOICE: Final = 300
+"""Amplitude above which audio is not silence; of 32768. A quiet room stays below."""
+_LEAD: Final = 0.3
+"""Seconds of audio given before the first sound: consonants begin below the threshold."""
+_MOST_REQUESTS: Final = 1024
+"""Unanswered texts and the like that are kept; older ones are restored from the log as text."""
+_SPEAKING: Final = 1.0
+"""Seconds after a sound in which the caller counts as speaking."""
+
+Item = AudioBatch | live_pb2.ConverseRequest
+Range = tuple[int, int]
+"""First and last `seq`."""
+
+
+@dataclass(slots=True)
+class _Sent:
+    item: Item
+    at: float
+    number: int
+    """Of the message on its link, from 0."""
+
+    @property
+    def seqs(self) -> Range:
+        item = self.item
+        return (item.first_seq, item.last_seq) if isinstance(item, AudioBatch) else (item.seq, item.seq)
+
+
+@dataclass(frozen=True, slots=True)
+class _TurnEnd:
+    at: float
+    position: int
+    open_from: int
+
+
+@dataclass(slots=True)
+class Replay:
+    """What the next link is given again."""
+
+    items: list[Item] = field(default_factory=list)
+    """In order."""
+    replayed: list[Range] = field(default_factory=list)
+    dropped: list[Range] = field(default_factory=list)
+    """What the model has not answered and will not be given."""
+
+
+class Journal:
+    """The unanswered input of one session, and how far its newest handle reaches."""
+
+    def __init__(self, rate: int, *, covers_later_input: bool = False) -> None:
+        """`rate`: hertz of the caller's audio. `covers_later_input`: handles restore whatever their link had heard when
+        it closed, not only what it had heard when they were issued."""
+        self._bytes_per_second = rate * 2
+        self._covers_later_input = covers_later_input
+        self._open: deque[_Sent] = deque()
+        self._too_old: list[Range] = []
+        """Sounds that nobody has answered, older than the horizon."""
+        self._ended: deque[_TurnEnd] = deque()
+        self.last_seq = 0
+        """Newest input that a link was given."""
+        self.position = 0
+        """Entries of the conversation that the newest handle restores."""
+        self.answered_position = 0
+        """Entries of the conversation that belong to turns that are over."""
+        self.covered = 0
+        """Input up to here is restored without being given again."""
+
+    def sent(self, item: Item, now: float, number: int) -> None:
+        """A link was given this, as its message number `number`."""
+        sent = _Sent(item, now, number)
+        self.last_seq = max(self.last_seq, sent.seqs[1])
+        if _is_input(item):
+            self._open.append(sent)
+        if not isinstance(item, AudioBatch) and len(self._open) > _MOST_REQUESTS:
+            self._forget_oldest_request()
+
+    def seconds(self, audio: AudioBatch) -> float:
+        """How long it sounds."""
+        return len(audio.pcm) / self._bytes_per_second
+
+    def speaking(self, now: float) -> bool:
+        """Whether the caller has just been speaking."""
+        return any(
+            isinstance(sent.item, AudioBatch) and _has_voice(sent.item.pcm)
+            for sent in reversed(self._open)
+            if sent.at > now - _SPEAKING
+        )
+
+    def turn_ended(self, now: float, answered_until: float, position: int) -> None:
+        """A turn is over that answers what was sent until then; the conversation has so many entries now."""
+        while self._open and self._open[0].at <= answered_until:
+            self._open.popleft()
+        self._too_old.clear()
+        self.answered_position = position
+        self._ended.append(_TurnEnd(now, position, self._open_from()))
+
+    def handle(self, now: float, consumed: int | None = None) -> None:
+        """A handle came. `consumed`: number of the last message that it restores, where the service tells."""
+        if self._ended:
+            self._credit(self._ended.popleft())
+        while self._ended and self._ended[0].at <= now - _LAG:
+            self._credit(self._ended.popleft())
+        if consumed is not None:
+            while self._open and self._open[0].number <= consumed:
+                self.covered = max(self.covered, self._open.popleft().seqs[1])
+        elif self.position == self.answered_position:
+            self.covered = max(self.covered, self._open_from() - 1)
+
+    def expire(self, now: float) -> None:
+        """Forget audio that is too old to be given again."""
+        while self._open and self._open[0].at <= now - HORIZON and isinstance(self._open[0].item, AudioBatch):
+            sent = self._open.popleft()
+            if _has_voice(self._pcm(sent)):
+                _extend(self._too_old, sent.seqs)
+            self.covered = max(self.covered, sent.seqs[1])
+
+    def replay(self, now: float, *, after: float = 0.0, round_trip: float = 0.0, exact: bool = False) -> Replay:
+        """What a link that begins now is to be given again; it stays here, to be marked as sent again.
+
+        `after`: what was sent until then is told in words. `exact`: the handle says itself what it restores; otherwise
+        silence in the beginning is left out. `round_trip`: what was sent that long ago may not have arrived.
+        """
+        self.expire(now)
+        waiting = [sent for sent in self._open if sent.at > after]
+        if self._covers_later_input and not exact and waiting:
+            closed = waiting[-1].at
+            waiting = [sent for sent in waiting if sent.at > closed - round_trip or _is_question(sent.item)]
+        result = Replay(dropped=list(self._too_old) if not after else [])
+        newest_picture = max((sent.seqs[0] for sent in waiting if _is_picture(sent.item)), default=0)
+        for sent in self._from_first_sound(waiting, exact=exact):
+            if _is_picture(sent.item) and sent.seqs[0] != newest_picture:
+                _extend(result.dropped, sent.seqs)
+                continue
+            result.items.append(sent.item)
+            _extend(result.replayed, sent.seqs)
+        return result
+
+    def restart(self, *, told: bool) -> None:
+        """Another link has been told, or is about to be given, all that is here.
+
+        `told`: it began from nothing and was told every turn that is over; else its handle still covers what it covered.
+        """
+        self._open.clear()
+        self._too_old.clear()
+        # Handles of the turns of the link before will not come any more.
+        self._ended.clear()
+        if told:
+            self.position = self.answered_position
+
+    # How far
+
+    def _credit(self, end: _TurnEnd) -> None:
+        self.position = max(self.position, end.position)
+        self.covered = max(self.covered, end.open_from - 1)
+
+    def _open_from(self) -> int:
+        """First `seq` that may be part of something unanswered; silence before it is not."""
+        kept = self._from_first_sound(list(self._open), exact=False)
+        return kept[0].seqs[0] if kept else self.last_seq + 1
+
+    def _from_first_sound(self, sent: list[_Sent], *, exact: bool) -> list[_Sent]:
+        """Without the silence before the first sound; without audio, and what only means something with it, where
+        there is no sound at all."""
+        if exact:
+            return sent
+        first = next((at for at, each in enumerate(sent) if self._is_sound(each)), None)
+        if first is None:
+            return [each for each in sent if _stands_alone(each.item)]
+        lead = _LEAD * self._bytes_per_second
+        while first > 0 and lead > 0 and isinstance(before := sent[first - 1].item, AudioBatch):
+            lead -= len(before.pcm)
+            first -= 1
+        return [each for at, each in enumerate(sent) if at >= first or _stands_alone(each.item)]
+
+    def _is_sound(self, sent: _Sent) -> bool:
+        item = sent.item
+        if isinstance(item, AudioBatch):
+            return _has_voice(item.pcm)
+        # The caller itself says that it speaks.
+        return item.HasField("activity_start")
+
+    @staticmethod
+    def _pcm(sent: _Sent) -> bytes:
+        assert isinstance(sent.item, AudioBatch)
+        return sent.item.pcm
+
+    def _forget_oldest_request(self) -> None:
+        oldest = next((sent for sent in self._open if not isinstance(sent.item, AudioBatch)), None)
+        if oldest is not None:
+            self._open.remove(oldest)
+
+
+def _has_voice(pcm: bytes) -> bool:
+    samples = array("h", pcm[: len(pcm) & ~1])[::4]
+    return bool(samples) and (max(samples) > _VOICE or min(samples) < -_VOICE)
+
+
+def _is_input(item: Item) -> bool:
+    """The model is given it as it is: results of calls go their own way, and an end is none of its business."""
+    return isinstance(item, AudioBatch) or item.WhichOneof("payload") not in ("tool_result", "end")
+
+
+def _is_picture(item: Item) -> bool:
+    return not isinstance(item, AudioBatch) and item.HasField("video")
+
+
+def _is_question(item: Item) -> bool:
+    """Stored in the log: never given up."""
+    return not isinstance(item, AudioBatch) and item.WhichOneof("payload") in ("text", "turn")
+
+
+def _stands_alone(item: Item) -> bool:
+    """It means something without audio round it."""
+    return not isinstance(item, AudioBatch) and item.WhichOneof("payload") not in ("activity_end", "audio_stream_end")
+
+
+def _extend(ranges: list[Range], more: Range) -> None:
+    if ranges and ranges[-1][1] + 1 >= more[0]:
+        ranges[-1] = (ranges[-1][0], max(ranges[-1][1], more[1]))
+    else:
+        ranges.append(more)
+
+
+def spans(ranges: Iterable[Range]) -> list[live_pb2.SeqRange]:
+    """As callers are told."""
+    return [live_pb2.SeqRange(from_seq=first, to_seq=last) for first, last in ranges]

@@ -1,0 +1,407 @@
+"""Keeps a session on a link: reads it, leaves it in time, and replaces it when it is lost.
+
+What decides is plain: `rotation` says when to leave a link, `ladder` what to try next, `journal` and `conversation` what
+the next link is given. This module performs: it dials, restores, and tells the caller.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from google.genai import types
+from opentelemetry import trace
+from opentelemetry.context import Context
+
+from parley.v1 import errors_pb2, fabric_pb2, live_pb2
+from services.fabric import names, telemetry
+from services.fabric.errors import ServiceError
+from services.session_worker import events, live_config, responses
+from services.session_worker.conversation import Conversation, Seed
+from services.session_worker.feeder import Feeder
+from services.session_worker.journal import Journal, Replay, spans
+from services.session_worker.ladder import Begin, Fail, Ladder, Resume
+from services.session_worker.link import Dialer, Link, LinkClosedError
+from services.session_worker.rotation import Due, Probe, Rotate, Rotation
+from services.session_worker.session_context import SessionContext
+from services.session_worker.settings import WorkerSettings
+from services.session_worker.turns import Turn, TurnState
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Keeps:
+    """What a keeper works with, and whom it tells."""
+
+    spec: fabric_pb2.OpenSession
+    settings: WorkerSettings
+    dialer: Dialer
+    context: SessionContext
+    turns: TurnState
+    journal: Journal
+    conversation: Conversation
+    feeder: Feeder
+    on_event: Callable[[events.Event, float], None]
+    say: Callable[[live_pb2.ConverseResponse], None]
+    restart: Callable[[Turn], None]
+    """The link was lost in the middle of this turn, which begins anew: tell the caller."""
+    handle_came: Callable[[], None]
+    keep: Callable[[Coroutine[Any, Any, None], str], None]
+    """Run this to its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """The model has begun to answer."""
+
+    at: float
+    """What was sent after that is not what it answers; monotonic seconds."""
+    seq: int
+    """Number of the last request before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Restoration:
+    """What a new link is given before anything else, in this order."""
+
+    seed: Seed | None
+    """To one that begins from nothing."""
+    told: list[types.Content]
+    """What happened since the handle, in words."""
+    question: list[types.Content]
+    """What was being answered, in words, to be answered again."""
+    replay: Replay
+    """What had not begun to be answered, as it was."""
+
+
+class LinkKeeper:
+    """One session's link, and the next."""
+
+    def __init__(self, keeps: Keeps) -> None:
+        self._keeps = keeps
+        self.number = 0
+        """Of the link, from 1."""
+        self.handle = ""
+        """The newest one that is good."""
+        self._link: Link | None = None
+        self._there = asyncio.Event()
+        self._rotation = Rotation(0.0)
+        self._ladder = Ladder()
+        self._leaving: str | None = None
+        self._begun: Begun | None = None
+        self._issued: dict[str, tuple[int, events.FunctionCall]] = {}
+        """Calls without an answer, and the link that each came from."""
+        self._exact = False
+        self._session_context = Context()
+
+    # Links
+
+    async def open(self, parent: Context, session_context: Context) -> None:
+        """Connect the first link. ServiceError (BACKEND_*)."""
+        self._session_context = session_context
+        link = await self._dial("", parent)
+        if live_config.seeds(self._keeps.spec.config, ""):
+            await self._seed(link, [live_config.content(content) for content in self._keeps.spec.config.history])
+        self._take(link)
+
+    def start(self) -> None:
+        """Begin to feed the first link."""
+        assert self._link is not None
+        self._keeps.feeder.give(self._link)
+
+    async def there(self) -> Link:
+        """The link, as soon as there is one."""
+        while (link := self._link) is None:
+            await self._there.wait()
+        return link
+
+    async def run(self) -> None:
+        """Read the link, and replace it whenever it ends, for ever. ServiceError when no other can be had."""
+        while True:
+            link = await self.there()
+            cause, lost = await self._read(link)
+            await self._replace(link, cause, lost)
+
+    async def _read(self, link: Link) -> tuple[str, LinkClosedError]:
+        """Until it ends; reading never waits for anything but the link. Why it ended."""
+        rotation = self._rotation
+        try:
+            while True:
+                for event in await link.receive():
+                    now = time.monotonic()
+                    rotation.heard(now)
+                    self._keeps.on_event(event, now)
+                    self._follow(event, now)
+        except LinkClosedError as error:
+            return self._leaving or "LINK_LOST", error
+
+    def _follow(self, event: events.Event, now: float) -> None:
+        match event:
+            case events.FunctionCall():
+                self._issued[event.id] = (self.number, event)
+            case events.CallsCancelled(ids=ids):
+                for call_id in ids:
+                    self._issued.pop(call_id, None)
+            case events.GoAway():
+                log.info("go away", session=self._keeps.spec.session_id, left=event.seconds_left)
+                self._rotation.go_away(event.seconds_left, now)
+            case events.HandleUpdate(resumable=True) if event.handle:
+                self.handle = event.handle
+                self._exact = event.consumed_index is not None
+                self._keeps.journal.handle(now, event.consumed_index)
+                self._keeps.handle_came()
+            case _:
+                pass  # without a handle the last good one stays good
+
+    async def close(self) -> None:
+        """Close the link for good."""
+        # Dropped, not only closed: a link's TLS buffers (256 KiB) would wait with the session to be collected.
+        link, self._link = self._link, None
+        self._there.clear()
+        if link is not None:
+            await link.close()
+        await self._keeps.feeder.let_go()
+
+    async def _dial(self, handle: str, parent: Context, seeded: bool = False) -> Link:
+        keeps = self._keeps
+        spec = keeps.spec
+        fill = {"session": spec.session_id, "tenant": spec.tenant, "profile": spec.profile}
+        headers = {name: value.format_map(fill) for name, value in keeps.settings.link_headers.items()}
+        with telemetry.tracer().start_as_current_span(names.SPAN_CONNECT, parent, trace.SpanKind.CLIENT) as span:
+            span.set_attributes(
+                {
+                    names.SESSION_ID: spec.session_id,
+                    names.GEN_AI_MODEL: spec.config.model,
+                    names.LINK: self.number + 1,
+                }
+            )
+            config = keeps.context.live_config(handle, headers, seeded=seeded)
+            return await keeps.dialer.dial(spec.config.model, config, live_config.input_rate(spec.config))
+
+    async def _seed(self, link: Link, history: list[types.Content]) -> None:
+        """Give a new link what was said before. ServiceError when it closes on that."""
+        try:
+            await link.send_turn(history, turn_complete=True)
+        except LinkClosedError as error:
+            text = f"the model's link closed on the history: {error}"
+            raise ServiceError(errors_pb2.ERROR_REASON_BACKEND_UNAVAILABLE, text) from error
+        if self._keeps.context.model.history_ends_with_user:
+            self._keeps.turns.asked(time.monotonic())
+
+    def _take(self, link: Link) -> None:
+        now = time.monotonic()
+        age = self._keeps.settings.link_age
+        self.number += 1
+        self._rotation = Rotation(now, most_age=age.total_seconds() if age is not None else None)
+        self._ladder.connected(now)
+        self._leaving = None
+        self._link = link
+        self._there.set()
+        self._ping(link)
+
+    # Answers and calls
+
+    def began(self, now: float) -> None:
+        """The model has begun to answer."""
+        if self._begun is None:
+            self._begun = Begun(now, self._keeps.journal.last_seq)
+
+    @property
+    def given_seq(self) -> int:
+        """Number of the last request that the answer of the moment can be about."""
+        return self._keeps.journal.last_seq if self._begun is None else self._begun.seq
+
+    def settled(self) -> None:
+        """The answer is complete, and in the conversation."""
+        self._begun = None
+
+    async def answer(self, response: types.FunctionResponse, *, final: bool = True) -> None:
+        """Give the model the result of a function: on the link that called, or else in words."""
+        call_id = response.id or ""
+        issued = self._issued.pop(call_id, None) if final else self._issued.get(call_id)
+        if issued is None:
+            return  # cancelled, or called again since
+        number, call = issued
+        while True:
+            link = await self.there()
+            try:
+                if self.number == number:
+                    if final:
+                        self._keeps.turns.call_settled(call_id, time.monotonic())
+                    await link.send_tool_response(response)
+                else:
+                    await self._tell_result(link, call, response)
+            except LinkClosedError:
+                # The next link is told of it with the rest of the exchange: it is in the conversation.
+                log.info("a result goes to the next link", session=self._keeps.spec.session_id, tool=call.name)
+            return
+
+    async def _tell_result(self, link: Link, call: events.FunctionCall, response: types.FunctionResponse) -> None:
+        """A call that another link made cannot be answered on this one, as conversation it can."""
+        if self._keeps.context.model.stuck_on_lost_calls:
+            lost = {"error": "the connection was lost; the result follows as a message"}
+            await link.send_tool_response(types.FunctionResponse(id=call.id, name=call.name, response=lost))
+        self._keeps.turns.asked(time.monotonic())
+        await link.send_turn(self._keeps.conversation.outcome(call.id), turn_complete=True)
+
+    # Time
+
+    @property
+    def round_trip(self) -> float:
+        """Seconds to the model's endpoint and back, as far as known."""
+        return self._rotation.round_trip or 0.0
+
+    def tick(self, now: float) -> None:
+        """Leave the link when it is time. Called every 50 ms."""
+        link = self._link
+        if link is None or self._leaving is not None:
+            return
+        turns, journal = self._keeps.turns, self._keeps.journal
+        waits = journal.position < journal.answered_position
+        quiet = not turns.busy and not waits and not (self._rotation.leaving and journal.speaking(now))
+        decision = self._rotation.tick(
+            now, quiet=quiet, due=self._due(turns), speaking=lambda: self._keeps.journal.speaking(now)
+        )
+        match decision:
+            case Rotate(cause=cause):
+                self._leaving = cause
+                self._keeps.keep(self._leave(link), "leave the link")
+            case Probe():
+                self._ping(link)
+            case None:
+                pass
+
+    @staticmethod
+    def _due(turns: TurnState) -> Due:
+        if turns.pending_calls:
+            return Due.NOTHING
+        turn = turns.current
+        if turn is not None and turn.first_audio is not None:
+            return Due.NOTHING if turn.generated or turn.interrupted else Due.MORE
+        return Due.ANSWER if turns.owes_answer else Due.NOTHING
+
+    async def _leave(self, link: Link) -> None:
+        """Close, so that whoever reads it finds its end. The place of the next one is taken before."""
+        await self._keeps.dialer.slot()
+        await link.close()
+
+    def _ping(self, link: Link) -> None:
+        rotation = self._rotation
+        rotation.pinged(time.monotonic())
+
+        async def ping() -> None:
+            try:
+                await link.ping()
+            except LinkClosedError:
+                return
+            rotation.pong(time.monotonic())
+
+        self._keeps.keep(ping(), "ping")
+
+    # The next link
+
+    async def _replace(self, link: Link, cause: str, lost: LinkClosedError) -> None:
+        """Close, then resume: a handle is refused while the old socket is open. ServiceError when nothing helps."""
+        keeps = self._keeps
+        began = time.monotonic()
+        planned = self._leaving is not None
+        self._link = None
+        self._there.clear()
+        log.info("link over", session=keeps.spec.session_id, link=self.number, cause=cause, close=str(lost))
+        keeps.say(live_pb2.ConverseResponse(link_state=live_pb2.LinkState(rotating=live_pb2.Rotating(cause=cause))))
+        await link.close()
+        await keeps.feeder.let_go()
+        self._settle_turn(began)
+        step = self._ladder.rotate() if planned else self._ladder.failed(lost.failure, began, handle=bool(self.handle))
+        while not isinstance(step, Fail):
+            await asyncio.sleep(step.delay)
+            try:
+                await self._climb(step, cause, began)
+            except ServiceError as error:
+                log.warning("no new link", session=keeps.spec.session_id, error=str(error))
+                step = self._ladder.failed(failure_of(error), time.monotonic(), handle=bool(self.handle))
+            else:
+                return
+        raise step.error
+
+    def _settle_turn(self, now: float) -> None:
+        """What becomes of the turn that was open: it is over if all of it is here, else it is asked for again."""
+        keeps = self._keeps
+        turn = keeps.turns.current
+        if turn is not None and turn.generated and not keeps.turns.pending_calls:
+            keeps.on_event(events.TurnComplete(reason="", waiting_for_input=False, idle=True), now)
+        elif turn is not None:
+            keeps.restart(turn)
+        for call_id in keeps.turns.restart():
+            # The question that they belong to is asked again, and so are they; or it is answered already, and then what
+            # they return is told in words.
+            if self._begun is not None:
+                self._issued.pop(call_id, None)
+
+    async def _climb(self, step: Resume | Begin, cause: str, began: float) -> None:
+        """One try. ServiceError when the link cannot be had, or does not outlive what it is given first."""
+        keeps = self._keeps
+        resumed = isinstance(step, Resume)
+        if not resumed:
+            self.handle = ""
+        link = await self._dial(self.handle, self._session_context, seeded=not resumed)
+        restoration = self._restoration(resumed=resumed)
+        try:
+            await self._tell(link, restoration)
+        except LinkClosedError as error:
+            await link.close()
+            raise closed_on_history(error) from error
+        except BaseException:
+            await link.close()
+            raise
+        keeps.journal.restart(told=not resumed)
+        self._take(link)
+        keeps.feeder.give(link, restoration.replay.items)
+        replay = restoration.replay
+        recovered = live_pb2.Recovered(
+            method="RESUMED" if resumed else "RESEEDED",
+            state_restored=True,
+            gap=responses.duration(time.monotonic() - began),
+            replayed=spans(replay.replayed),
+            dropped=spans(replay.dropped),
+        )
+        keeps.say(live_pb2.ConverseResponse(link_state=live_pb2.LinkState(recovered=recovered)))
+        for first, last in replay.dropped:
+            gap = live_pb2.Gap(
+                direction=live_pb2.DIRECTION_UPLINK, from_seq=first, to_seq=last, reason="LINK_LOST"
+            )
+            keeps.say(live_pb2.ConverseResponse(gap=gap))
+
+    def _restoration(self, *, resumed: bool) -> Restoration:
+        """What a new link is given. It may be asked for again: nothing changes here."""
+        keeps, begun = self._keeps, self._begun
+        journal, conversation = keeps.journal, keeps.conversation
+        seed: Seed | None = None
+        told: list[types.Content] = []
+        if resumed:
+            told = conversation.since(journal.position)
+        else:
+            configured = [live_config.content(content) for content in keeps.spec.config.history]
+            seed = conversation.seed(configured)
+        question: list[types.Content] = []
+        if begun is not None or conversation.has_outcomes:
+            question = conversation.unanswered(0 if begun is None else begun.seq)
+        replay = journal.replay(
+            time.monotonic(), after=0.0 if begun is None else begun.at, round_trip=self.round_trip, exact=self._exact
+        )
+        return Restoration(seed, told, question, replay)
+
+    async def _tell(self, link: Link, restoration: Restoration) -> None:
+        if restoration.seed is not None and restoration.seed.turns:
+            await link.send_turn(restoration.seed.turns, turn_complete=restoration.seed.turn_complete)
+        if restoration.told:
+            await link.send_turn(restoration.told, turn_complete=False)
+        if restoration.question:
+            await link.send_turn(restoration.question, turn_complete=True)
+        if restoration.question or (restoration.seed is not None and restoration.seed.answered):
+            self._keeps.turns.asked(time.monotonic())

@@ -1,0 +1,128 @@
+"""When a session leaves its link for another one. Plain code: events and the time go in, a decision comes out.
+
+Two things end a link before it ends by itself: the service's goAway, and silence where something is due. After goAway
+the session waits for a quiet moment, so that nothing is cut off, but not beyond a deadline that no traffic postpones: the
+service may say nothing more at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final
+
+ASSUMED_LEFT: Final = 30.0
+"""Seconds that a goAway without `timeLeft` leaves."""
+MARGIN: Final = 10.0
+"""Seconds before the service's deadline at which the link is left at the latest."""
+SILENCE: Final = 5.0
+"""Seconds without a sign of a link that owes one, after which it counts as hung."""
+PROBE: Final = 2.5
+"""Seconds of such silence after which the link is asked for a sign of life."""
+PROMPT: Final = 2.0
+"""On some days pongs come up to 30 s late: only a link whose pongs come within so many seconds is judged by them."""
+PATIENCE: Final = 45.0
+"""Seconds in which a link that lives, or whose pongs prove nothing, must begin to answer."""
+
+
+class Due(Enum):
+    """What the model owes."""
+
+    NOTHING = auto()
+    ANSWER = auto()
+    """It was given something that it answers, and has not begun to."""
+    MORE = auto()
+    """It is in the middle of what it says, which comes faster than it is played."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rotate:
+    """Leave the link now."""
+
+    cause: str
+    """As callers are told: GO_AWAY, AGE or LINK_SILENT."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Ask the link for a sign of life."""
+
+
+class Rotation:
+    """The life of one link, from its connection on."""
+
+    def __init__(self, now: float, *, most_age: float | None = None) -> None:
+        """`most_age`: seconds after which the link is left without being told to; None: never."""
+        self._deadline: float | None = None
+        self._cause = "GO_AWAY"
+        self._old_at = None if most_age is None else now + most_age
+        self._heard = now
+        self._owing_since: float | None = None
+        self._pinged: float | None = None
+        self._pong_takes: float | None = None
+        self._pong_at = now
+
+    @property
+    def leaving(self) -> bool:
+        """The link is to be left at the next quiet moment."""
+        return self._deadline is not None
+
+    @property
+    def round_trip(self) -> float | None:
+        """Seconds, as the latest ping took; None: not known."""
+        return self._pong_takes
+
+    def go_away(self, seconds_left: float | None, now: float) -> None:
+        """The service will close the link. Said twice, the earlier deadline holds."""
+        left = ASSUMED_LEFT if seconds_left is None else max(0.0, seconds_left)
+        # Of little time, half is still for a quiet moment.
+        self._leave_by(now + left - min(MARGIN, left / 2), "GO_AWAY")
+
+    def heard(self, now: float) -> None:
+        """The link said something."""
+        self._heard = now
+
+    def pinged(self, now: float) -> None:
+        """A ping was sent."""
+        self._pinged = now
+
+    def pong(self, now: float) -> None:
+        """The answer to the ping came."""
+        if self._pinged is not None:
+            self._pong_takes, self._pinged, self._pong_at = now - self._pinged, None, now
+
+    def tick(self, now: float, *, quiet: bool, due: Due, speaking: Callable[[], bool]) -> Rotate | Probe | None:
+        """What to do now.
+
+        `quiet`: leaving at this moment cuts nothing off. `speaking`: whether the caller speaks to the link; asked only
+        when it matters, because it takes a look at the audio.
+        """
+        if self._old_at is not None and now >= self._old_at:
+            self._leave_by(now + ASSUMED_LEFT - MARGIN, "AGE")
+        if self._deadline is not None and (quiet or now >= self._deadline):
+            return Rotate(self._cause)
+        return self._watch(now, due, speaking)
+
+    def _leave_by(self, deadline: float, cause: str) -> None:
+        self._old_at = None
+        if self._deadline is None or deadline < self._deadline:
+            self._deadline, self._cause = deadline, cause
+
+    def _watch(self, now: float, due: Due, speaking: Callable[[], bool]) -> Rotate | Probe | None:
+        if due is not Due.ANSWER:
+            self._owing_since = None
+        elif self._owing_since is None:
+            self._owing_since = now
+        hung = Rotate("LINK_SILENT")
+        if due is Due.MORE:
+            return hung if now - self._heard >= SILENCE else None
+        if self._owing_since is not None and now - max(self._heard, self._owing_since) >= PATIENCE:
+            return hung
+        sign = max(self._heard, self._pong_at, self._owing_since or 0.0)
+        if now - sign < PROBE or not (due is Due.ANSWER or speaking()):
+            return None
+        if self._pinged is None:
+            return Probe()
+        prompt = self._pong_takes is not None and self._pong_takes <= PROMPT
+        return hung if prompt and now - self._pinged >= SILENCE - PROBE else None

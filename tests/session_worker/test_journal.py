@@ -1,0 +1,300 @@
+"""What a new link is given again: what nobody has answered, from the first sound, and nothing else."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from parley.v1 import live_pb2
+from services.session_worker.input_queue import AudioBatch
+from services.session_worker.journal import HORIZON, Journal
+
+RATE = 16_000
+SILENCE = bytes(1280)
+"""40 ms."""
+SOUND = struct.pack("<640h", *(3000 if n % 2 else -3000 for n in range(640)))
+QUIET_ROOM = struct.pack("<640h", *(n % 200 for n in range(640)))
+
+
+def text(seq, words="hello"):
+    return live_pb2.ConverseRequest(seq=seq, text=live_pb2.TextInput(text=words))
+
+
+def picture(seq):
+    return live_pb2.ConverseRequest(seq=seq, video=live_pb2.VideoInput(image=live_pb2.Blob(data=b"x")))
+
+
+def mark(seq, name):
+    request = live_pb2.ConverseRequest(seq=seq)
+    getattr(request, name).SetInParent()
+    return request
+
+
+class Talk:
+    """A journal, fed in real time with numbers counted."""
+
+    def __init__(self, **options):
+        self.journal = Journal(RATE, **options)
+        self.now = 100.0
+        self.seq = 0
+        self.messages = 0
+
+    def audio(self, pcm, count=1):
+        for _ in range(count):
+            self.seq += 1
+            self.give(AudioBatch(pcm, self.seq, self.seq))
+            self.now += len(pcm) / RATE / 2
+
+    def say(self, make, *arguments):
+        self.seq += 1
+        self.give(make(self.seq, *arguments))
+
+    def give(self, item):
+        self.journal.sent(item, self.now, self.messages)
+        self.messages += 1
+
+    def turn(self, began, position=1):
+        self.journal.turn_ended(self.now, began, position)
+
+    def replay(self, **options):
+        return self.journal.replay(self.now, **options)
+
+
+def seqs(replay):
+    return [item.first_seq if isinstance(item, AudioBatch) else item.seq for item in replay.items]
+
+
+LEAD = 8
+"""Frames of 40 ms that are given before the first sound."""
+
+
+class TestOpenUtterance:
+    def test_silence_is_not_given_again(self):
+        talk = Talk()
+        talk.audio(SILENCE, 10)
+        talk.audio(QUIET_ROOM, 10)
+        assert talk.replay().items == []
+
+    def test_speech_is_from_a_little_before_its_first_sound(self):
+        talk = Talk()
+        talk.audio(SILENCE, 20)
+        talk.audio(SOUND, 5)
+        talk.audio(SILENCE, 3)
+        replay = talk.replay()
+        assert seqs(replay) == list(range(21 - LEAD, 29))
+        assert replay.replayed == [(21 - LEAD, 28)]
+        assert replay.dropped == []
+
+    def test_what_was_answered_is_not_given_again_and_what_was_said_meanwhile_is(self):
+        talk = Talk()
+        talk.audio(SOUND, 10)
+        talk.audio(SILENCE, 12)
+        began = talk.now
+        talk.audio(SILENCE, 10)
+        first = talk.seq + 1
+        talk.audio(SOUND, 4)
+        talk.turn(began)
+        assert seqs(talk.replay()) == list(range(first - LEAD, first + 4))
+        talk.journal.handle(talk.now)
+        assert talk.journal.covered == first - LEAD - 1
+        assert seqs(talk.replay()) == list(range(first - LEAD, first + 4))
+
+    def test_a_stream_end_means_nothing_without_its_speech(self):
+        talk = Talk()
+        talk.audio(SILENCE, 3)
+        talk.say(mark, "audio_stream_end")
+        assert talk.replay().items == []
+        talk.audio(SOUND)
+        talk.say(mark, "audio_stream_end")
+        assert seqs(talk.replay())[-2:] == [5, 6]
+
+    def test_the_callers_own_marks_are_speech_whatever_they_sound_like(self):
+        talk = Talk()
+        talk.audio(SILENCE, 20)
+        talk.say(mark, "activity_start")
+        talk.audio(QUIET_ROOM, 2)
+        talk.say(mark, "activity_end")
+        assert seqs(talk.replay())[-4:] == [21, 22, 23, 24]
+
+    def test_somebody_speaks_for_a_second_after_the_last_sound(self):
+        talk = Talk()
+        talk.audio(SOUND)
+        assert talk.journal.speaking(talk.now)
+        talk.audio(SILENCE, 23)
+        assert talk.journal.speaking(talk.now)
+        talk.audio(SILENCE, 3)
+        assert not talk.journal.speaking(talk.now)
+
+
+class TestRequests:
+    def test_what_was_typed_is_given_again_in_its_place(self):
+        talk = Talk()
+        talk.audio(SILENCE, 5)
+        talk.say(text)
+        talk.audio(SOUND, 2)
+        talk.say(text)
+        assert seqs(talk.replay()) == [6, 7, 8, 9]  # sounds begin after the text
+        silent = Talk()
+        silent.audio(SILENCE, 5)
+        silent.say(text)
+        silent.audio(SILENCE, 5)
+        assert seqs(silent.replay()) == [6]
+
+    def test_until_it_is_answered(self):
+        talk = Talk()
+        talk.say(text)
+        talk.now += 1
+        began = talk.now
+        talk.now += 1
+        talk.say(text)
+        talk.turn(began)
+        assert seqs(talk.replay()) == [2]
+
+    def test_or_told_in_words(self):
+        talk = Talk()
+        talk.say(text)
+        told = talk.now
+        talk.now += 1
+        talk.say(text)
+        assert seqs(talk.replay(after=told)) == [2]
+
+    def test_results_and_ends_are_not_input(self):
+        talk = Talk()
+        talk.say(mark, "tool_result")
+        talk.say(mark, "end")
+        assert talk.replay().items == []
+
+    def test_their_number_is_bounded(self):
+        talk = Talk()
+        for _ in range(3000):
+            talk.say(text)
+        kept = seqs(talk.replay())
+        assert len(kept) <= 1025
+        assert kept[-1] == 3000
+
+    def test_of_pictures_the_newest_and_the_others_are_named(self):
+        talk = Talk()
+        for _ in range(3):
+            talk.say(picture)
+        talk.say(text)
+        replay = talk.replay()
+        assert seqs(replay) == [3, 4]
+        assert replay.dropped == [(1, 2)]
+
+
+class TestAge:
+    def test_audio_that_is_too_old_needs_no_keeping_and_speech_is_named(self):
+        talk = Talk()
+        talk.audio(SOUND, 100)
+        talk.now += HORIZON - 2
+        replay = talk.replay()
+        assert replay.items
+        assert replay.dropped[0][0] == 1
+        assert talk.journal.covered == replay.dropped[0][1] == replay.replayed[0][0] - 1
+
+    def test_silence_is_forgotten_without_a_word(self):
+        talk = Talk()
+        talk.audio(SILENCE, 1000)
+        assert talk.replay().dropped == []
+        assert talk.journal.covered > 1000 - HORIZON * 25 - 2
+
+    def test_memory_is_bounded(self):
+        talk = Talk()
+        for _ in range(3000):
+            talk.audio(SOUND)
+            talk.journal.expire(talk.now)
+        assert len(talk.replay().items) <= HORIZON * 25 + 1
+
+    def test_an_answer_makes_what_was_too_old_no_matter(self):
+        talk = Talk()
+        talk.audio(SOUND, 1000)
+        talk.journal.expire(talk.now)
+        talk.turn(talk.now)
+        assert talk.replay().dropped == []
+
+    def test_what_is_told_in_words_lacks_nothing(self):
+        talk = Talk()
+        talk.audio(SOUND, 1000)
+        assert talk.replay(after=talk.now).dropped == []
+
+
+class TestHandles:
+    def test_one_covers_what_was_answered_and_the_silence_after_it(self):
+        talk = Talk()
+        talk.audio(SOUND, 10)
+        talk.audio(SILENCE, 10)
+        talk.turn(talk.now, position=4)
+        talk.audio(SILENCE, 3)
+        assert (talk.journal.covered, talk.journal.position) == (0, 0)
+        talk.journal.handle(talk.now)
+        assert (talk.journal.covered, talk.journal.position) == (23, 4)
+
+    def test_one_before_the_first_turn_covers_silence_only(self):
+        talk = Talk()
+        talk.audio(SILENCE, 30)
+        talk.journal.handle(talk.now)
+        assert talk.journal.covered == 30
+        talk.audio(SOUND, 1)
+        talk.journal.handle(talk.now)
+        assert talk.journal.covered == 30 - LEAD or talk.journal.covered == 30
+
+    def test_one_that_lags_counts_for_its_own_turn(self):
+        talk = Talk()
+        talk.say(text)
+        talk.turn(talk.now, position=2)
+        talk.now += 1
+        talk.say(text)
+        talk.turn(talk.now, position=4)
+        talk.journal.handle(talk.now)
+        assert (talk.journal.position, talk.journal.covered) == (2, 1)
+        talk.journal.handle(talk.now)
+        assert (talk.journal.position, talk.journal.covered) == (4, 2)
+
+    def test_but_not_for_ever(self):
+        talk = Talk()
+        for position in (2, 4):
+            talk.say(text)
+            talk.turn(talk.now, position=position)
+        talk.now += 10
+        talk.journal.handle(talk.now)
+        assert talk.journal.position == 4
+
+    def test_handles_of_a_link_that_is_gone_do_not_come(self):
+        talk = Talk()
+        talk.say(text)
+        talk.turn(talk.now, position=2)
+        talk.journal.restart(told=False)
+        talk.journal.handle(talk.now)
+        assert (talk.journal.position, talk.journal.answered_position) == (0, 2)
+
+    def test_a_link_that_began_from_nothing_was_told_everything(self):
+        talk = Talk()
+        talk.turn(talk.now, position=2)
+        talk.journal.restart(told=True)
+        assert talk.journal.position == 2
+
+    def test_an_exact_one_says_itself_what_it_covers(self):
+        talk = Talk()
+        talk.audio(SOUND, 10)
+        talk.journal.handle(talk.now, consumed=5)
+        assert talk.journal.covered == 6
+        talk.audio(SILENCE, 2)
+        assert seqs(talk.replay(exact=True)) == [7, 8, 9, 10, 11, 12]
+
+    def test_where_handles_cover_later_input_only_what_was_on_its_way_is_given(self):
+        talk = Talk(covers_later_input=True)
+        talk.say(text)
+        talk.audio(SOUND, 10)
+        assert seqs(talk.replay(round_trip=0.1)) == [1, 9, 10, 11]
+
+    @pytest.mark.parametrize("told", [True, False])
+    def test_a_restart_forgets_what_the_next_link_is_given(self, told):
+        talk = Talk()
+        talk.audio(SOUND, 5)
+        replay = talk.replay()
+        talk.journal.restart(told=told)
+        assert talk.replay().items == []
+        for number, item in enumerate(replay.items):
+            talk.journal.sent(item, talk.now, number)
+        assert seqs(talk.replay()) == [1, 2, 3, 4, 5]

@@ -1,0 +1,167 @@
+"""When a session leaves its link: deadlines that no traffic moves, quiet moments, and links that hang."""
+
+from __future__ import annotations
+
+import pytest
+
+from services.session_worker.rotation import MARGIN, PATIENCE, PROBE, SILENCE, Due, Probe, Rotate, Rotation
+
+GO_AWAY = Rotate("GO_AWAY")
+HUNG = Rotate("LINK_SILENT")
+
+
+def tick(rotation, now, *, quiet=False, due=Due.NOTHING, speaking=False):
+    return rotation.tick(now, quiet=quiet, due=due, speaking=lambda: speaking)
+
+
+class TestGoAway:
+    def test_the_first_quiet_moment_is_taken(self):
+        rotation = Rotation(0.0)
+        assert tick(rotation, 1.0, quiet=True) is None
+        rotation.go_away(50.0, 2.0)
+        assert rotation.leaving
+        assert tick(rotation, 2.0) is None
+        assert tick(rotation, 3.0, quiet=True) == GO_AWAY
+
+    @pytest.mark.parametrize(
+        ("left", "forced_after"), [(50.0, 40.0), (20.0, 10.0), (10.0, 5.0), (1.0, 0.5), (0.0, 0.0), (None, 20.0)]
+    )
+    def test_without_one_it_leaves_in_time(self, left, forced_after):
+        rotation = Rotation(0.0)
+        rotation.go_away(left, 100.0)
+        if forced_after:
+            assert tick(rotation, 100.0 + forced_after - 0.01) is None
+        assert tick(rotation, 100.0 + forced_after) == GO_AWAY
+
+    def test_neither_silence_nor_traffic_moves_the_deadline(self):
+        silent, talkative = Rotation(0.0), Rotation(0.0)
+        for rotation in (silent, talkative):
+            rotation.go_away(30.0, 0.0)
+        for now in range(1, 20):
+            talkative.heard(float(now))
+            assert tick(talkative, float(now)) is None
+            assert tick(silent, float(now)) is None
+        assert tick(talkative, 30.0 - MARGIN) == tick(silent, 30.0 - MARGIN) == GO_AWAY
+
+    def test_of_two_the_earlier_deadline_holds(self):
+        rotation = Rotation(0.0)
+        rotation.go_away(60.0, 0.0)
+        rotation.go_away(30.0, 1.0)
+        rotation.go_away(100.0, 2.0)
+        assert tick(rotation, 20.9) is None
+        assert tick(rotation, 21.0) == GO_AWAY
+
+    def test_a_negative_time_left_is_none(self):
+        rotation = Rotation(0.0)
+        rotation.go_away(-5.0, 0.0)
+        assert tick(rotation, 0.0) == GO_AWAY
+
+
+class TestAge:
+    def test_it_is_off_unless_it_is_set(self):
+        assert tick(Rotation(0.0), 1e9, quiet=True) is None
+
+    def test_an_old_link_is_left_at_a_quiet_moment_or_soon_after(self):
+        rotation = Rotation(0.0, most_age=540.0)
+        assert tick(rotation, 539.9, quiet=True) is None
+        assert tick(rotation, 540.0) is None
+        assert tick(rotation, 541.0, quiet=True) == Rotate("AGE")
+        assert tick(Rotation(0.0, most_age=1.0), 1.0, quiet=True) == Rotate("AGE")
+        assert tick(rotation, 560.0) == Rotate("AGE")
+
+    def test_what_the_service_says_counts_more(self):
+        rotation = Rotation(0.0, most_age=10.0)
+        rotation.go_away(12.0, 0.0)
+        assert tick(rotation, 6.0) == GO_AWAY
+
+
+def prompt(now=0.0):
+    rotation = Rotation(now)
+    rotation.pinged(now)
+    rotation.pong(now + 0.03)
+    return rotation
+
+
+class TestSilence:
+    def test_nothing_is_expected_of_an_idle_link(self):
+        rotation = prompt()
+        assert all(tick(rotation, now / 10) is None for now in range(10_000))
+
+    @pytest.mark.parametrize("state", [{"due": Due.ANSWER}, {"speaking": True}])
+    def test_a_link_that_answers_neither_model_nor_ping_hangs(self, state):
+        rotation = prompt()
+        decisions = {}
+        for step in range(2000):
+            now = 10 + step / 20
+            if (decision := tick(rotation, now, **state)) is not None:
+                decisions.setdefault(type(decision), now)
+                if isinstance(decision, Probe):
+                    rotation.pinged(now)
+                else:
+                    break
+        assert decision == HUNG
+        # `speaking` is known from the link's last sign on, an answer is owed from its question on.
+        begin = 10.0 if "due" in state else 0.03
+        assert decisions[Probe] - begin >= PROBE - 0.1
+        assert decisions[Rotate] - max(10.0, begin) <= SILENCE + 0.1
+
+    def test_a_pong_is_a_sign_of_life(self):
+        rotation = prompt()
+        for step in range(int(PATIENCE * 20) - 20):
+            now = step / 20
+            decision = tick(rotation, now, due=Due.ANSWER)
+            if decision is not None:
+                assert decision == Probe()
+                rotation.pinged(now)
+                rotation.pong(now + 0.03)
+
+    def test_but_an_answer_is_not_waited_for_for_ever(self):
+        rotation = prompt()
+        assert tick(rotation, 1.0, due=Due.ANSWER) is None
+        assert tick(rotation, 1.0 + PATIENCE, due=Due.ANSWER) == HUNG
+
+    @pytest.mark.parametrize("pong", [None, 2.5, 8.0, 30.0])
+    @pytest.mark.parametrize("state", [{"due": Due.ANSWER}, {"speaking": True}])
+    def test_where_pongs_are_late_they_prove_nothing(self, pong, state):
+        rotation = Rotation(0.0)
+        rotation.pinged(0.0)
+        if pong is not None:
+            rotation.pong(pong)
+        begin = pong or 0.0
+        for step in range(int(PATIENCE * 20) - 20):
+            now = begin + step / 20
+            decision = tick(rotation, now, **state)
+            assert decision in (None, Probe())
+            if decision == Probe():
+                rotation.pinged(now)
+
+    def test_a_model_that_stops_in_the_middle_hangs_whatever_the_socket_says(self):
+        rotation = Rotation(0.0)
+        rotation.heard(10.0)
+        assert tick(rotation, 14.9, due=Due.MORE) is None
+        rotation.pong(14.9)
+        assert tick(rotation, 15.0, due=Due.MORE) == HUNG
+
+    def test_what_it_says_counts_as_a_sign(self):
+        rotation = prompt()
+        for step in range(2000):
+            now = step / 20
+            rotation.heard(now)
+            assert tick(rotation, now, due=Due.MORE, speaking=True) is None
+
+    def test_audio_is_looked_at_only_when_it_matters(self):
+        rotation = prompt()
+        looked = []
+        for step in range(40):
+            rotation.tick(step / 20, quiet=False, due=Due.NOTHING, speaking=lambda: looked.append(1) or False)
+        assert not looked
+
+
+def test_the_round_trip_is_that_of_the_latest_ping():
+    rotation = Rotation(0.0)
+    assert rotation.round_trip is None
+    rotation.pong(1.0)  # nobody asked
+    assert rotation.round_trip is None
+    rotation.pinged(2.0)
+    rotation.pong(2.25)
+    assert rotation.round_trip == 0.25
