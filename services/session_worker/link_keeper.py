@@ -7,6 +7,7 @@ the next link is given. This module performs: it dials, restores, and tells the 
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -17,14 +18,15 @@ from google.genai import types
 from opentelemetry import trace
 from opentelemetry.context import Context
 
-from parley.v1 import errors_pb2, fabric_pb2, live_pb2
+from parley.v1 import fabric_pb2, live_pb2
 from services.fabric import names, telemetry
-from services.fabric.errors import ServiceError
 from services.session_worker import events, live_config, responses
+from services.session_worker.closes import LinkError, LinkFailure, link_error
 from services.session_worker.conversation import Conversation, Seed
 from services.session_worker.feeder import Feeder
 from services.session_worker.journal import Journal, Replay, spans
-from services.session_worker.ladder import Begin, Fail, Ladder, Resume
+from services.session_worker.ladder import Budget, Fail, Ladder, Resume, Step
+from services.session_worker.ladder import Seed as Begin
 from services.session_worker.link import Dialer, Link, LinkClosedError
 from services.session_worker.rotation import Due, Probe, Rotate, Rotation
 from services.session_worker.session_context import SessionContext
@@ -63,6 +65,8 @@ class Begun:
     """What was sent after that is not what it answers; monotonic seconds."""
     seq: int
     """Number of the last request before."""
+    position: int
+    """Entries of the conversation before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,7 @@ class LinkKeeper:
         self._link: Link | None = None
         self._there = asyncio.Event()
         self._rotation = Rotation(0.0)
-        self._ladder = Ladder()
+        self._ladder = Ladder(Budget(*keeps.settings.relink_budget), random.random)
         self._leaving: str | None = None
         self._begun: Begun | None = None
         self._issued: dict[str, tuple[int, events.FunctionCall]] = {}
@@ -102,12 +106,15 @@ class LinkKeeper:
     # Links
 
     async def open(self, parent: Context, session_context: Context) -> None:
-        """Connect the first link. ServiceError (BACKEND_*)."""
+        """Connect the first link. LinkError (BACKEND_*)."""
         self._session_context = session_context
-        link = await self._dial("", parent)
-        if live_config.seeds(self._keeps.spec.config, ""):
-            await self._seed(link, [live_config.content(content) for content in self._keeps.spec.config.history])
+        restoration = self._restoration(resumed=False)
+        link = await self._dial("", parent, seed=restoration.seed)
         self._take(link)
+        try:
+            await self._tell(link, restoration)
+        except LinkClosedError as error:
+            raise link_error(error.failure, " (on the session's history)") from error
 
     def start(self) -> None:
         """Begin to feed the first link."""
@@ -121,7 +128,7 @@ class LinkKeeper:
         return link
 
     async def run(self) -> None:
-        """Read the link, and replace it whenever it ends, for ever. ServiceError when no other can be had."""
+        """Read the link, and replace it whenever it ends, for ever. LinkError when no other can be had."""
         while True:
             link = await self.there()
             cause, lost = await self._read(link)
@@ -167,7 +174,7 @@ class LinkKeeper:
             await link.close()
         await self._keeps.feeder.let_go()
 
-    async def _dial(self, handle: str, parent: Context, seeded: bool = False) -> Link:
+    async def _dial(self, handle: str, parent: Context, *, seed: Seed | None) -> Link:
         keeps = self._keeps
         spec = keeps.spec
         fill = {"session": spec.session_id, "tenant": spec.tenant, "profile": spec.profile}
@@ -180,18 +187,9 @@ class LinkKeeper:
                     names.LINK: self.number + 1,
                 }
             )
+            seeded = seed is not None and seed.as_history
             config = keeps.context.live_config(handle, headers, seeded=seeded)
             return await keeps.dialer.dial(spec.config.model, config, live_config.input_rate(spec.config))
-
-    async def _seed(self, link: Link, history: list[types.Content]) -> None:
-        """Give a new link what was said before. ServiceError when it closes on that."""
-        try:
-            await link.send_turn(history, turn_complete=True)
-        except LinkClosedError as error:
-            text = f"the model's link closed on the history: {error}"
-            raise ServiceError(errors_pb2.ERROR_REASON_BACKEND_UNAVAILABLE, text) from error
-        if self._keeps.context.model.history_ends_with_user:
-            self._keeps.turns.asked(time.monotonic())
 
     def _take(self, link: Link) -> None:
         now = time.monotonic()
@@ -209,7 +207,7 @@ class LinkKeeper:
     def began(self, now: float) -> None:
         """The model has begun to answer."""
         if self._begun is None:
-            self._begun = Begun(now, self._keeps.journal.last_seq)
+            self._begun = Begun(now, self._keeps.journal.last_seq, self._keeps.conversation.position)
 
     @property
     def given_seq(self) -> int:
@@ -306,7 +304,7 @@ class LinkKeeper:
     # The next link
 
     async def _replace(self, link: Link, cause: str, lost: LinkClosedError) -> None:
-        """Close, then resume: a handle is refused while the old socket is open. ServiceError when nothing helps."""
+        """Close, then resume: a handle is refused while the old socket is open. LinkError when nothing helps."""
         keeps = self._keeps
         began = time.monotonic()
         planned = self._leaving is not None
@@ -317,17 +315,24 @@ class LinkKeeper:
         await link.close()
         await keeps.feeder.let_go()
         self._settle_turn(began)
-        step = self._ladder.rotate() if planned else self._ladder.failed(lost.failure, began, handle=bool(self.handle))
+        step = self._next_step(None if planned else lost.failure)
         while not isinstance(step, Fail):
             await asyncio.sleep(step.delay)
             try:
-                await self._climb(step, cause, began)
-            except ServiceError as error:
+                await self._climb(step, began)
+            except LinkError as error:
                 log.warning("no new link", session=keeps.spec.session_id, error=str(error))
-                step = self._ladder.failed(failure_of(error), time.monotonic(), handle=bool(self.handle))
+                step = self._next_step(error.failure)
             else:
                 return
         raise step.error
+
+    def _next_step(self, failure: LinkFailure | None) -> Step:
+        """`failure`: None when the link was left on purpose."""
+        now = time.monotonic()
+        if failure is None:
+            return self._ladder.rotate(now, handle=self.handle, can_seed=True)
+        return self._ladder.failed(failure, now, handle=self.handle, can_seed=True)
 
     def _settle_turn(self, now: float) -> None:
         """What becomes of the turn that was open: it is over if all of it is here, else it is asked for again."""
@@ -343,26 +348,25 @@ class LinkKeeper:
             if self._begun is not None:
                 self._issued.pop(call_id, None)
 
-    async def _climb(self, step: Resume | Begin, cause: str, began: float) -> None:
-        """One try. ServiceError when the link cannot be had, or does not outlive what it is given first."""
+    async def _climb(self, step: Resume | Begin, began: float) -> None:
+        """One try. LinkError when the link cannot be had, or does not outlive what it is given first."""
         keeps = self._keeps
         resumed = isinstance(step, Resume)
         if not resumed:
             self.handle = ""
-        link = await self._dial(self.handle, self._session_context, seeded=not resumed)
         restoration = self._restoration(resumed=resumed)
+        link = await self._dial(self.handle, self._session_context, seed=restoration.seed)
         try:
             await self._tell(link, restoration)
-        except LinkClosedError as error:
+        except BaseException as error:
             await link.close()
-            raise closed_on_history(error) from error
-        except BaseException:
-            await link.close()
+            if isinstance(error, LinkClosedError):
+                raise link_error(error.failure) from error
             raise
         keeps.journal.restart(told=not resumed)
         self._take(link)
-        keeps.feeder.give(link, restoration.replay.items)
         replay = restoration.replay
+        keeps.feeder.give(link, replay.items)
         recovered = live_pb2.Recovered(
             method="RESUMED" if resumed else "RESEEDED",
             state_restored=True,
@@ -372,9 +376,7 @@ class LinkKeeper:
         )
         keeps.say(live_pb2.ConverseResponse(link_state=live_pb2.LinkState(recovered=recovered)))
         for first, last in replay.dropped:
-            gap = live_pb2.Gap(
-                direction=live_pb2.DIRECTION_UPLINK, from_seq=first, to_seq=last, reason="LINK_LOST"
-            )
+            gap = live_pb2.Gap(direction=live_pb2.DIRECTION_UPLINK, from_seq=first, to_seq=last, reason="LINK_LOST")
             keeps.say(live_pb2.ConverseResponse(gap=gap))
 
     def _restoration(self, *, resumed: bool) -> Restoration:
@@ -389,19 +391,23 @@ class LinkKeeper:
             configured = [live_config.content(content) for content in keeps.spec.config.history]
             seed = conversation.seed(configured)
         question: list[types.Content] = []
-        if begun is not None or conversation.has_outcomes:
-            question = conversation.unanswered(0 if begun is None else begun.seq)
+        if begun is not None:
+            question = conversation.unanswered(begun.seq, begun.position)
+        elif conversation.has_outcomes:
+            question = conversation.unanswered(0, 0)
         replay = journal.replay(
             time.monotonic(), after=0.0 if begun is None else begun.at, round_trip=self.round_trip, exact=self._exact
         )
         return Restoration(seed, told, question, replay)
 
     async def _tell(self, link: Link, restoration: Restoration) -> None:
-        if restoration.seed is not None and restoration.seed.turns:
-            await link.send_turn(restoration.seed.turns, turn_complete=restoration.seed.turn_complete)
+        """LinkClosedError when it closes on that."""
+        seed = restoration.seed
+        if seed is not None and seed.turns:
+            await link.send_turn(seed.turns, turn_complete=seed.turn_complete)
         if restoration.told:
             await link.send_turn(restoration.told, turn_complete=False)
         if restoration.question:
             await link.send_turn(restoration.question, turn_complete=True)
-        if restoration.question or (restoration.seed is not None and restoration.seed.answered):
+        if restoration.question or (seed is not None and seed.answered):
             self._keeps.turns.asked(time.monotonic())

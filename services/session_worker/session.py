@@ -15,11 +15,10 @@ from typing import Any
 
 import structlog
 from google.genai import types
-from opentelemetry import trace
 from opentelemetry.context import Context
 
 from parley.v1 import errors_pb2, fabric_pb2, live_pb2
-from services.fabric import names, telemetry
+from services.fabric import telemetry
 from services.fabric.bus import Bus, Writer
 from services.fabric.catalog import Catalog
 from services.fabric.conversation_log import ConversationLog
@@ -32,8 +31,8 @@ from services.session_worker.callertools import Answered, CallerTools
 from services.session_worker.conversation import Conversation
 from services.session_worker.downlink import Downlink
 from services.session_worker.feeder import Feeder, Feeds
-from services.session_worker.leftovers import Leftovers
 from services.session_worker.journal import Journal
+from services.session_worker.leftovers import Leftovers
 from services.session_worker.link import Dialer
 from services.session_worker.link_keeper import Keeps, LinkKeeper
 from services.session_worker.ownership import Ownership
@@ -89,7 +88,7 @@ class Session:
         conversation = ConversationLog(services.bus.js, self.id, self.epoch)
         self._ownership = Ownership(spec, services.worker, services.records, conversation)
         self._recorder = Recorder(services.records, conversation, self.id, self._stored)
-        self._conversation = Conversation()
+        self._conversation = Conversation(self._context.model)
         self._session_context = Context()
         self._spans = TurnSpans(spec, self._session_context)
         self._tools = ToolCalls(

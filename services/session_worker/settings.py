@@ -66,7 +66,10 @@ class WorkerSettings(ServiceSettings):
         description="Resumption handles restore what their link heard up to its close, not only up to their issue.",
     )
     dials_per_second: float = Field(
-        5.0, gt=0, le=1000, description="Links that one worker opens in a second at most, those of new sessions included."
+        5.0,
+        gt=0,
+        le=1000,
+        description="Links that one worker opens in a second at most, those of new sessions included.",
     )
     resume_window: PositiveDuration = Field(
         timedelta(minutes=2), description="How long a session waits for its caller after the stream is gone."
