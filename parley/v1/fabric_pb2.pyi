@@ -305,12 +305,14 @@ class EpochBegins(_message.Message):
     def __init__(self, worker: _Optional[str] = ...) -> None: ...
 
 class ModelSaid(_message.Message):
-    __slots__ = ("text", "interrupted")
+    __slots__ = ("text", "interrupted", "given_seq")
     TEXT_FIELD_NUMBER: _ClassVar[int]
     INTERRUPTED_FIELD_NUMBER: _ClassVar[int]
+    GIVEN_SEQ_FIELD_NUMBER: _ClassVar[int]
     text: str
     interrupted: bool
-    def __init__(self, text: _Optional[str] = ..., interrupted: _Optional[bool] = ...) -> None: ...
+    given_seq: int
+    def __init__(self, text: _Optional[str] = ..., interrupted: _Optional[bool] = ..., given_seq: _Optional[int] = ...) -> None: ...
 
 class ToolRecord(_message.Message):
     __slots__ = ("call_id", "name", "arguments_json", "response_json", "outcome")

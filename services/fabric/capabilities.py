@@ -90,6 +90,8 @@ class ModelCapabilities:
     """Instructions and tools can be changed on an open link."""
     idle_by_interaction_status: bool = False
     """`interactionStatus: IDLE`, not `turnComplete`, says that the model is idle."""
+    transcribes_words: bool = False
+    """What the caller says is transcribed piece by piece; otherwise once for each utterance."""
     pictures_per_second: float = 1.0
 
 
@@ -113,6 +115,7 @@ _NATIVE_2_5 = ModelCapabilities(
     proactive_audio="opt-in",
     affective_dialog=True,
     history_ends_with_user=True,
+    transcribes_words=True,
     context_tokens=128_000,
 )
 _HALF_CASCADE_2_5 = replace(

@@ -1,0 +1,247 @@
+"""What is known of the conversation in text, and what a new link is told of it. Plain code.
+
+A session's log entries are told to a :class:`Conversation` in order, as they are written or as they are read back after
+a crash; it remembers the newest. A link that resumes by a handle is told what came after the handle
+(:meth:`Conversation.since`), a fresh one the newest turns (:meth:`Conversation.seed`). Neither is to be answered: what
+the caller said last and the model has not answered is given separately, as audio or as text
+(:attr:`Conversation.unanswered`).
+
+What links take, as tests/session_worker/test_seeding.py sees it of every model of the table:
+
+=====================  ====================================  ========================================
+`client_content`       3.1, 3.8, 3.8 extended thinking       2.5 native audio, half cascade
+=====================  ====================================  ========================================
+resumed: `False`       taken, not answered, known to what is asked next; also before speech
+resumed: `True`        answered, whoever has the last word: only to have something answered (again)
+... while it speaks    either cuts the answer off            the answer is finished first
+... nothing to answer  bare `True` is answered               bare `True`: 1007 `No turn to complete`
+fresh, historyConfig   `True` ends it: not answered,         `True` ends it: the user has the last
+                       whoever has the last word             word (else 1007), answered at once
+fresh, without it      `False`: as on a resumed link (3.1    `False`: as on a resumed link, whoever
+                       was reported to refuse it)            has the last word
+=====================  ====================================  ========================================
+
+`True` and `False` are `turn_complete`. So: `since` goes with `False`, before any input of the link (3.1 was reported to
+refuse it later, 1007), and `seed` says how it goes. Once something was answered, 2.5 gets its seed without
+historyConfig: otherwise it would answer again what it has answered. Models that only translate or transcribe take no
+text. What a link was told is in no handle that came before: until the next handle, the old one's position counts.
+
+How it is told, in the terms of :mod:`services.session_worker.retelling`:
+
+- Roles alternate. What follows one another on one side are parts of one content: a question that got no answer stands
+  together with the next one. At the end, where it would wait for an answer, `(silence)` is the model's turn; where the
+  model spoke first, it is the caller's.
+- An answer that was cut off ends with a dash, as in a written dialogue. What was not delivered is not told.
+- Outcomes of functions are told in words by the user's side: calls and responses mean nothing to a link that did not
+  call. A result that the caller sent is told once: as the outcome that the model got, or by itself until there is one.
+- Thoughts and context updates are no conversation (the latter are in the new set-up). Pictures in turns become a note:
+  their bytes would break every bound, and what the model made of them is in its answers. Streamed ones are not logged.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from google.genai import types
+from google.protobuf import json_format
+
+from parley.v1 import fabric_pb2, live_pb2
+from services.fabric.capabilities import ModelCapabilities
+from services.session_worker import retelling
+from services.session_worker.retelling import Piece, Role
+
+MOST_TURNS: Final = 30
+"""Turns that a fresh link is told. A turn is an answer of the model and what led to it."""
+MOST_TOKENS: Final = 16_384
+"""Tokens that a fresh link is told, as estimated by `Piece.tokens`. As many again may wait for an answer."""
+_MOST_PIECES: Final = 1_000
+"""Pieces that are remembered: each costs memory beyond its text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seed:
+    """What a fresh link is told before anything else, and how."""
+
+    turns: list[types.Content]
+    """Empty: tell it nothing."""
+    as_history: bool
+    """Whether the set-up announces it (`initial_history_in_client_content`). Announced and not sent, the caller's first
+    turn would be taken for it."""
+    turn_complete: bool
+    """To be sent with the turns."""
+    answered: bool
+    """The model answers the last of them at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Request(Piece):
+    """Something that the caller sent as a request."""
+
+    seq: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome(_Request):
+    """What a function returned."""
+
+    call_id: str = ""
+    told: bool = False
+    """The model got it; otherwise it is what the caller sent."""
+    more: bool = False
+    """More for the same call follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Heard(Piece):
+    """A transcript, which the next piece of it goes on."""
+
+
+class Conversation:
+    """The newest of one session's conversation. A position counts the log's entries that were told, from 0."""
+
+    def __init__(self, model: ModelCapabilities) -> None:
+        self.position = 0
+        """After the newest entry."""
+        self.settled = 0
+        """After the newest answer and what it answers; what comes later is open. Remember it with a handle that covers
+        that answer: it never moves back, and what was typed while the model spoke is behind it."""
+        self.oldest = 0
+        """Whatever came after this is remembered."""
+        self._model = model
+        self._pieces: deque[Piece] = deque()
+        self._tokens = 0
+        self._turns = 0
+
+    def add(self, entry: fabric_pb2.LogEntry) -> None:
+        """Take the log's next entry."""
+        self.position += 1
+        match entry.WhichOneof("entry"):
+            case "request":
+                self._request(entry.request)
+            case "input_transcript":
+                self._transcript(entry.input_transcript)
+            case "tool":
+                self._outcome(entry.tool)
+            case "model_said":
+                self._answer(entry.model_said)
+            case _:
+                pass
+        while self._turns > MOST_TURNS or self._tokens > 2 * MOST_TOKENS or len(self._pieces) > _MOST_PIECES:
+            self.oldest = self._pieces[0].position
+            self._drop(self._pieces[0])
+
+    def since(self, position: int, until: int | None = None) -> list[types.Content]:
+        """What happened after `position` up to `until`, for a resumed link; to be sent with `turn_complete=False`.
+
+        What is up to `until` counts as over, whether it was answered or not; None stands for `settled`. Empty when
+        nothing happened. Begins with a note where some of it is not remembered any more (`position` before `oldest`).
+        """
+        pieces = [piece for piece in self._until(until) if piece.position > position]
+        return retelling.settled(pieces, left_out=position < self.oldest)
+
+    def seed(self, history: Sequence[types.Content], until: int | None = None) -> Seed:
+        """The configured history as it is, then the newest turns up to `until` (as in `since`), for a fresh link."""
+        if self._model.task != "conversation":
+            return Seed([], as_history=False, turn_complete=False, answered=False)
+        known = self._until(until)
+        pieces = retelling.newest(known, MOST_TURNS, MOST_TOKENS)
+        left_out = bool(self.oldest) or len(pieces) < len(known)
+        after_user = bool(history) and history[-1].role == "user"
+        turns = retelling.joined([*history, *retelling.settled(pieces, left_out=left_out, after_user=after_user)])
+        asks = bool(turns) and turns[-1].role == "user"
+        as_history = bool(turns) and (asks or not self._model.history_ends_with_user)
+        answered = asks and self._model.history_ends_with_user
+        return Seed(turns, as_history=as_history, turn_complete=as_history, answered=answered)
+
+    @property
+    def unanswered(self) -> list[types.Content]:
+        """What was said and returned after `settled`: sent with `turn_complete=True`, it is asked (again). Speech is in
+        it as far as it was transcribed."""
+        return retelling.contents(self._open())
+
+    # What entries say
+
+    def _request(self, request: live_pb2.ConverseRequest) -> None:
+        here = self.position
+        match request.WhichOneof("payload"):
+            case "text":
+                self._keep(_Request(here, "user", request.text.text, seq=request.seq))
+            case "turn":
+                for content in request.turn.content:
+                    role: Role = "model" if content.role == live_pb2.ROLE_MODEL else "user"
+                    texts = [part.text for part in content.parts if part.text]
+                    texts += [retelling.PICTURE] if any(part.HasField("image") for part in content.parts) else []
+                    for text in texts:
+                        self._keep(_Request(here, role, text, seq=request.seq))
+            case "tool_result":
+                self._result(request.tool_result, request.seq)
+            case _:
+                pass
+
+    def _transcript(self, transcript: live_pb2.Transcript) -> None:
+        text, newest = transcript.text, self._pieces[-1] if self._pieces else None
+        if isinstance(newest, _Heard):
+            self._pieces.pop()
+            self._tokens -= newest.tokens
+            text = newest.text + text
+        goes_on = self._model.transcribes_words and not transcript.finished
+        self._keep((_Heard if goes_on else Piece)(self.position, "user", text))
+
+    def _result(self, sent: live_pb2.ToolResult, seq: int) -> None:
+        told = self._outcomes(sent.call_id, told=True)
+        if told and not told[-1].more:
+            return  # a second result, which no model gets
+        text = retelling.result(sent, json_format.MessageToDict(sent.output))
+        self._keep(_Outcome(self.position, "user", text, seq=seq, call_id=sent.call_id, more=sent.will_continue))
+
+    def _outcome(self, record: fabric_pb2.ToolRecord) -> None:
+        sent = self._outcomes(record.call_id, told=False)[:1]
+        for piece in sent:
+            self._drop(piece)
+        more = any(piece.more for piece in sent)
+        text = retelling.outcome(record)
+        self._keep(_Outcome(self.position, "user", text, call_id=record.call_id, told=True, more=more))
+
+    def _outcomes(self, call_id: str, *, told: bool) -> list[_Outcome]:
+        found = [piece for piece in self._pieces if isinstance(piece, _Outcome) and piece.call_id == call_id]
+        return [piece for piece in found if piece.told is told]
+
+    def _answer(self, said: fabric_pb2.ModelSaid) -> None:
+        later = [piece for piece in self._open() if isinstance(piece, _Request) and 0 < said.given_seq < piece.seq]
+        places = sorted({piece.position for piece in later})
+        end = self.position - len(places)
+        answer = Piece(end, "model", retelling.answer(said), answer=True)
+        if later:
+            # Sent while the model spoke: the next answer's.
+            before = [replace(piece, position=min(piece.position, end)) for piece in self._open() if piece not in later]
+            after = [replace(piece, position=end + 1 + places.index(piece.position)) for piece in later]
+            for piece in list(self._open()):
+                self._drop(piece)
+            for piece in (*before, answer, *after):
+                self._keep(piece)
+        else:
+            self._keep(answer)
+        self.settled = end
+
+    # Memory
+
+    def _keep(self, piece: Piece) -> None:
+        piece = retelling.clipped(piece, MOST_TOKENS)
+        self._pieces.append(piece)
+        self._tokens += piece.tokens
+        self._turns += piece.answer
+
+    def _drop(self, piece: Piece) -> None:
+        self._pieces.remove(piece)
+        self._tokens -= piece.tokens
+        self._turns -= piece.answer
+
+    def _open(self) -> list[Piece]:
+        return [piece for piece in self._pieces if piece.position > self.settled]
+
+    def _until(self, until: int | None) -> list[Piece]:
+        end = self.settled if until is None else until
+        return [piece for piece in self._pieces if piece.position <= end]
