@@ -86,6 +86,8 @@ class ModelCapabilities:
     """A function's result may say when to speak of it."""
     continued_responses: bool = True
     """A function may have several results."""
+    stuck_on_lost_calls: bool = True
+    """After a resume it goes on waiting for a call that was pending on the link before, until that is answered."""
     context_update: bool = False
     """Instructions and tools can be changed on an open link."""
     idle_by_interaction_status: bool = False
@@ -115,6 +117,7 @@ _NATIVE_2_5 = ModelCapabilities(
     proactive_audio="opt-in",
     affective_dialog=True,
     history_ends_with_user=True,
+    stuck_on_lost_calls=False,
     transcribes_words=True,
     context_tokens=128_000,
 )

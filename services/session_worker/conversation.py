@@ -99,6 +99,16 @@ class _Heard(Piece):
     """A transcript, which the next piece of it goes on."""
 
 
+def _led_to(piece: Piece, seq: int, position: int) -> bool:
+    match piece:
+        case _Outcome(told=True):
+            return True
+        case _Request():
+            return piece.seq <= seq
+        case _:
+            return piece.position <= position
+
+
 class Conversation:
     """The newest of one session's conversation. A position counts the log's entries that were told, from 0."""
 
@@ -156,11 +166,22 @@ class Conversation:
         answered = asks and self._model.history_ends_with_user
         return Seed(turns, as_history=as_history, turn_complete=as_history, answered=answered)
 
+    def unanswered(self, seq: int, position: int) -> list[types.Content]:
+        """What led to an answer that was not completed: sent with `turn_complete=True`, it is asked again.
+
+        Everything after `settled` but requests after `seq` and speech after `position`, which came too late for that
+        answer. Speech is in it as far as it was transcribed. Outcomes of functions are in it whenever they came.
+        """
+        return retelling.contents(piece for piece in self._open() if _led_to(piece, seq, position))
+
     @property
-    def unanswered(self) -> list[types.Content]:
-        """What was said and returned after `settled`: sent with `turn_complete=True`, it is asked (again). Speech is in
-        it as far as it was transcribed."""
-        return retelling.contents(self._open())
+    def has_outcomes(self) -> bool:
+        """The model was told what a function returned, and its answer to that is not complete."""
+        return any(isinstance(piece, _Outcome) and piece.told for piece in self._open())
+
+    def outcome(self, call_id: str) -> list[types.Content]:
+        """What a call returned, in words; empty when it is not known."""
+        return retelling.contents(self._outcomes(call_id, told=True)[-1:])
 
     # What entries say
 

@@ -1,9 +1,9 @@
 """What a link was given and nothing else is known to restore. Plain code: the time is an argument.
 
-When a link is lost, the newest resumption handle restores the conversation as it was at the end of some turn. Exchanges
-that ended after that are told to the next link as text, from the log. What the model had not answered yet is given again
-as it was given the first time; it is kept here. Three things take input out of the journal: the turn that answers it is
-over, or an exact handle (Vertex) says that it was consumed, or it is audio older than anything that is replayed.
+When a link is lost, the newest resumption handle restores the conversation as it was at the end of some turn.
+Exchanges that ended after that are told to the next link as text, from the log. What the model had not answered yet is
+given again as it was given the first time; it is kept here. Three things take input out of the journal: the turn that
+answers it is over, or an exact handle (Vertex) says that it was consumed, or it is audio older than what is replayed.
 
 What a turn answers was sent before its first output, one round trip ago. A handle holds no half utterance: what the
 caller said while the model was speaking is still open when the turn ends, from the first sound on.
@@ -163,7 +163,7 @@ class Journal:
     def restart(self, *, told: bool) -> None:
         """Another link has been told, or is about to be given, all that is here.
 
-        `told`: it began from nothing and was told every turn that is over; else its handle still covers what it covered.
+        `told`: it began from nothing and was told every turn that is over; else its handle covers what it did before.
         """
         self._open.clear()
         self._too_old.clear()

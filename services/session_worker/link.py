@@ -74,6 +74,8 @@ class Dialer:
             },
         )
         self._timeout = settings.dial_timeout.total_seconds()
+        self._between = 1 / settings.rotations_per_second
+        self._next_slot = 0.0
         self._client = genai.Client(
             api_key=settings.gemini_api_key.get_secret_value() or "unset",
             vertexai=settings.backend == "vertex",
@@ -95,6 +97,13 @@ class Dialer:
                 raise
             raise closes.link_error(_dial_failure(error, self._timeout)) from error
         return Link(session, stack, input_rate, fast=self._fast)
+
+    async def slot(self) -> None:
+        """Wait for one's turn to replace a link that still works: links that were opened together also age together."""
+        now = asyncio.get_running_loop().time()
+        self._next_slot = max(self._next_slot, now)
+        wait, self._next_slot = self._next_slot - now, self._next_slot + self._between
+        await asyncio.sleep(wait)
 
     async def close(self) -> None:
         """Close the SDK's pools."""

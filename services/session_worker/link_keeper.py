@@ -1,7 +1,7 @@
 """Keeps a session on a link: reads it, leaves it in time, and replaces it when it is lost.
 
-What decides is plain: `rotation` says when to leave a link, `ladder` what to try next, `journal` and `conversation` what
-the next link is given. This module performs: it dials, restores, and tells the caller.
+What decides is plain: `rotation` says when to leave a link, `ladder` what to try next, `journal` and `conversation`
+what the next link is given. This module performs: it dials, restores, and tells the caller.
 """
 
 from __future__ import annotations
@@ -95,7 +95,13 @@ class LinkKeeper:
         self._link: Link | None = None
         self._there = asyncio.Event()
         self._rotation = Rotation(0.0)
-        self._ladder = Ladder(Budget(*keeps.settings.relink_budget), random.random)
+        settings = keeps.settings
+        budget = Budget(
+            settings.relink_attempts,
+            settings.relink_time.total_seconds(),
+            settings.relink_healthy_after.total_seconds(),
+        )
+        self._ladder = Ladder(budget, random.random)
         self._leaving: str | None = None
         self._begun: Begun | None = None
         self._issued: dict[str, tuple[int, events.FunctionCall]] = {}

@@ -1,8 +1,8 @@
 """When a session leaves its link for another one. Plain code: events and the time go in, a decision comes out.
 
 Two things end a link before it ends by itself: the service's goAway, and silence where something is due. After goAway
-the session waits for a quiet moment, so that nothing is cut off, but not beyond a deadline that no traffic postpones: the
-service may say nothing more at all.
+the session waits for a quiet moment, so that nothing is cut off, but not beyond a deadline that no traffic postpones:
+the service may say nothing more at all.
 """
 
 from __future__ import annotations

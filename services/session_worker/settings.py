@@ -65,11 +65,17 @@ class WorkerSettings(ServiceSettings):
         False,
         description="Resumption handles restore what their link heard up to its close, not only up to their issue.",
     )
-    dials_per_second: float = Field(
-        5.0,
-        gt=0,
-        le=1000,
-        description="Links that one worker opens in a second at most, those of new sessions included.",
+    rotations_per_second: float = Field(
+        5.0, gt=0, le=1000, description="Links that one worker replaces in a second at most, of those that still work."
+    )
+    relink_attempts: int = Field(
+        8, ge=1, le=100, description="Links that are tried in a row for a session that has lost its own."
+    )
+    relink_time: PositiveDuration = Field(
+        timedelta(seconds=40), description="Time without a link after which a session is given up."
+    )
+    relink_healthy_after: PositiveDuration = Field(
+        timedelta(seconds=30), description="Age at which a link counts as good, so that earlier failures are forgotten."
     )
     resume_window: PositiveDuration = Field(
         timedelta(minutes=2), description="How long a session waits for its caller after the stream is gone."

@@ -50,7 +50,7 @@ class ToolCalls:
         self._record = record
         self._tool = tool
         self._running: dict[str, tuple[asyncio.Task[None], str]] = {}
-        self._ordinals: dict[str, int] = {}
+        self._ordinals: dict[tuple[int, str], int] = {}
 
     def __len__(self) -> int:
         return len(self._running)
@@ -70,6 +70,10 @@ class ToolCalls:
             if call_id in self._running:
                 self._running[call_id][0].cancel()
 
+    def turn_restarted(self, turn: int) -> None:
+        """The model is asked again what it was answering in this turn: the calls of it are counted anew."""
+        self._ordinals = {key: count for key, count in self._ordinals.items() if key[0] != turn}
+
     async def close(self) -> None:
         """Stop everything that runs."""
         await stop_tasks([task for task, _ in self._running.values()])
@@ -78,7 +82,7 @@ class ToolCalls:
         # Not the model's id: it changes when a turn is generated anew.
         arguments = json.dumps(call.args, sort_keys=True, separators=(",", ":"))
         content = "\0".join((self._session.session_id, str(turn), call.name, arguments))
-        ordinal = self._ordinals[content] = self._ordinals.get(content, 0) + 1
+        ordinal = self._ordinals[turn, content] = self._ordinals.get((turn, content), 0) + 1
         return hashlib.sha256(f"{content}\0{ordinal}".encode()).hexdigest()
 
     async def _run(self, call: events.FunctionCall, turn: int, parent: Context, execution: str) -> None:

@@ -44,6 +44,8 @@ class FakeLink:
         self.turns: list[tuple[list[Any], bool]] = []
         self.updates: list[tuple[str | None, Any]] = []
         self.closed = False
+        self.sent = 0
+        self.pings = 0
         self._events: asyncio.Queue[list[events.Event] | LinkClosedError] = asyncio.Queue()
 
     def says(self, *what: events.Event) -> None:
@@ -78,8 +80,13 @@ class FakeLink:
     async def send_context_update(self, instructions: str | None, tools: Any) -> None:
         self.updates.append((instructions, tools))
 
+    async def ping(self) -> None:
+        self.pings += 1
+
     async def close(self) -> None:
-        self.closed = True
+        if not self.closed:
+            self.closed = True
+            self._events.put_nowait(LinkClosedError(1000, ""))
 
 
 class FakeDialer:
@@ -92,6 +99,9 @@ class FakeDialer:
             raise self.refuse
         self.links.append(FakeLink())
         return self.links[-1]
+
+    async def slot(self) -> None:
+        pass
 
 
 class Rig:

@@ -30,7 +30,7 @@ class TestInputQueue:
         queue = InputQueue(10**6)
         for seq in (1, 2, 3):
             queue.append(audio(seq, 4))
-        assert queue.pop(0.0) == AudioBatch(b"\x01" * 4 + b"\x02" * 4 + b"\x03" * 4, 3)
+        assert queue.pop(0.0) == AudioBatch(b"\x01" * 4 + b"\x02" * 4 + b"\x03" * 4, 1, 3)
         assert queue.pop(0.0) is None
 
     def test_audio_is_not_joined_across_text(self) -> None:
@@ -58,7 +58,7 @@ class TestInputQueue:
         assert (shed.seq, shed.media_class) == (2, live_pb2.MEDIA_CLASS_AUDIO)
         assert (queue.shed_items, queue.shed_bytes) == (1, 640)
         assert queue.pop(0.0) == text(1)
-        assert queue.pop(0.0) == AudioBatch(b"\x03" * 640, 3)
+        assert queue.pop(0.0) == AudioBatch(b"\x03" * 640, 3, 3)
 
     def test_pictures_go_at_the_models_pace_and_the_newest_wins(self) -> None:
         queue = InputQueue(1000, picture_interval=1.0)
@@ -92,7 +92,7 @@ class TestInputQueue:
         queue = InputQueue(10**6, picture_interval=1.0)
         for request in (audio(1, 2), video(2)):
             queue.append(request)
-        assert queue.pop(5.0) == AudioBatch(b"\x01\x01", 1)
+        assert queue.pop(5.0) == AudioBatch(b"\x01\x01", 1, 1)
         assert queue.pop(5.0) == video(2)
 
     def test_what_is_asked_about_a_picture_comes_after_it_pace_or_not(self) -> None:
@@ -115,27 +115,16 @@ class TestInputQueue:
 
 
 class TestCoverage:
-    def test_audio_is_acked_by_the_handle_after_its_turn(self) -> None:
+    def test_media_are_acked_when_they_are_covered(self) -> None:
         coverage = Coverage()
-        coverage.sent(10, now=1.0)
         assert coverage.acked == 0
-        coverage.turn_ended(now=2.0, round_trip=0.1)
-        assert coverage.acked == 0
-        assert coverage.handle_arrived() == 10
-
-    def test_what_was_still_on_its_way_at_the_turns_end_is_not_covered(self) -> None:
-        coverage = Coverage()
-        coverage.sent(10, now=1.0)
-        coverage.sent(11, now=1.95)
-        coverage.turn_ended(now=2.0, round_trip=0.1)
-        assert coverage.handle_arrived() == 10
+        assert coverage.cover(10) == 10
+        assert coverage.cover(4) == 10
 
     def test_text_waits_for_the_log_even_when_a_handle_covers_it(self) -> None:
         coverage = Coverage()
         coverage.vital(2)
-        coverage.sent(3, now=1.0)
-        coverage.turn_ended(now=2.0, round_trip=0.0)
-        assert coverage.handle_arrived() == 1
+        assert coverage.cover(3) == 1
         assert coverage.stored(2) == 3
 
     def test_text_in_the_log_behind_audio_that_is_not_covered_does_not_ack_the_audio(self) -> None:
@@ -143,15 +132,6 @@ class TestCoverage:
         coverage.vital(2)
         assert coverage.stored(2) == 0
         assert coverage.stored(1) == 2  # 1 was named in a gap
-
-    def test_audio_older_than_any_replay_is_acked_without_a_handle_but_text_still_waits_for_the_log(self) -> None:
-        coverage = Coverage()
-        coverage.vital(2)
-        coverage.sent(1, now=1.0)
-        coverage.sent(3, now=2.0)
-        assert coverage.expire(now=15.9) == 0
-        assert coverage.expire(now=17.1) == 1
-        assert coverage.stored(2) == 3
 
     def test_what_is_safe_behind_audio_is_told_so_that_nobody_keeps_it(self) -> None:
         coverage = Coverage()
@@ -397,7 +377,7 @@ class TestUplink:
         up.take(envelope_of(audio(1, 2)), 0.0)
         taken = up.take(envelope_of(audio(1, 2)), 0.1)
         assert not taken.input_waits
-        assert up.queue.pop(0.0) == AudioBatch(b"\x01\x01", 1)
+        assert up.queue.pop(0.0) == AudioBatch(b"\x01\x01", 1, 1)
         assert up.queue.pop(0.0) is None
 
     def test_order_is_restored_before_the_link(self) -> None:
@@ -406,7 +386,7 @@ class TestUplink:
         assert up.queue.pop(0.0) is None
         assert [(gap.from_seq, gap.to_seq) for gap in up.missing()] == [(1, 1)]
         up.take(envelope_of(audio(1, 2)), 0.1)
-        assert up.queue.pop(0.0) == AudioBatch(b"\x01\x01\x02\x02", 2)
+        assert up.queue.pop(0.0) == AudioBatch(b"\x01\x01\x02\x02", 1, 2)
 
     def test_a_lost_last_message_is_noticed_and_named(self) -> None:
         up = Uplink(10**6)

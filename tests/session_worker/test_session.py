@@ -76,7 +76,8 @@ async def test_text_is_acked_only_when_the_log_holds_it(rig: Rig, monkeypatch: p
         assert status.uplink_acked_seq == 0
     gate.set()
     await eventually(lambda: rig.envelopes[-1].uplink_acked_seq == 1)
-    stored = await rig.js.get_last_msg(subjects.LOG_STREAM, subjects.log(session))
+    answer = await rig.js.get_last_msg(subjects.LOG_STREAM, subjects.log(session))
+    stored = await rig.js.get_msg(subjects.LOG_STREAM, (answer.seq or 0) - 1)
     assert fabric_pb2.LogEntry.FromString(stored.data or b"").request == text(1)
 
 
@@ -478,7 +479,7 @@ async def test_a_link_that_closes_on_the_history_is_the_backends_fault_and_leave
     said = [live_pb2.Content(role=live_pb2.ROLE_USER, parts=[live_pb2.Part(text="hi")])]
     spec = rig.spec(history=said)
     reply = await rig.control(open=spec)
-    assert reply.failure.reason == errors_pb2.ERROR_REASON_BACKEND_UNAVAILABLE
+    assert reply.failure.reason == errors_pb2.ERROR_REASON_BACKEND_REFUSED
     assert "1007 Precondition check failed." in reply.failure.message
     assert rig.dialer.links[-1].closed
     assert await rig.records.read_own(spec.session_id) is None
