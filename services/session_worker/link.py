@@ -15,10 +15,10 @@ from google import genai
 from google.genai import errors as genai_errors
 from google.genai import types
 from google.genai.live import AsyncSession
+from websockets.http11 import Response
 
-from parley.v1 import errors_pb2
-from services.fabric.errors import ServiceError
-from services.session_worker import events, wire
+from services.session_worker import closes, events, wire
+from services.session_worker.closes import LinkError, LinkFailure, Where
 from services.session_worker.settings import WorkerSettings
 
 log = structlog.get_logger()
@@ -26,6 +26,11 @@ log = structlog.get_logger()
 _MAX_FRAME = 8 * 1024 * 1024
 _CLOSE_GRACE = 0.5
 """Seconds that a closing handshake may take before the transport is aborted (a resume needs the old socket gone)."""
+
+
+_MAX_TEXT = 500
+"""Characters of a library's message that are passed on: it may quote a whole frame."""
+_MAX_RETRY_AFTER = 3600.0
 
 
 @dataclass
@@ -38,6 +43,11 @@ class LinkClosedError(Exception):
 
     def __str__(self) -> str:
         return f"{self.code} {self.reason}".strip()
+
+    @property
+    def failure(self) -> LinkFailure:
+        """The same for the table of `closes`."""
+        return LinkFailure(Where.LINK, self.code, self.reason)
 
 
 class Dialer:
@@ -71,22 +81,19 @@ class Dialer:
         )
 
     async def dial(self, model: str, config: types.LiveConnectConfig, input_rate: int) -> Link:
-        """Connect and set up. ServiceError (BACKEND_*) when the endpoint refuses or does not answer in time."""
+        """Connect and set up. LinkError (BACKEND_*) when the endpoint refuses or does not answer in time."""
         stack = AsyncExitStack()
         try:
             async with asyncio.timeout(self._timeout):
                 session = await stack.enter_async_context(self._client.aio.live.connect(model=model, config=config))
             if session.setup_complete is None:
-                raise ServiceError(
-                    errors_pb2.ERROR_REASON_BACKEND_UNAVAILABLE,
-                    "the model's endpoint answered the set-up with nonsense",
-                )
+                raise closes.link_error(LinkFailure(Where.ANSWER))
         except BaseException as error:
             with contextlib.suppress(Exception):
                 await stack.aclose()
-            if isinstance(error, ServiceError) or not isinstance(error, Exception):
+            if isinstance(error, LinkError) or not isinstance(error, Exception):
                 raise
-            raise _dial_error(error, self._timeout) from error
+            raise closes.link_error(_dial_failure(error, self._timeout)) from error
         return Link(session, stack, input_rate, fast=self._fast)
 
     async def close(self) -> None:
@@ -95,41 +102,30 @@ class Dialer:
             await self._client.aio.aclose()
 
 
-def _dial_error(error: Exception, timeout: float) -> ServiceError:
-    """Why a link could not be opened, as callers are told."""
-    reasons = errors_pb2
+def _dial_failure(error: Exception, timeout: float) -> LinkFailure:
+    """Why a link could not be opened."""
+    text = f"{type(error).__name__}: {error}"[:_MAX_TEXT]
     match error:
         case TimeoutError():
-            return ServiceError(
-                reasons.ERROR_REASON_BACKEND_UNAVAILABLE, f"the model's endpoint did not answer within {timeout:g} s"
-            )
-        case websockets.exceptions.InvalidStatus():
-            code = error.response.status_code
-            text = f"the model's endpoint answered the upgrade with HTTP {code}"
-            if code == 429:
-                return ServiceError(reasons.ERROR_REASON_BACKEND_QUOTA, text)
-            fatal = 400 <= code < 500
-            return ServiceError(
-                reasons.ERROR_REASON_BACKEND_REFUSED if fatal else reasons.ERROR_REASON_BACKEND_UNAVAILABLE, text
-            )
+            return LinkFailure(Where.TIMEOUT, text=f"{timeout:g} s")
+        case websockets.exceptions.InvalidStatus(response=response):
+            return LinkFailure(Where.UPGRADE, response.status_code, retry_after=_retry_after(response))
         case genai_errors.APIError():
-            text = f"the model's endpoint closed the set-up: {error.code} {error.details or ''}".strip()
-            lowered = text.lower()
-            if "quota" in lowered or "resource_exhausted" in lowered:
-                return ServiceError(reasons.ERROR_REASON_BACKEND_QUOTA, text)
-            fatal = error.code in (1002, 1003, 1007, 1008)
-            return ServiceError(
-                reasons.ERROR_REASON_BACKEND_REFUSED if fatal else reasons.ERROR_REASON_BACKEND_UNAVAILABLE, text
-            )
+            return LinkFailure(Where.SETUP, error.code, str(error.details or ""))
+        case websockets.exceptions.ConnectionClosed():
+            # The close overtook the set-up: the SDK was still sending it.
+            closed = _closed(error)
+            return LinkFailure(Where.SETUP, closed.code, closed.reason)
         case OSError() | websockets.exceptions.WebSocketException():
-            return ServiceError(
-                reasons.ERROR_REASON_BACKEND_UNAVAILABLE,
-                f"the model's endpoint cannot be reached ({type(error).__name__}: {error})",
-            )
+            return LinkFailure(Where.CONNECT, text=text)
         case _:
-            return ServiceError(
-                reasons.ERROR_REASON_BACKEND_REFUSED, f"the set-up was refused ({type(error).__name__}: {error})"
-            )
+            return LinkFailure(Where.SDK, text=text)
+
+
+def _retry_after(response: Response) -> float | None:
+    """Seconds of `Retry-After`, an hour at most; a date in it is ignored."""
+    value = next(iter(response.headers.get_all("Retry-After")), "")
+    return min(float(value), _MAX_RETRY_AFTER) if value.isascii() and value.isdigit() else None
 
 
 class Link:

@@ -58,6 +58,15 @@ class WorkerSettings(ServiceSettings):
     dial_timeout: PositiveDuration = Field(
         timedelta(seconds=12), description="Time for connecting a link, set-up included."
     )
+    recovery_tries: int = Field(
+        20, ge=1, le=1000, description="Links that a session asks for in a row before it fails, when each of them ends."
+    )
+    recovery_time: PositiveDuration = Field(
+        timedelta(seconds=60), description="Time that a session may be without a link before it fails."
+    )
+    healthy_link: PositiveDuration = Field(
+        timedelta(seconds=30), description="Age of a link at which the tries and the time before it are forgotten."
+    )
     resume_window: PositiveDuration = Field(
         timedelta(minutes=2), description="How long a session waits for its caller after the stream is gone."
     )
