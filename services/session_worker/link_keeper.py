@@ -97,9 +97,7 @@ class LinkKeeper:
         self._rotation = Rotation(0.0)
         settings = keeps.settings
         budget = Budget(
-            settings.relink_attempts,
-            settings.relink_time.total_seconds(),
-            settings.relink_healthy_after.total_seconds(),
+            settings.recovery_tries, settings.recovery_time.total_seconds(), settings.healthy_link.total_seconds()
         )
         self._ladder = Ladder(budget, random.random)
         self._leaving: str | None = None

@@ -68,14 +68,14 @@ class WorkerSettings(ServiceSettings):
     rotations_per_second: float = Field(
         5.0, gt=0, le=1000, description="Links that one worker replaces in a second at most, of those that still work."
     )
-    relink_attempts: int = Field(
-        8, ge=1, le=100, description="Links that are tried in a row for a session that has lost its own."
+    recovery_tries: int = Field(
+        20, ge=1, le=1000, description="Links that a session asks for in a row before it fails, when each of them ends."
     )
-    relink_time: PositiveDuration = Field(
-        timedelta(seconds=40), description="Time without a link after which a session is given up."
+    recovery_time: PositiveDuration = Field(
+        timedelta(seconds=60), description="Time that a session may be without a link before it fails."
     )
-    relink_healthy_after: PositiveDuration = Field(
-        timedelta(seconds=30), description="Age at which a link counts as good, so that earlier failures are forgotten."
+    healthy_link: PositiveDuration = Field(
+        timedelta(seconds=30), description="Age of a link at which the tries and the time before it are forgotten."
     )
     resume_window: PositiveDuration = Field(
         timedelta(minutes=2), description="How long a session waits for its caller after the stream is gone."
