@@ -19,6 +19,7 @@ from services.fabric import ids
 from services.fabric.capabilities import MODELS, Backend, ModelCapabilities
 from services.session_worker import live_config
 from services.session_worker.conversation import Conversation, Seed
+from services.session_worker.responses import struct
 from tests.emulator import sdk
 from tests.emulator.conftest import Here, running
 from tests.session_worker.test_conversation import content, heard, returned, said, typed
@@ -37,6 +38,8 @@ ROWS = [
 every_model = pytest.mark.parametrize("caller", ROWS, indirect=True)
 GREETING = "hello how can i help you"
 FAREWELL = "goodbye"
+SHIPPED = {"output": {"status": "shipped", "arrives": "friday"}}
+LOOKUP = live_pb2.FunctionDeclaration(name="lookup_order", parameters=struct({"type": "object"}))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -59,7 +62,7 @@ class Line:
     handle: str = ""
 
     async def answer(self) -> str:
-        """The next turn, whole, and the handle behind it."""
+        """The next turn with words. Functions are answered on the way."""
         words = ""
         async with asyncio.timeout(LIMIT):
             while True:
@@ -67,8 +70,11 @@ class Line:
                 content = message.server_content
                 if content and content.output_transcription:
                     words += content.output_transcription.text or ""
-                if content and content.turn_complete:
+                if content and content.turn_complete and words:
                     return words.strip()
+                for call in (message.tool_call and message.tool_call.function_calls) or ():
+                    response = types.FunctionResponse(id=call.id, name=call.name, response=SHIPPED)
+                    await self.live.send_tool_response(function_responses=response)
                 if update := message.session_resumption_update:
                     self.handle = update.new_handle or self.handle
 
@@ -107,7 +113,7 @@ class Caller:
     @contextlib.asynccontextmanager
     async def connect(self, *, handle: str = "", as_history: bool = False) -> AsyncIterator[Line]:
         level = live_pb2.THINKING_LEVEL_LOW if self.traits.thinking_level_required else 0
-        settings = live_pb2.SessionConfig(model=self._model, thinking_level=level)
+        settings = live_pb2.SessionConfig(model=self._model, thinking_level=level, caller_tools=[LOOKUP])
         headers = {"x-emulator-conversation": self._name, "x-emulator-switches": self.switches}
         config = live_config.live_config(settings, [], handle, headers)
         config.history_config = types.HistoryConfig(initial_history_in_client_content=True) if as_history else None
@@ -216,6 +222,27 @@ async def test_what_came_after_a_handle_is_known_and_not_answered(caller: Caller
     known = ["hello", GREETING, "what do you see", "i see zero pictures", "thank you goodbye", FAREWELL]
     assert await caller.knows() == known
     assert await caller.said(1) == [FAREWELL]
+
+
+@every_model
+async def test_so_are_outcomes_of_functions_that_another_link_called(caller: Caller) -> None:
+    async with caller.connect() as line:
+        assert await line.ask("hello") == GREETING
+        handle = await line.newest_handle()
+        answer = await line.ask("where is my order 4711")
+        assert "shipped" in answer
+    told = Conversation(caller.traits)
+    for entry in (
+        typed("where is my order 4711"),
+        returned(name="lookup_order", arguments={}, response=SHIPPED),
+        said(answer),
+    ):
+        told.add(entry)
+    async with caller.connect(handle=handle) as line:
+        await line.live.send_client_content(turns=told.since(0), turn_complete=False)  # type: ignore[arg-type]
+        assert await line.ask("thank you goodbye") == FAREWELL
+    asked = 'where is my order 4711 [The function lookup_order({}) returned {"arrives":"friday","status":"shipped"}]'
+    assert await caller.knows() == ["hello", GREETING, asked, answer, "thank you goodbye", FAREWELL]
 
 
 @every_model
