@@ -26,6 +26,7 @@ class Content:
 
     role: str | None
     text: str
+    """Its texts, joined."""
     images: tuple[tuple[bytes, str], ...] = ()
     """Bytes and mime type of each."""
     audio: tuple[tuple[bytes, str], ...] = ()
@@ -33,6 +34,8 @@ class Content:
     """Addresses of what it only names."""
     responses: tuple["FunctionResponse", ...] = ()
     """Outcomes of calls that it tells as history."""
+    texts: tuple[str, ...] = ()
+    """Its texts one by one, where there are several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +195,10 @@ def content(body: dict[str, Any]) -> Content:
             files.append(part["fileData"].get("fileUri", ""))
         elif "functionResponse" in part:
             responses.append(_response(part["functionResponse"]))
-    return Content(body.get("role"), " ".join(spoken), tuple(images), tuple(audio), tuple(files), tuple(responses))
+    texts = tuple(spoken) if len(spoken) > 1 else ()
+    return Content(
+        body.get("role"), " ".join(spoken), tuple(images), tuple(audio), tuple(files), tuple(responses), texts
+    )
 
 
 def _blob(body: dict[str, Any]) -> tuple[bytes, str]:

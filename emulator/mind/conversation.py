@@ -272,6 +272,8 @@ class Conversation:
     def _take(self, turn: Content, now: float) -> None:
         """A turn into the history; its audio has to be understood first."""
         entry: dict[str, Any] = {"role": turn.role or "user", "text": turn.text}
+        if turn.texts:
+            entry["parts"] = list(turn.texts)
         if turn.images:
             entry["images"] = len(turn.images)
         self._record.add("turns", entry, at=now)

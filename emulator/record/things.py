@@ -109,7 +109,19 @@ class Things:
             return joined
         if side == "model":
             return tuple(self._cut_short(words, here))
+        if entry.kind == "turns" and (parts := self._by_parts(side, entry.item.get("parts", ()), here)):
+            return parts
         return tuple(self._reported(words, here))
+
+    def _by_parts(self, side: str, parts: Iterable[str], here: set[Thing]) -> tuple[Thing, ...]:
+        """What the parts of one turn give again, each by itself: known texts, and outcomes of tools beside them."""
+        found: list[Thing] = []
+        for words in map(normalise, parts):
+            if known := self._known.get((side, words)):
+                found += _choice(known, here | set(found))
+            else:
+                found += self._joined(side, words.split(), here | set(found)) or self._reported(words, here)
+        return tuple(found)
 
     def _overlapping(self, frames: Iterable[Frames]) -> list[Thing]:
         found: dict[Thing, None] = {}

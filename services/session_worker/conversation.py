@@ -193,9 +193,9 @@ class Conversation:
             case "turn":
                 for content in request.turn.content:
                     role: Role = "model" if content.role == live_pb2.ROLE_MODEL else "user"
-                    texts = [part.text for part in content.parts if part.text]
-                    texts += [retelling.PICTURE] if any(part.HasField("image") for part in content.parts) else []
-                    for text in texts:
+                    words = "\n".join(part.text for part in content.parts if part.text)
+                    seen = any(part.HasField("image") for part in content.parts)
+                    for text in filter(None, (words, retelling.PICTURE if seen else "")):
                         self._keep(_Request(here, role, text, seq=request.seq))
             case "tool_result":
                 self._result(request.tool_result, request.seq)

@@ -122,6 +122,24 @@ class TestForgotten:
         assert "utterances" not in story.losses()
         assert "speech" not in story.losses()
 
+    @behaviour("record.forgotten", off=patched("emulator.record.things.Things._by_parts", lambda *_: ()))
+    def test_parts_of_a_turn_count_each_an_outcome_beside_its_question(self) -> None:
+        story = Story()
+        link = story.open()
+        handle = link.handle()
+        link.type("where is order 47", "be quick")
+        link.say(0, 9, "please")
+        link.call("c1")
+        link.respond("c1", {"output": {"status": "shipped"}})
+        again = story.open(handle)
+        told = 'get_order returned {"status":"shipped"}'
+        again.turns(f"user: where is order 47 | be quick please | {told} | something else")
+        assert story.losses() == {}
+        assert story.repeats() == {}
+        story.open(again.handle()).turns(f"user: please | {told}")
+        assert story.losses() == {}
+        assert story.repeats() == {"turns": [f"2: please {told} as text of 1"] * 2}
+
     def test_a_fresh_link_has_forgotten_everything_it_was_not_seeded_with(self) -> None:
         story = one_exchange()
         link = story.open()

@@ -92,7 +92,7 @@ def test_text_and_binary_frames_are_read_alike() -> None:
         ({"client_content": {"turns": None, "turn_complete": None}}, ClientContent((), False)),
         (
             {"clientContent": {"turns": [{"role": "user", "parts": [{"text": "a"}, {"text": "b"}]}]}},
-            ClientContent((Content("user", "a b"),), False),
+            ClientContent((Content("user", "a b", texts=("a", "b")),), False),
         ),
         # One where a list is wanted.
         (

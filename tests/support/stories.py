@@ -51,10 +51,12 @@ class Link:
             self.record.add("texts", text, at=0)
 
     def turns(self, *turns: str) -> None:
-        """client_content: ``user: hello``, ``model: hello, how can I help``."""
+        """client_content: ``user: hello``, ``model: hello, how can I help``; `` | `` stands between parts."""
         for turn in turns:
             role, _, text = turn.partition(": ")
-            self.record.add("turns", {"role": role, "text": text}, at=0)
+            parts = text.split(" | ")
+            entry = {"role": role, "text": " ".join(parts)} | ({"parts": parts} if len(parts) > 1 else {})
+            self.record.add("turns", entry, at=0)
 
     def answer(self, text: str) -> None:
         """What the model said."""
