@@ -4,7 +4,7 @@ A session's log entries are told to a :class:`Conversation` in order, as they ar
 a crash; it remembers the newest. A link that resumes by a handle is told what came after the handle
 (:meth:`Conversation.since`), a fresh one the newest turns (:meth:`Conversation.seed`). Neither is to be answered: what
 the caller said last and the model has not answered is given separately, as audio or as text
-(:attr:`Conversation.unanswered`).
+(:meth:`Conversation.unanswered`).
 
 What links take, as tests/session_worker/test_seeding.py sees it of every model of the table:
 
@@ -40,6 +40,7 @@ How it is told, in the terms of :mod:`services.session_worker.retelling`:
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -99,7 +100,7 @@ class _Heard(Piece):
     """A transcript, which the next piece of it goes on."""
 
 
-def _led_to(piece: Piece, seq: int, position: int) -> bool:
+def _led_to(piece: Piece, seq: float, position: float) -> bool:
     match piece:
         case _Outcome(told=True):
             return True
@@ -166,12 +167,13 @@ class Conversation:
         answered = asks and self._model.history_ends_with_user
         return Seed(turns, as_history=as_history, turn_complete=as_history, answered=answered)
 
-    def unanswered(self, seq: int, position: int) -> list[types.Content]:
-        """What led to an answer that was not completed: sent with `turn_complete=True`, it is asked again.
+    def unanswered(self, seq: int | None = None, position: int | None = None) -> list[types.Content]:
+        """What was said and returned after `settled`: sent with `turn_complete=True`, it is asked (again).
 
-        Everything after `settled` but requests after `seq` and speech after `position`, which came too late for that
-        answer. Speech is in it as far as it was transcribed. Outcomes of functions are in it whenever they came.
+        Without requests after `seq` and speech after `position`, where these are given: they came too late for the
+        answer that was not completed. Speech is in it as far as it was transcribed, outcomes of functions always.
         """
+        seq, position = (math.inf if bound is None else bound for bound in (seq, position))
         return retelling.contents(piece for piece in self._open() if _led_to(piece, seq, position))
 
     @property

@@ -200,15 +200,17 @@ class TestFunctions:
 
     def test_until_the_model_has_got_it_by_itself(self) -> None:
         conversation = told(typed("where is my order"), result())
-        assert short(conversation.unanswered) == [
+        assert short(conversation.unanswered()) == [
             'user: where is my order | [A function that you called returned {"status":"shipped"}]'
         ]
-        assert short(told(result(error="no line")).unanswered) == ["user: [A function that you called failed: no line]"]
+        assert short(told(result(error="no line")).unanswered()) == [
+            "user: [A function that you called failed: no line]"
+        ]
 
     def test_a_second_result_is_not_told(self) -> None:
         conversation = told(typed("where"), result(), returned(), result(), said("shipped"), result())
         assert short(conversation.since(0)) == [f"user: where | {SHIPPED}", "model: shipped"]
-        assert conversation.unanswered == []
+        assert conversation.unanswered() == []
 
     def test_results_that_go_on_are_told_one_by_one(self) -> None:
         first = returned(response={"output": "packing"})
@@ -230,7 +232,7 @@ class TestPositions:
     def test_nothing_happened(self) -> None:
         conversation = told()
         assert (conversation.position, conversation.settled, conversation.oldest) == (0, 0, 0)
-        assert conversation.since(0) == conversation.unanswered == []
+        assert conversation.since(0) == conversation.unanswered() == []
         conversation = told(*HELLO)
         assert conversation.since(conversation.position) == []
 
@@ -246,7 +248,7 @@ class TestPositions:
         assert conversation.settled == 2
         assert conversation.since(2) == []
         assert short(conversation.since(0)) == ["user: hello", "model: how can i help"]
-        assert short(conversation.unanswered) == [f"user: where is my order | {SHIPPED}"]
+        assert short(conversation.unanswered()) == [f"user: where is my order | {SHIPPED}"]
 
     def test_what_is_up_to_a_position_counts_as_over(self) -> None:
         conversation = told(*HELLO, typed("keep this in mind"), typed("and this"), typed("where is my order"))
@@ -260,7 +262,7 @@ class TestPositions:
         conversation = told(*HELLO, typed("say nothing"), said(""))
         assert conversation.settled == 4
         assert short(conversation.since(2)) == ["user: say nothing", "model: (silence)"]
-        assert conversation.unanswered == []
+        assert conversation.unanswered() == []
 
     def test_in_the_middle_its_question_stands_with_the_next(self) -> None:
         conversation = told(typed("say nothing"), said("", interrupted=True), typed("hello"), said("hi"))
@@ -285,7 +287,7 @@ class TestPositions:
         )
         assert (conversation.position, conversation.settled) == (5, 3)
         assert short(conversation.since(0)) == ["user: tell me all | please", "model: first of all —"]
-        assert short(conversation.unanswered) == ["user: stop | no\nwait"]
+        assert short(conversation.unanswered()) == ["user: stop | no\nwait"]
         conversation.add(said("ok", given_seq=3))
         assert (conversation.position, conversation.settled) == (6, 6)
         assert short(conversation.since(3)) == ["user: stop | no\nwait", "model: ok"]
@@ -398,15 +400,15 @@ class TestBounds:
 
     def test_an_exchange_that_never_ends_is_bounded(self) -> None:
         conversation = told(*HELLO, *(typed(f"{number} " + "x" * 400) for number in range(2_000)))
-        assert sum(map(len, short(conversation.unanswered))) < 2 * 4 * MOST_TOKENS
+        assert sum(map(len, short(conversation.unanswered()))) < 2 * 4 * MOST_TOKENS
         assert 0 < conversation.oldest < conversation.position == 2_002
         assert conversation.since(0) == []
         conversation = told(*(typed("x") for _ in range(5_000)))
-        assert len(conversation.unanswered[0].parts or ()) == 1_000
+        assert len(conversation.unanswered()[0].parts or ()) == 1_000
 
     def test_so_is_a_transcript_that_never_ends(self) -> None:
         conversation = told(*(heard("word " * 20) for _ in range(5_000)), model=NATIVE)
-        assert len(short(conversation.unanswered)[0]) < 4 * MOST_TOKENS + 100
+        assert len(short(conversation.unanswered())[0]) < 4 * MOST_TOKENS + 100
 
     @pytest.mark.parametrize("text", ["", "abcd" * 10, "é" * 100, "日本" * 100])
     def test_tokens_are_counted_in_bytes(self, text: str) -> None:
@@ -454,6 +456,6 @@ def test_whatever_happened_is_told_in_turns(entries: list[Entry], model: ModelCa
     seeded = conversation.seed(history).turns
     assert all(one.role != other.role for one, other in pairwise(seeded))
     assert conversation.since(conversation.settled) == []
-    words = [text for turn in conversation.unanswered for part in turn.parts or () if (text := part.text or "")]
+    words = [text for turn in conversation.unanswered() for part in turn.parts or () if (text := part.text or "")]
     whole = [text for turn in conversation.since(0, len(entries)) for part in turn.parts or () if (text := part.text)]
     assert set(words) <= set(whole)

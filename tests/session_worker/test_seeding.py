@@ -254,7 +254,7 @@ async def test_with_turn_complete_it_is_answered_whoever_has_the_last_word(calle
     async with caller.connect(handle=handle) as line:
         await line.live.send_client_content(turns=told.since(0), turn_complete=True)  # type: ignore[arg-type]
         assert await line.answer()
-        await line.live.send_client_content(turns=told.unanswered, turn_complete=True)  # type: ignore[arg-type]
+        await line.live.send_client_content(turns=told.unanswered(), turn_complete=True)  # type: ignore[arg-type]
         assert await line.answer() == FAREWELL
     assert len(await caller.said(1)) == 2
 
@@ -265,7 +265,7 @@ async def test_an_answer_is_asked_for_again_in_one_message_or_two(caller: Caller
     told = Conversation(caller.traits)
     for entry in (typed("what do you see"), said("i see zero pictures"), typed("thank you goodbye")):
         told.add(entry)
-    for turns in ([told.since(0), told.unanswered], [[*told.since(0), *told.unanswered]]):
+    for turns in ([told.since(0), told.unanswered()], [[*told.since(0), *told.unanswered()]]):
         async with caller.connect(handle=handle) as line:
             for number, part in enumerate(turns, 1):
                 await line.live.send_client_content(turns=part, turn_complete=number == len(turns))  # type: ignore[arg-type]
