@@ -100,14 +100,14 @@ class _Heard(Piece):
     """A transcript, which the next piece of it goes on."""
 
 
-def _led_to(piece: Piece, seq: float, position: float) -> bool:
+def _led_to(piece: Piece, last_seq: float, end: float) -> bool:
     match piece:
         case _Outcome(told=True):
             return True
         case _Request():
-            return piece.seq <= seq
+            return piece.seq <= last_seq
         case _:
-            return piece.position <= position
+            return piece.position <= end
 
 
 class Conversation:
@@ -173,8 +173,9 @@ class Conversation:
         Without requests after `seq` and speech after `position`, where these are given: they came too late for the
         answer that was not completed. Speech is in it as far as it was transcribed, outcomes of functions always.
         """
-        seq, position = (math.inf if bound is None else bound for bound in (seq, position))
-        return retelling.contents(piece for piece in self._open() if _led_to(piece, seq, position))
+        last = math.inf if seq is None else seq
+        end = math.inf if position is None else position
+        return retelling.contents(piece for piece in self._open() if _led_to(piece, last, end))
 
     @property
     def has_outcomes(self) -> bool:

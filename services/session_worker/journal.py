@@ -111,10 +111,14 @@ class Journal:
             if sent.at > now - _SPEAKING
         )
 
-    def turn_ended(self, now: float, answered_until: float, position: int) -> None:
-        """A turn is over that answers what was sent until then; the conversation has so many entries now."""
-        while self._open and self._open[0].at <= answered_until:
-            self._open.popleft()
+    def turn_ended(self, now: float, began: float, position: int, round_trip: float = 0.0) -> None:
+        """A turn is over whose first output came at `began`; the conversation has so many entries now."""
+        self._open = deque(
+            sent
+            for sent in self._open
+            # Audio goes on all the time: some of it was under way. What was typed led to the answer, or cut it off.
+            if sent.at > (began - round_trip if isinstance(sent.item, AudioBatch) else began)
+        )
         self._too_old.clear()
         self.answered_position = position
         self._ended.append(_TurnEnd(now, position, self._open_from()))

@@ -289,8 +289,8 @@ class Session:
             return  # the answer is still to come
         said = fabric_pb2.ModelSaid(text=turn.said, interrupted=turn.interrupted, given_seq=self._links.given_seq)
         self._log(fabric_pb2.LogEntry(model_said=said))
-        answered = now if turn.first_output is None else turn.first_output
-        self._journal.turn_ended(now, answered - self._links.round_trip, self._conversation.settled)
+        began = now if turn.first_output is None else turn.first_output
+        self._journal.turn_ended(now, began, self._conversation.settled, self._links.round_trip)
         self._links.settled()
 
     def _on_handle(self) -> None:

@@ -2,45 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import Awaitable, Callable
 
 import pytest
-import pytest_asyncio
 
 from parley import events
 from parley.cli.stack import Stack, StackConfig
-from tests.faults.call import calling, check
+from tests.faults.call import Call, calling, check
+from tests.faults.stories import Stories
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120)]
-
+stories = Stories()
 WEATHER = "degrees"
 """In every answer to a question for the weather."""
+ORDER = "four seven one one"
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stack() -> AsyncIterator[Stack]:
-    async with Stack(StackConfig(workers=1, gateways=1)) as running:
-        yield running
+async def recovered(call: Call, since: int = 0) -> events.LinkRecovered:
+    """The session is on another link."""
+    event = await call.until(lambda event: isinstance(event, events.LinkRecovered), since)
+    assert isinstance(event, events.LinkRecovered)
+    return event
 
 
-async def test_a_go_away_while_nobody_speaks(stack: Stack) -> None:
+@stories.add()
+async def a_go_away_while_nobody_speaks(stack: Stack) -> None:
     async with calling(stack) as call:
         await call.speak("weather_paris")
         await call.answer(containing=WEATHER)
         await call.fault("go_away time_left=20s")
-        recovered = await call.until(lambda event: isinstance(event, events.LinkRecovered))
-        assert isinstance(recovered, events.LinkRecovered)
-        assert (recovered.method, recovered.replayed, recovered.dropped) == ("RESUMED", (), ())
+        new = await recovered(call)
+        assert (new.method, new.replayed, new.dropped) == ("RESUMED", (), ())
         assert [event.cause for event in call.of(events.LinkRotating)] == ["GO_AWAY"]
         since = len(call.got)
         await call.speak("order_4711")
-        await call.answer(since, containing="four seven one one")
+        await call.answer(since, containing=ORDER)
         assert not call.of(events.Interrupted)
         await check(call)
 
 
-@pytest.mark.parametrize("fault", ["reset", "close preset=unavailable", "close preset=go_away"])
-async def test_a_link_that_ends_while_the_caller_speaks(stack: Stack, fault: str) -> None:
+@stories.add("reset")
+@stories.add("close preset=unavailable")
+@stories.add("close preset=go_away")
+async def a_link_that_ends_while_the_caller_speaks(stack: Stack, fault: str) -> None:
     async with calling(stack) as call:
         await call.fault(f"{fault} on=speech_began after=500ms link=1")
         await call.speak("weather_paris")
@@ -50,20 +54,23 @@ async def test_a_link_that_ends_while_the_caller_speaks(stack: Stack, fault: str
         await check(call)
 
 
-@pytest.mark.parametrize("fault", ["reset", "close preset=internal", "go_away time_left=1s then=silence"])
-async def test_a_link_that_ends_while_the_model_speaks(stack: Stack, fault: str) -> None:
+@stories.add("reset")
+@stories.add("close preset=internal")
+@stories.add("go_away time_left=1s then=silence")
+async def a_link_that_ends_while_the_model_speaks(stack: Stack, fault: str) -> None:
     async with calling(stack, profile="plain") as call:
         await call.speak("hello")
         await call.answer()
         since = len(call.got)
-        await call.fault(f"{fault} on=first_audio after=300ms link=1")
+        await call.fault(f"{fault} on=first_audio after=100ms link=1")
         await call.speak("tell_me_about_your_service")
         await call.answer(since)
         assert len(call.of(events.LinkRecovered)) == 1
         await check(call)
 
 
-async def test_a_link_that_ends_while_a_tool_runs(stack: Stack) -> None:
+@stories.add()
+async def a_link_that_ends_while_a_tool_runs(stack: Stack) -> None:
     async with calling(stack) as call:
         await call.fault("reset on=tool_call link=1")
         await call.speak("weather_paris")
@@ -72,27 +79,55 @@ async def test_a_link_that_ends_while_a_tool_runs(stack: Stack) -> None:
         await check(call)
 
 
-async def test_a_handle_that_is_dead(stack: Stack) -> None:
+@stories.add("lose_handles")
+@stories.add("lose_handles which=newest")
+async def a_handle_that_is_dead(stack: Stack, fault: str) -> None:
     async with calling(stack) as call:
         await call.speak("weather_paris")
         await call.answer(containing=WEATHER)
-        await call.fault("lose_handles")
+        await call.fault(fault)
         await call.fault("reset")
-        await call.until(lambda event: isinstance(event, events.LinkRecovered))
-        assert [event.method for event in call.of(events.LinkRecovered)] == ["RESEEDED"]
+        assert (await recovered(call)).method == "RESEEDED"
         since = len(call.got)
         await call.speak("order_4711")
-        await call.answer(since, containing="four seven one one")
+        await call.answer(since, containing=ORDER)
         lineage = await check(call)
         assert "what is the weather in paris" in str(lineage["context"])
 
 
-async def test_typed_questions_in_the_middle_of_it(stack: Stack) -> None:
-    async with calling(stack, microphone=False) as call:
+@stories.add("turn_began")
+@stories.add("first_audio")
+@stories.add("generation_complete")
+@stories.add("turn_complete")
+async def a_typed_question_and_a_link_that_ends(stack: Stack, moment: str) -> None:
+    async with calling(stack, microphone=False, profile="plain") as call:
         await call.session.send_text("hello")
         await call.answer()
-        await call.fault("reset on=turn_began link=1")
+        await call.fault(f"reset on={moment} link=1")
         since = len(call.got)
-        await call.session.send_text("what is the weather in paris")
-        await call.answer(since, containing=WEATHER)
+        await call.session.send_text("tell me about your service")
+        await call.answer(since)
+        await recovered(call)
         await check(call)
+        since = len(call.got)
+        await call.session.send_text("what can you do")
+        await call.answer(since)
+        await check(call)
+
+
+@pytest.fixture(scope="module")
+def told() -> dict[str, BaseException | None]:
+    """Every story at once, in one stack: they take as long as they sound."""
+
+    async def all_of_them() -> dict[str, BaseException | None]:
+        async with Stack(StackConfig(workers=1, gateways=1)) as stack:
+            return await stories.tell(stack)
+
+    return asyncio.run(all_of_them())
+
+
+@pytest.mark.parametrize("story", stories.names)
+def test_the_conversation_goes_on(told: dict[str, BaseException | None], story: str) -> None:
+    problem = told[story]
+    if problem is not None:
+        raise problem

@@ -151,6 +151,13 @@ class TestRequests:
         talk.turn(began)
         assert seqs(talk.replay()) == [2]
 
+    def test_of_what_was_under_way_when_the_answer_began_only_audio_is_open(self):
+        talk = Talk()
+        talk.say(text)
+        talk.audio(SOUND, 2)
+        talk.journal.turn_ended(talk.now, talk.now, 1, round_trip=0.3)
+        assert seqs(talk.replay()) == [2, 3]
+
     def test_or_told_in_words(self):
         talk = Talk()
         talk.say(text)
