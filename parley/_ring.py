@@ -44,13 +44,16 @@ class UplinkRing:
     those alone exceed the bound, `full` is true and the sender has to wait for an ack.
     """
 
+    REMEMBERED = 4096
+    """Messages of which it is known what they were when they are gone."""
+
     def __init__(self, *, max_items: int = 4096, max_bytes: int = 2 << 20) -> None:
         """The default holds a minute of 16 kHz speech, four times what is ever replayed to a model."""
         self._max_items = max_items
         self._max_bytes = max_bytes
         self._entries: deque[_Entry] = deque()
         self._bytes = 0
-        self._forgotten: deque[Loss] = deque(maxlen=max_items)
+        self._forgotten: dict[int, Loss] = {}
         self.dropped_items = 0
         self.dropped_bytes = 0
         self.acked_seq = 0
@@ -83,8 +86,8 @@ class UplinkRing:
         self.acked_seq = max(self.acked_seq, seq)
         while self._entries and self._entries[0].seq <= seq:
             self._bytes -= self._entries.popleft().size
-        while self._forgotten and self._forgotten[0].seq <= seq:
-            self._forgotten.popleft()
+        if self._forgotten:
+            self._forgotten = {number: loss for number, loss in self._forgotten.items() if number > seq}
         return len(self._entries) < before
 
     def after(self, seq: int) -> list[pb.ConverseRequest]:
@@ -97,7 +100,6 @@ class UplinkRing:
         Media that was sent before the time `oldest` is dropped. The rest is numbered from `first` on: the service
         takes no holes, and does not know the numbers from there on. Returns what it will never get.
         """
-        known = {loss.seq: loss for loss in self._forgotten}
         entries, self._entries = self._entries, deque()
         held = {}
         for entry in entries:
@@ -111,7 +113,7 @@ class UplinkRing:
         for number in range(max(first, self.acked_seq + 1), end):
             match held.get(number):
                 case None:
-                    losses.append(known.get(number) or Loss(number, None, 0, "FORGOTTEN"))
+                    losses.append(self._forgotten.get(number) or Loss(number, None, 0, "FORGOTTEN"))
                 case _Entry(media_class=media_class, size=size, at=at) if (
                     media_class is not MediaClass.VITAL and at < oldest
                 ):
@@ -122,9 +124,7 @@ class UplinkRing:
                     self._entries.append(entry)
                     seq += 1
         self.acked_seq = min(self.acked_seq, first - 1)
-        kept_before = [loss for loss in self._forgotten if loss.seq < first]
-        self._forgotten.clear()
-        self._forgotten.extend(kept_before)
+        self._forgotten = {number: loss for number, loss in self._forgotten.items() if number < first}
         return losses
 
     def _shed(self, media_class: MediaClass) -> None:
@@ -137,6 +137,8 @@ class UplinkRing:
                 self._bytes -= entry.size
                 self.dropped_items += 1
                 self.dropped_bytes += entry.size
-                self._forgotten.append(Loss(entry.seq, media_class, entry.size, "FORGOTTEN"))
+                self._forgotten[entry.seq] = Loss(entry.seq, media_class, entry.size, "FORGOTTEN")
+                if len(self._forgotten) > self.REMEMBERED:
+                    del self._forgotten[next(iter(self._forgotten))]
             else:
                 self._entries.append(entry)

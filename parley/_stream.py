@@ -134,7 +134,7 @@ class Stream:
             return
 
     def _next_request(self) -> pb.ConverseRequest | None:
-        if not self.attached:
+        if not self.attached or self.over:
             return None
         acks = self._downlink.acks
         due = acks.due_at()
