@@ -17,6 +17,11 @@ class AckPolicy:
         self._audio = 0.0
         self._since: float | None = None
 
+    @property
+    def taken(self) -> int:
+        """Everything up to here was taken or void."""
+        return self._consumed
+
     def consumed(self, seq: int, audio_seconds: float, now: float) -> None:
         """The application took the message `seq` (0: unnumbered); everything below it was taken or void."""
         if seq <= self._consumed:

@@ -1,9 +1,12 @@
 """Opening a session."""
 
+import itertools
+import json
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from typing import Any
 
 import grpc
 
@@ -23,6 +26,10 @@ CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.ping_timeout_ms", 10_000),
     ("grpc.http2.max_pings_without_data", 0),
+    # Each channel has a connection of its own, so that a resume does not come to the gateway that was left; of a name
+    # with several addresses it tries them in a random order, or it would be the same one each time.
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"pick_first": {"shuffleAddressList": True}}]})),
     ("grpc.primary_user_agent", f"parley-python/{__version__}"),
 )
 
@@ -40,9 +47,28 @@ def call_metadata(api_key: str | None, traceparent: str | None = None) -> tuple[
     return (*credential, *trace_metadata(traceparent))
 
 
+class Dialer:
+    """Starts each stream of a session on a connection of its own, at one address after the other."""
+
+    def __init__(
+        self,
+        targets: Sequence[str],
+        credentials: grpc.ChannelCredentials | None,
+        metadata: tuple[tuple[str, str], ...],
+    ) -> None:
+        self._targets = itertools.cycle(targets)
+        self._credentials = credentials
+        self._metadata = metadata
+
+    def __call__(self) -> tuple[grpc.aio.Channel, Any]:
+        """The connection, and the call on it."""
+        channel = open_channel(next(self._targets), self._credentials)
+        return channel, LiveServiceStub(channel).Converse(metadata=self._metadata)
+
+
 @asynccontextmanager
 async def connect(
-    target: str,
+    target: str | Sequence[str],
     *,
     profile: str | None = None,
     config: pb.SessionConfig | None = None,
@@ -55,13 +81,20 @@ async def connect(
     frame_ms: int = 40,
     open_timeout: timedelta = timedelta(seconds=30),
     close_timeout: timedelta = timedelta(seconds=5),
+    max_outage: timedelta | None = None,
 ) -> AsyncIterator[Session]:
     """Opens a session at a gateway, or attaches to one, for the length of an `async with` block.
 
-    `target` is `HOST:PORT`. Exactly one of `profile` (a name that the operator keeps), `config` and `resume` says what
-    to open. A repeated `request_id` finds the session that the first call made; by default it is random. Without
-    `channel_credentials` the connection is not encrypted. The trace context is `traceparent` if given, else
-    OpenTelemetry's current one. `frame_ms` is 20 or 40: shorter frames are heard a little sooner and cost more.
+    `target` is `HOST:PORT`, or several of them; a name may stand for several addresses. Exactly one of `profile` (a
+    name that the operator keeps), `config` and `resume` says what to open. A repeated `request_id` finds the session
+    that the first call made; by default it is random. Without `channel_credentials` the connection is not encrypted.
+    The trace context is `traceparent` if given, else OpenTelemetry's current one. `frame_ms` is 20 or 40: shorter
+    frames are heard a little sooner and cost more.
+
+    The session survives its streams. Where time mends it, an open is repeated within `open_timeout` (within 5 s while
+    no gateway answers at all), and a stream that is lost is resumed, each time at the next address, for `max_outage`,
+    or (None, and at most) for as long as the service waits, `opened.resume_window`. Zero tries nothing again: the error
+    of a stream is that of the session.
 
     Leaving the block normally ends the session (unless `end` or `half_close` was called) and waits up to
     `close_timeout` for the service to say so; leaving it by an exception cancels the stream, and the session then waits
@@ -70,6 +103,9 @@ async def connect(
     Raises `parley.errors`; `DeadlineExceeded` when the session is not open within `open_timeout`; ValueError or
     TypeError for arguments that fit no call.
     """
+    targets = [target] if isinstance(target, str) else list(target)
+    if not targets:
+        raise ValueError("give at least one target")
     if sum(source is not None for source in (profile, config, resume)) != 1:
         raise TypeError("give exactly one of profile, config and resume")
     metadata = call_metadata(api_key, traceparent)
@@ -89,15 +125,16 @@ async def connect(
             )
         )
     rate = (config.input_sample_rate_hertz if config else 0) or 16_000
-    async with open_channel(target, channel_credentials) as channel:
-        session = Session(
-            LiveServiceStub(channel).Converse(metadata=metadata),
-            pb.ConverseRequest(open=opening),
-            rate=rate,
-            frame_ms=frame_ms,
-            after=resume.last_received_seq if resume else 0,
-            close_timeout=close_timeout,
-        )
-        async with session:
-            await session.start(open_timeout)
-            yield session
+    session = Session(
+        Dialer(targets, channel_credentials, metadata),
+        opening,
+        rate=rate,
+        frame_ms=frame_ms,
+        after=resume.last_received_seq if resume else 0,
+        open_timeout=open_timeout,
+        close_timeout=close_timeout,
+        max_outage=max_outage,
+    )
+    async with session:
+        await session.start(len(targets))
+        yield session

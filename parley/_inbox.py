@@ -9,8 +9,8 @@ from parley import events
 class Inbox:
     """A queue between the reader and the application.
 
-    Past a bound `put` waits, the reader stops reading and gRPC's flow control (and the missing acks) stop the
-    service. `void` takes out audio that nobody is to hear any more.
+    Past a bound the reader waits for `room` before it reads on, so that gRPC's flow control (and the missing acks) stop
+    the service. `void` takes out audio that nobody is to hear any more.
     """
 
     def __init__(self, *, max_items: int = 512, max_bytes: int = 1 << 20) -> None:
@@ -30,17 +30,25 @@ class Inbox:
 
     @property
     def full(self) -> bool:
-        """The next `put` waits."""
+        """Nothing more should be read."""
         return len(self._items) >= self._max_items or self._bytes >= self._max_bytes
 
-    async def put(self, event: events.Event) -> None:
-        """Queues an event as soon as there is room."""
+    async def room(self) -> None:
+        """Waits until it is not full."""
         while not self._closed and self.full:
             self._room.clear()
             await self._room.wait()
+
+    def put(self, event: events.Event) -> None:
+        """Queues an event at once: whoever reads waits for `room` first. Never waiting, it never loses one either."""
         self._items.append(event)
         self._bytes += _size(event)
         self._ready.set()
+
+    def tell(self, event: events.Event) -> None:
+        """Queues an event of this client itself, which waits for no room; beyond twice the bound it is left out."""
+        if len(self._items) < 2 * self._max_items:
+            self.put(event)
 
     async def get(self) -> events.Event | None:
         """The next event; None when the inbox is closed and empty. Cancelled: no event is lost."""

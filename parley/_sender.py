@@ -35,7 +35,7 @@ class Sender:
     async def video(self, message: Any, size: int) -> None:
         """Queues a picture; it does not wait for a frame to become whole."""
         async with self._turn:
-            await self._outbox.put(Outgoing("video", message, MediaClass.VIDEO, size))
+            await self._put("video", message, MediaClass.VIDEO, size)
 
     async def vital(self, payload: str, message: Any) -> None:
         """Queues what is never shed, after the rest of the audio."""
@@ -60,12 +60,15 @@ class Sender:
     async def _put_vital(self, payload: str, message: Any) -> None:
         self._outbox.raise_if_closed()
         await self._flush()
-        await self._outbox.put(Outgoing(payload, message, MediaClass.VITAL, message.ByteSize()))
+        await self._put(payload, message, MediaClass.VITAL, message.ByteSize())
 
     async def _flush(self) -> None:
         if self._framer.rest:
             await self._put_frame(self._framer.rest)
 
     async def _put_frame(self, frame: bytes) -> None:
-        await self._outbox.put(Outgoing("audio", frame, MediaClass.AUDIO, len(frame)))
+        await self._put("audio", frame, MediaClass.AUDIO, len(frame))
         self._framer.rest = b""
+
+    async def _put(self, payload: str, message: Any, media_class: MediaClass, size: int) -> None:
+        await self._outbox.put(Outgoing(payload, message, media_class, size, asyncio.get_running_loop().time()))

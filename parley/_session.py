@@ -10,7 +10,8 @@ from typing import Any, Self
 from parley import errors, events
 from parley._framing import Framer
 from parley._sender import Sender
-from parley._stream import Stream
+from parley._stream import Dial
+from parley._streams import Streams
 from parley.audit import SequenceAudit
 from parley.v1 import live_pb2 as pb
 
@@ -49,8 +50,15 @@ class SessionStats:
     """Speech of the model that was interrupted before the application took it."""
     voided_audio_bytes: int
     unsent_messages: int
-    """Messages, a frame of audio counts as one, that were queued here when the stream ended, and never left."""
+    """Messages, a frame of audio counts as one, that were queued here when the session was lost, and never left."""
     unsent_bytes: int
+    resumes: int
+    """How often another stream took the place of one before it."""
+    undelivered_messages: int
+    """Messages that the service did not have then, and did not get: `StreamResumed.dropped`."""
+    undelivered_bytes: int
+    repeated_messages: int
+    """Messages of the service that came again after a resume, and were dropped."""
 
 
 class Session:
@@ -58,40 +66,41 @@ class Session:
 
     Sending. A `send_*` (and `activity_*`, `audio_stream_end`, `update_context`, `end`) returns when its message is
     queued here, not when the service has it. Messages leave in the order of the calls. The queue holds 64 messages or
-    256 KiB, a single message of any size besides; while it is full, sends wait. It empties as fast as the service
-    reads, and stops while text, turns and tool results of more than 2 MiB or 4096 messages are unacked. A wait ends
-    with room, with the typed error of a stream that has ended, or by cancelling: a host that is gone ends the stream
-    after 30 s, one that only reads nothing does not, so put `asyncio.timeout` round a send that may not wait.
+    256 KiB, while there is no stream 1024 messages or 1 MiB, a single message of any size besides; while it is full,
+    sends wait. It empties as fast as the service reads, and stops while text, turns and tool results of more than 2 MiB
+    or 4096 messages are unacked. A wait ends with room, with the typed error of a session that is lost, or by
+    cancelling: a host that is gone ends the stream after 30 s, one that only reads nothing does not, so put
+    `asyncio.timeout` round a send that may not wait.
 
     Cancelling a send or the iteration leaves the session intact. A message that was still waiting is not sent; of a
     long piece of audio the frames queued so far are. No event is lost, nor anything of an earlier send. One task may
     iterate; any number may send.
 
-    What was sent is kept for a resume until it is acked, up to 2 MiB or 4096 messages: beyond that the oldest pictures
-    are forgotten, then the oldest audio (`stats.dropped_messages`). They were sent all the same.
+    What was sent is kept until it is acked, up to 2 MiB or 4096 messages: beyond that the oldest pictures are
+    forgotten, then the oldest audio (`stats.dropped_messages`). They were sent all the same. After a stream was lost,
+    what the service does not have is sent again, but for sound and pictures of more than 15 s ago; `StreamResumed` says
+    what it will not get.
 
     Receiving. Events are acked as the iteration takes them, and the service sends little beyond the last ack: a caller
     that does not iterate gets nothing new, by design.
     """
 
-    JOIN_SECONDS = 0.5
-    """Frames that wait behind a slow stream leave together, up to this much audio (the service takes at most 1 s)."""
-
     def __init__(
         self,
-        call: Any,
-        open_request: pb.ConverseRequest,
+        dial: Dial,
+        opening: pb.Open,
         *,
         rate: int,
         frame_ms: int,
         after: int = 0,
+        open_timeout: timedelta = timedelta(seconds=30),
         close_timeout: timedelta = timedelta(seconds=5),
+        max_outage: timedelta | None = None,
     ) -> None:
         """Not public: use `parley.connect`. `after`: the downlink number that a resumed caller already has."""
         framer = Framer(rate=rate, frame_ms=frame_ms)
-        joined = int(rate * self.JOIN_SECONDS) * 2
-        self._stream = Stream(call, open_request, max_joined_bytes=joined, after=after)
-        self._sender = Sender(self._stream.outbox, framer)
+        self._streams = Streams(dial, opening, rate=rate, after=after, open_timeout=open_timeout, max_outage=max_outage)
+        self._sender = Sender(self._streams.uplink.outbox, framer)
         self._close_timeout = close_timeout
         self._half_closed = False
         self._end_sent = False
@@ -105,34 +114,46 @@ class Session:
 
     @property
     def opened(self) -> events.Opened:
-        """What the service said when it opened or attached the session."""
-        return self._stream.opened.result()
+        """What the service said when it opened the session, or attached the newest stream to it."""
+        if self._streams.opened is None:
+            raise RuntimeError("the session is not open; use `async with parley.connect(...)`")
+        return self._streams.opened
 
     @property
     def ended(self) -> events.Ended | None:
         """Why the session is over; None while it is not, or when only the stream ended."""
-        return self._stream.ended
+        return self._streams.downlink.ended
+
+    @property
+    def resume_point(self) -> Resume:
+        """Where another process can take the session up, behind the last event that was taken here. Secret."""
+        opened = self.opened
+        return Resume(opened.session_id, opened.resume_token, self._streams.downlink.acks.taken)
 
     @property
     def audit(self) -> SequenceAudit:
-        """Verdict over the downlink numbers as they came from the wire."""
-        return self._stream.audit
+        """Verdict over the downlink numbers as they came from the wire, without what came again after a resume."""
+        return self._streams.downlink.audit
 
     @property
     def stats(self) -> SessionStats:
         """Counters as they are now."""
-        stream = self._stream
+        uplink, downlink = self._streams.uplink, self._streams.downlink
         return SessionStats(
-            sent_messages=stream.next_seq - 1,
-            waiting_messages=len(stream.outbox),
-            unacked_messages=len(stream.ring),
-            unacked_bytes=stream.ring.size,
-            dropped_messages=stream.ring.dropped_items,
-            dropped_bytes=stream.ring.dropped_bytes,
-            voided_audio_messages=stream.inbox.voided_items,
-            voided_audio_bytes=stream.inbox.voided_bytes,
-            unsent_messages=stream.outbox.discarded_items,
-            unsent_bytes=stream.outbox.discarded_bytes,
+            sent_messages=uplink.next_seq - 1,
+            waiting_messages=len(uplink.outbox),
+            unacked_messages=len(uplink.ring),
+            unacked_bytes=uplink.ring.size,
+            dropped_messages=uplink.ring.dropped_items,
+            dropped_bytes=uplink.ring.dropped_bytes,
+            voided_audio_messages=downlink.inbox.voided_items,
+            voided_audio_bytes=downlink.inbox.voided_bytes,
+            unsent_messages=uplink.outbox.discarded_items,
+            unsent_bytes=uplink.outbox.discarded_bytes,
+            resumes=self._streams.resumed,
+            undelivered_messages=uplink.lost_messages,
+            undelivered_bytes=uplink.lost_bytes,
+            repeated_messages=downlink.repeated,
         )
 
     # -- sending -------------------------------------------------------------------------------------------------
@@ -224,7 +245,7 @@ class Session:
             return
         await self._sender.last(lambda: _closed_here("half_close()"))
         self._half_closed = True
-        await self._stream.half_close()
+        await self._streams.half_close()
 
     # -- receiving -----------------------------------------------------------------------------------------------
 
@@ -232,30 +253,23 @@ class Session:
         return self
 
     async def __anext__(self) -> events.Event:
-        event = await self._stream.inbox.get()
+        event = await self._streams.downlink.inbox.get()
         if event is None:
-            self._stream.raise_failure()
+            self._streams.raise_failure()
             raise StopAsyncIteration
-        self._stream.took(event)
+        self._streams.took(event)
         return event
 
     # -- life: called by `connect` -------------------------------------------------------------------------------
 
-    async def start(self, open_timeout: timedelta) -> None:
-        """Not public. Sends `open` and waits for `opened`."""
-        try:
-            async with asyncio.timeout(open_timeout.total_seconds()):
-                await self._stream.open()
-        except TimeoutError:
-            raise errors.DeadlineExceeded(
-                f"the service did not open the session within {open_timeout.total_seconds():g} s",
-                code="DEADLINE_EXCEEDED",
-            ) from None
+    async def start(self, addresses: int) -> None:
+        """Not public. Opens the first stream, at one of so many addresses."""
+        await self._streams.open(addresses)
 
     async def leave(self) -> None:
         """Not public. Normal end of the `async with` block."""
-        if self._stream.finished:
-            self._stream.raise_failure(unseen=True)
+        if self._streams.finished:
+            self._streams.raise_failure(unseen=True)
             return
         try:
             async with asyncio.timeout(self._close_timeout.total_seconds()):
@@ -280,7 +294,7 @@ class Session:
             if error is None:
                 await self.leave()
         finally:
-            await self._stream.abort()
+            await self._streams.abort()
 
 
 def _closed_here(what: str) -> Exception:

@@ -1,4 +1,4 @@
-"""One `Converse` call: a task that reads, a task that writes, and the queues between them and the application."""
+"""One `Converse` call: a task that reads and a task that writes, between gRPC and what outlives the call."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,97 +7,126 @@ from typing import Any
 import grpc
 
 from parley import errors, events
-from parley._acks import AckPolicy
 from parley._decode import decode
-from parley._inbox import Inbox
-from parley._outbox import Outbox
-from parley._ring import MediaClass, UplinkRing
+from parley._downlink import Downlink
 from parley._status import FirstStatus
-from parley.audit import SequenceAudit
+from parley._uplink import Uplink
 from parley.v1 import live_pb2 as pb
+
+Dial = Callable[[], tuple[grpc.aio.Channel, Any]]
+"""Makes a connection and starts the call on it."""
 
 
 class Stream:
-    """A call from its start until it has ended; `Session` is what an application sees of it."""
+    """A call, on a connection of its own, from its start until it is over.
 
-    def __init__(self, call: Any, open_request: pb.ConverseRequest, *, max_joined_bytes: int, after: int) -> None:
-        """`max_joined_bytes`: how much waiting audio leaves in one message. `after`: what a resumed caller has."""
-        self._call = call
-        self._first_status = FirstStatus(call)
-        self._open_request: pb.ConverseRequest | None = open_request
-        self._max_joined_bytes = max_joined_bytes
+    It is opening, then attached: the one stream that moves the session's messages. It is attached until it is over, or
+    another one takes its place.
+    """
+
+    def __init__(
+        self,
+        dial: Dial,
+        opening: pb.Open,
+        uplink: Uplink,
+        downlink: Downlink,
+        on_opened: Callable[["Stream", events.Opened], None],
+    ) -> None:
+        """`on_opened` is called once, as soon as the service says `opened`."""
+        self._channel, self._call = dial()
+        self._first_status = FirstStatus(self._call)
+        self._opening = opening
+        self._uplink = uplink
+        self._downlink = downlink
+        self._on_opened = on_opened
         self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
-        self.outbox = Outbox(self._wake.set)
-        self.inbox = Inbox()
-        self.ring = UplinkRing()
-        self.audit = SequenceAudit(after=after)
-        self._acks = AckPolicy(after=after)
+        self._changed = asyncio.Event()
         self._ack_timer: asyncio.TimerHandle | None = None
-        self.next_seq = 1
-        self.opened: asyncio.Future[events.Opened] = self._loop.create_future()
-        self.ended: events.Ended | None = None
-        self.finished = False
-        """The call is over, well or not."""
-        self._half_closing = False
-        self._failure: Callable[[], Exception] | None = None
-        self._failure_seen = False
-        self._reader: asyncio.Task[None] | None = None
-        self._writer: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self.attached = False
+        self.draining = False
+        """Its gateway goes away."""
+        self.over_at: float | None = None
+        """When the call ended, well or not."""
+        self.failure: errors.ParleyError | None = None
+        """The error that it ended with."""
 
     # -- life ----------------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
         """Sends `open` and waits for `opened`. Raises the typed error of a call that ends instead."""
-        self._reader = self._loop.create_task(self._read_all(), name="parley-read")
-        self._writer = self._loop.create_task(self._write_all(), name="parley-write")
-        for task in (self._reader, self._writer):
+        for name, work in (("parley-read", self._read_all()), ("parley-write", self._write_all())):
+            task = self._loop.create_task(work, name=name)
             task.add_done_callback(self._on_task_done)
-        self._wake.set()
-        self.next_seq = (await self.opened).next_uplink_seq or 1
+            self._tasks.append(task)
+        await self.until(lambda: self.attached or self.over)
+        if not self.attached:
+            ended = errors.InternalError("the stream ended before the session was opened", code="OK")
+            raise self.failure or ended
 
-    async def half_close(self) -> None:
-        """Writes what waits and closes this direction; returns when that is done, or the call is over."""
-        self._half_closing = True
+    @property
+    def over(self) -> bool:
+        """The call has ended."""
+        return self.over_at is not None
+
+    def is_over(self) -> bool:
+        """For `until`."""
+        return self.over
+
+    def is_leaving(self) -> bool:
+        """For `until`: it is over, or will be soon."""
+        return self.over or self.draining
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Waits for a state of this stream: attached, draining, over."""
+        while not condition():
+            self._changed.clear()
+            await self._changed.wait()
+
+    def wake(self) -> None:
+        """Something waits to be sent."""
         self._wake.set()
-        if self._writer is not None:
-            await asyncio.wait([self._writer])
+
+    def acks_changed(self) -> None:
+        """The application took something: it will be acked, now or in a moment."""
+        due = self._downlink.acks.due_at()
+        if due is None or self.over:
+            return
+        if due <= self._loop.time():
+            self._wake.set()
+        elif self._ack_timer is None:
+            self._ack_timer = self._loop.call_at(due, self._on_ack_timer)
+
+    def detach(self) -> None:
+        """Another stream has the session; from here on nothing of this one counts."""
+        self.attached = False
 
     async def abort(self) -> None:
-        """Cancels the call and the tasks, and waits for them; safe to repeat."""
+        """Cancels the call and the tasks, closes the connection, and waits for all of it; safe to repeat."""
+        self.attached = False
         if self._ack_timer is not None:
             self._ack_timer.cancel()
         self._call.cancel()
-        tasks = [task for task in (self._reader, self._writer) if task is not None]
-        for task in tasks:
+        for task in self._tasks:
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
-        if not self.opened.done():
-            self.opened.cancel()
-
-    def raise_failure(self, *, unseen: bool = False) -> None:
-        """Raises the error that the call ended with, if it did; with `unseen`, only the first time it is raised."""
-        if self._failure is not None and not (unseen and self._failure_seen):
-            raise self._error()
-
-    def took(self, event: events.Event) -> None:
-        """The application took an event: it will be acked."""
-        seconds = event.seconds if isinstance(event, events.Audio) else 0.0
-        self._acks.consumed(event.seq, seconds, self._loop.time())
-        self._arm_ack()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        await self._channel.close()
 
     # -- writing -------------------------------------------------------------------------------------------------
 
     async def _write_all(self) -> None:
-        """Sends what is due, in order: `open`, acks, then the outbox; ends with the call."""
+        """Sends what is due, in order: `open`, then acks before numbered messages; ends with the call."""
         try:
+            await self._call.write(pb.ConverseRequest(open=self._opening))
             while True:
                 self._wake.clear()
                 while (request := self._next_request()) is not None:
                     await self._call.write(request)
-                if self._half_closing and not len(self.outbox):
+                if self.attached and self._uplink.half_closing and self._uplink.idle:
                     await self._call.done_writing()
+                    self._uplink.all_left.set()
                     return
                 await self._wake.wait()
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
@@ -105,108 +134,64 @@ class Stream:
             return
 
     def _next_request(self) -> pb.ConverseRequest | None:
-        if self._open_request is not None:
-            request, self._open_request = self._open_request, None
-            return request
-        due = self._acks.due_at()
+        if not self.attached or self.over:
+            return None
+        acks = self._downlink.acks
+        due = acks.due_at()
         if due is not None and due <= self._loop.time():
-            return pb.ConverseRequest(ack=pb.Ack(seq=self._acks.take()))
-        if self.ring.full:
-            return None
-        taken = self.outbox.take(max_audio_bytes=self._max_joined_bytes)
-        if not taken:
-            return None
-        first = taken[0]
-        request = pb.ConverseRequest(seq=self.next_seq)
-        if first.media_class is MediaClass.AUDIO:
-            request.audio.frames.extend(item.message for item in taken)
-        else:
-            getattr(request, first.payload).CopyFrom(first.message)
-            # An empty message is a payload too; copying one does not make it present.
-            getattr(request, first.payload).SetInParent()
-        self.ring.add(self.next_seq, first.media_class, sum(item.size for item in taken), request)
-        self.next_seq += 1
-        return request
-
-    def _arm_ack(self) -> None:
-        due = self._acks.due_at()
-        if due is None or self.finished:
-            return
-        if due <= self._loop.time():
-            self._wake.set()
-        elif self._ack_timer is None:
-            self._ack_timer = self._loop.call_at(due, self._on_ack_timer)
+            return pb.ConverseRequest(ack=pb.Ack(seq=acks.take()))
+        return self._uplink.next_request()
 
     def _on_ack_timer(self) -> None:
+        # An ack may have gone out meanwhile, and something newer wait: then its own time has not come.
         self._ack_timer = None
-        due = self._acks.due_at()
-        if due is not None and due > self._loop.time():
-            # An ack went out meanwhile and something newer waits: its own time has not come.
-            self._arm_ack()
-        else:
-            self._wake.set()
+        self.acks_changed()
 
     # -- reading -------------------------------------------------------------------------------------------------
 
     async def _read_all(self) -> None:
-        """Moves responses to the inbox until the call ends, and says how it ended."""
+        """Takes responses in until the call ends, and says how it ended."""
         try:
             # Not `read()`: once a write has failed, that one gives up what the service sent before it ended the call.
             async for response in self._call:
                 if response is None:
-                    self._finish(lambda: errors.InternalError("the service sent bytes that are no ConverseResponse"))
+                    self._finish(errors.InternalError("the service sent bytes that are no ConverseResponse"))
                     self._call.cancel()
                     return
-                await self._receive(response)
+                self._receive(response)
+                await self._downlink.inbox.room()
         except grpc.aio.AioRpcError:
             pass
-        self._finish(await self._failure_of_status())
+        status = await self._first_status.settled()
+        self._finish(None if status is None or status.ok else status.error())
 
-    async def _receive(self, response: pb.ConverseResponse) -> None:
-        if response.acked_seq and self.ring.acked(response.acked_seq):
-            self._wake.set()
+    def _receive(self, response: pb.ConverseResponse) -> None:
         event = decode(response)
-        if event is None:
-            return
-        self.audit.feed_event(event)
-        if isinstance(event, events.Interrupted):
-            self.inbox.void(event.void_from, event.void_to)
-        elif isinstance(event, events.Opened) and not self.opened.done():
-            self.opened.set_result(event)
-        elif isinstance(event, events.Ended):
-            self.ended = event
-        await self.inbox.put(event)
+        if isinstance(event, events.Opened) and not self.attached:
+            self.attached = True
+            self._on_opened(self, event)
+            self.acks_changed()
+            self._wake.set()
+            self._changed.set()
+        elif self.attached and event is not None:
+            self._downlink.take(event)
+            if isinstance(event, events.GatewayDraining):
+                self.draining = True
+                self._changed.set()
+        if self.attached and response.acked_seq and self._uplink.ring.acked(response.acked_seq):
+            self._wake.set()
 
     # -- how it ends ---------------------------------------------------------------------------------------------
 
-    async def _failure_of_status(self) -> Callable[[], Exception] | None:
-        status = await self._first_status.settled()
-        if status is not None and not status.ok:
-            return status.error
-        if not self.opened.done():
-            return lambda: errors.InternalError("the stream ended before the session was opened", code="OK")
-        return None
-
-    def _finish(self, failure: Callable[[], Exception] | None) -> None:
-        self.finished = True
-        self._failure = failure
-        if not self.opened.done() and failure is not None:
-            self.opened.set_exception(self._error())
-        self.outbox.close(self._error, discard=True)
-        self.inbox.close()
+    def _finish(self, failure: errors.ParleyError | None) -> None:
+        if not self.over:
+            self.over_at = self._loop.time()
+            self.failure = failure
         self._wake.set()
-
-    def _error(self) -> Exception:
-        """What a send raises now that the call is over; made for each raise, so that no traceback grows."""
-        if self._failure is not None:
-            self._failure_seen = True
-            return self._failure()
-        why = f"the session has ended: {self.ended.reason}" if self.ended else "the stream has ended"
-        return errors.SessionEnded(why, code="FAILED_PRECONDITION", reason="SESSION_ENDED")
+        self._changed.set()
 
     def _on_task_done(self, task: asyncio.Task[None]) -> None:
         """A fault of this client must reach the application, not end as a silent stream."""
         if not task.cancelled() and (fault := task.exception()) is not None:
-            message = f"the client failed: {fault!r}"
-            self._finish(lambda: errors.InternalError(message))
+            self._finish(errors.InternalError(f"the client failed: {fault!r}"))
             self._call.cancel()

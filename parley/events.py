@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+from parley.errors import ParleyError
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -211,6 +213,48 @@ class GatewayDraining(Event):
     """This gateway is going away; the stream ends in `time_left`."""
 
     time_left: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Undelivered:
+    """Messages of the caller that the service does not have and will not get; part of `StreamResumed`."""
+
+    media_class: str
+    """`VIDEO` or `AUDIO`; `UNKNOWN` when more was forgotten than anybody remembers."""
+    reason: str
+    """`FORGOTTEN`: more was unacked than is kept. `TOO_OLD`: it was sent more than 15 s ago."""
+    messages: int
+    """A frame of audio that never left counts as one."""
+    audio: timedelta
+    """Playing time; of `AUDIO`."""
+    from_seq: int
+    to_seq: int
+    """The numbers they had among others, both included; later messages have them now. 0: they had none yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamLost(Event):
+    """The stream to the gateway is gone; the session is not. The client tries to resume it by itself.
+
+    What is sent meanwhile waits. Not the link between the service and the model: that is `LinkRotating`.
+    """
+
+    error: ParleyError
+    """Why."""
+    time_left: timedelta
+    """How long it is tried; then the iteration and the sends raise the last error."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamResumed(Event):
+    """Another stream has the session, after `StreamLost` or off a gateway that drains. The conversation goes on."""
+
+    gap: timedelta
+    """How long there was no stream; zero where one took over from the other."""
+    replayed: tuple[tuple[int, int], ...] = ()
+    """Uplink range, both ends included, that is sent (again), because the service did not have it."""
+    dropped: tuple[Undelivered, ...] = ()
+    """What the service did not have either, and is not sent."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,6 +122,7 @@ class Conversation:
         self._phase = Phase.LISTENING
         self._position = 0
         self._voice_end = 0
+        self._connected = True
 
     def tick(self, now: float) -> Tick:
         """Called once a frame, in real time."""
@@ -146,6 +147,9 @@ class Conversation:
 
     def on_event(self, event: events.Event, now: float) -> None:
         """Takes what the service said at `now`; audio must be in the playout already."""
+        if isinstance(event, events.StreamLost | events.StreamResumed):
+            self._connected = isinstance(event, events.StreamResumed)
+            self.last_progress = now
         if not self.exchanges:
             return
         current = self.exchanges[-1]
@@ -170,7 +174,7 @@ class Conversation:
 
     def stalled_for(self, now: float) -> float:
         """Seconds without anything that brings the conversation on, while the caller listens."""
-        if self._phase is not Phase.LISTENING or not self.exchanges:
+        if self._phase is not Phase.LISTENING or not self.exchanges or not self._connected:
             return 0.0
         if self._playout.queued_seconds(now) > 0:
             self.last_progress = now

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from parley import errors
+from parley import errors, events
 from parley.audit import AuditResult
 from parley.cli.conversation import Exchange
 
@@ -35,6 +35,10 @@ class TalkReport:
     played_seconds: float = 0.0
     """Speech of the model that a listener heard; what was interrupted is not in it."""
     interrupted: int = 0
+    resumes: int = 0
+    """How often another stream took the place of one that was lost."""
+    undelivered: list[events.Undelivered] = field(default_factory=list)
+    """What the service could not be brought any more after such a loss."""
     open_ms: float | None = None
     sequence: AuditResult | None = None
     ended: str = ""
@@ -100,6 +104,18 @@ class TalkReport:
                 "first_audio_ms": [_rounded(exchange.first_audio_ms) for exchange in self.exchanges],
             },
             "sequence": _sequence(self.sequence),
+            "stream": {
+                "resumes": self.resumes,
+                "undelivered": [
+                    {
+                        "media_class": lost.media_class,
+                        "reason": lost.reason,
+                        "messages": lost.messages,
+                        "audio_seconds": round(lost.audio.total_seconds(), 3),
+                    }
+                    for lost in self.undelivered
+                ],
+            },
             "trace_id": self.trace_id,
             "ended": self.ended,
             "outcome": self.outcome,

@@ -40,6 +40,14 @@ class Screen:
                 self._line("gap", f"{event.direction} {event.from_seq}-{event.to_seq}: {event.reason}", "red")
             case events.LinkRotating() | events.LinkRecovered() | events.GatewayDraining():
                 self._line("link", repr(event), "yellow")
+            case events.StreamLost():
+                left = event.time_left.total_seconds()
+                self._line("stream", f"lost: {event.error}; trying to resume for {left:.0f} s", "yellow")
+            case events.StreamResumed():
+                self._line("stream", f"resumed after {event.gap.total_seconds():.1f} s", "yellow")
+                for lost in event.dropped:
+                    what = f"{lost.messages} messages, {lost.audio.total_seconds():.1f} s of audio"
+                    self._line("stream", f"not delivered: {lost.media_class.lower()}, {what} ({lost.reason})", "red")
             case events.Ended():
                 self._flush("heard")
                 self._flush("model")

@@ -203,6 +203,9 @@ class _Caller:
             elif isinstance(event, events.Interrupted):
                 self._report.interrupted += 1
                 self._playout.interrupted(event, now)
+            elif isinstance(event, events.StreamResumed):
+                self._report.resumes += 1
+                self._report.undelivered += event.dropped
             elif isinstance(event, events.Ended):
                 self._report.ended = event.reason
             self._conversation.on_event(event, now)

@@ -42,8 +42,20 @@ class Stream:
 
     async def opened(self, **more: Any) -> None:
         await self.read()
-        opened = pb.Opened(session_id="ses_test", resume_token="secret", next_uplink_seq=1, **more)
-        await self.context.write(pb.ConverseResponse(opened=opened))
+        defaults = {"session_id": "ses_test", "resume_token": "secret", "next_uplink_seq": 1}
+        await self.context.write(pb.ConverseResponse(opened=pb.Opened(**(defaults | more))))
+
+    async def lose(
+        self, *, after: float | None = None, reason: str = "", code: Any = grpc.StatusCode.UNAVAILABLE
+    ) -> None:
+        """Ends the call as a gateway does that goes away; `after`: seconds of RetryInfo."""
+        details: list[tuple[str, Any]] = []
+        if reason:
+            details.append(("ErrorInfo", errors_pb2.ErrorInfoDetail(reason=f"ERROR_REASON_{reason}", domain="parley")))
+        if after is not None:
+            delay = {"nanos": round(after * 1e9)}
+            details.append(("RetryInfo", errors_pb2.RetryInfoDetail(retry_delay=delay)))
+        await self.context.abort(code, reason or "connection lost", status_details(code.value[0], *details))
 
     async def send(self, *, seq: int | None = None, acked_seq: int = 0, **payload: Any) -> None:
         self.seq = self.seq + 1 if seq is None else seq

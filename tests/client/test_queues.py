@@ -157,13 +157,16 @@ async def test_closing_an_outbox_wakes_senders_with_the_error():
 
 async def test_a_full_inbox_makes_the_reader_wait_until_something_is_taken_or_voided():
     inbox = Inbox(max_items=10, max_bytes=100)
-    await inbox.put(events.Audio(1, bytes(60), 24_000))
-    await inbox.put(events.Audio(2, bytes(60), 24_000))
-    waiting = asyncio.create_task(inbox.put(events.Text(3, "x")))
+    await inbox.room()
+    inbox.put(events.Audio(1, bytes(60), 24_000))
+    await inbox.room()
+    inbox.put(events.Audio(2, bytes(60), 24_000))
+    waiting = asyncio.create_task(inbox.room())
     await asyncio.sleep(0)
     assert not waiting.done()
     inbox.void(2, 9)
     await waiting
+    inbox.put(events.Text(3, "x"))
     assert (inbox.voided_items, inbox.voided_bytes) == (1, 60)
     assert [(await inbox.get()).seq, (await inbox.get()).seq] == [1, 3]
     inbox.close()

@@ -112,7 +112,7 @@ async def test_text_that_is_not_acked_stops_the_sends_until_it_is():
         sending = asyncio.create_task(send())
         stream = await gateway.stream()
         await eventually(lambda: len(stream.of("text")) == 32)
-        await eventually(lambda: session._stream.ring.full and session.stats.waiting_messages == 4)
+        await eventually(lambda: session._streams.uplink.ring.full and session.stats.waiting_messages == 4)
         assert not sending.done()
         assert session.stats.sent_messages == len(stream.of("text")) == 32
         assert session.stats.dropped_messages == 0
@@ -141,7 +141,7 @@ async def test_media_that_is_not_acked_never_stops_the_sends_and_what_is_forgott
                 await session.send_video(bytes(100 << 10))
             await eventually(lambda: session.stats.waiting_messages == 0)
             stats = session.stats
-            kept = [request.WhichOneof("payload") for request in session._stream.ring.after(0)]
+            kept = [request.WhichOneof("payload") for request in session._streams.uplink.ring.after(0)]
         stream = gateway.streams[0]
     assert audio_of(stream) == speech
     assert len(stream.of("video")) == pictures

@@ -290,7 +290,7 @@ async def test_an_error_that_nobody_saw_is_raised_on_leaving():
     async with fake_gateway(script) as gateway:
         with pytest.raises(errors.Unavailable, match="worker lost"):
             async with parley.connect(gateway.target, profile="p") as session:
-                await eventually(lambda: session._stream.finished)
+                await eventually(lambda: session._streams.finished)
 
 
 @pytest.mark.parametrize("how", ["iterating", "sending"])
@@ -300,7 +300,7 @@ async def test_an_error_that_was_seen_is_not_raised_again_on_leaving(how):
         await stream.context.abort(grpc.StatusCode.UNAVAILABLE, "worker lost")
 
     async with fake_gateway(script) as gateway, parley.connect(gateway.target, profile="p") as session:
-        await eventually(lambda: session._stream.finished)
+        await eventually(lambda: session._streams.finished)
         with pytest.raises(errors.Unavailable, match="worker lost"):
             if how == "sending":
                 await session.send_audio(FRAME)
@@ -345,7 +345,7 @@ async def test_a_caller_that_does_not_read_holds_the_service_back_and_then_gets_
         await stream.ended()
 
     async with fake_gateway(script) as gateway, parley.connect(gateway.target, profile="p") as session:
-        inbox = session._stream.inbox
+        inbox = session._streams.downlink.inbox
         await eventually(lambda: inbox.full)
         assert sent < seconds
         seen = 0.0
