@@ -354,7 +354,7 @@ class ToolRecord(_message.Message):
     def __init__(self, call_id: _Optional[str] = ..., name: _Optional[str] = ..., arguments_json: _Optional[str] = ..., response_json: _Optional[str] = ..., outcome: _Optional[_Union[_live_pb2.ToolOutcome, str]] = ..., claim_key: _Optional[str] = ...) -> None: ...
 
 class ClaimRecord(_message.Message):
-    __slots__ = ("schema_version", "epoch", "state", "turn", "number", "tool", "arguments_json", "call_id", "idempotent", "execution_id", "executor", "timeout", "outcome")
+    __slots__ = ("schema_version", "epoch", "state", "turn", "number", "tool", "arguments_json", "call_id", "idempotent", "execution_id", "executor", "timeout", "outcome", "attempt")
     SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -368,6 +368,7 @@ class ClaimRecord(_message.Message):
     EXECUTOR_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_FIELD_NUMBER: _ClassVar[int]
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     schema_version: int
     epoch: int
     state: ClaimState
@@ -381,7 +382,8 @@ class ClaimRecord(_message.Message):
     executor: str
     timeout: _duration_pb2.Duration
     outcome: ToolCallReply
-    def __init__(self, schema_version: _Optional[int] = ..., epoch: _Optional[int] = ..., state: _Optional[_Union[ClaimState, str]] = ..., turn: _Optional[int] = ..., number: _Optional[int] = ..., tool: _Optional[str] = ..., arguments_json: _Optional[str] = ..., call_id: _Optional[str] = ..., idempotent: _Optional[bool] = ..., execution_id: _Optional[str] = ..., executor: _Optional[str] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., outcome: _Optional[_Union[ToolCallReply, _Mapping]] = ...) -> None: ...
+    attempt: str
+    def __init__(self, schema_version: _Optional[int] = ..., epoch: _Optional[int] = ..., state: _Optional[_Union[ClaimState, str]] = ..., turn: _Optional[int] = ..., number: _Optional[int] = ..., tool: _Optional[str] = ..., arguments_json: _Optional[str] = ..., call_id: _Optional[str] = ..., idempotent: _Optional[bool] = ..., execution_id: _Optional[str] = ..., executor: _Optional[str] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., outcome: _Optional[_Union[ToolCallReply, _Mapping]] = ..., attempt: _Optional[str] = ...) -> None: ...
 
 class WorkerAnnouncement(_message.Message):
     __slots__ = ("schema_version", "worker", "leaving")

@@ -12,7 +12,7 @@ import structlog
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from parley.v1 import fabric_pb2
-from services.fabric import claims
+from services.fabric import claims, ids
 from services.fabric.claims import Claim, Claims
 from services.fabric.errors import ServiceError
 from services.fabric.records import FencedError
@@ -74,7 +74,7 @@ class ClaimedCalls:
             self.unclaimed += 1
             log.warning("tool call not claimed", tool=request.name, session=request.session_id, error=str(error))
             return claims.not_run("the call could not be recorded; try again in a few seconds")
-        if not found.settled and found.record.execution_id == mine.execution_id:
+        if not found.settled and found.record.attempt == mine.attempt:
             return found
         self.again += 1
         return claims.answer(found)
@@ -104,6 +104,7 @@ class ClaimedCalls:
             idempotent=execution.tool.idempotent,
             execution_id=execution.call.execution_id,
             executor=executor,
+            attempt=ids.sortable_id(),
         )
         record.timeout.FromTimedelta(self._executor.limit(execution))
         return record
