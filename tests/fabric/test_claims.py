@@ -74,12 +74,7 @@ async def test_a_call_is_claimed_once_and_by_the_owner(
 
 @pytest.mark.parametrize(("check", "lost"), list(zip(CHECKS, ("create_only", "fence"), strict=True)))
 async def test_a_claim_without_its_fences_is_noticed(
-    check: Check,
-    lost: str,
-    records: SessionRecords,
-    claims: Claims,
-    js: JetStreamContext,
-    monkeypatch: pytest.MonkeyPatch,
+    check: Check, lost: str, records: SessionRecords, js: JetStreamContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Sabotage: the server is not asked to refuse what it must refuse."""
     publish = Claims._publish
@@ -90,7 +85,7 @@ async def test_a_claim_without_its_fences_is_noticed(
 
     monkeypatch.setattr(Claims, "_publish", weak)
     with pytest.raises((AssertionError, pytest.fail.Exception)):
-        await check(records, claims, js)
+        await check(records, Claims(js), js)
 
 
 async def test_a_session_that_does_not_exist_has_no_claims(claims: Claims) -> None:

@@ -64,9 +64,7 @@ class Owner:
         )
 
     async def ask(self, request: fabric_pb2.ToolCallRequest) -> fabric_pb2.ToolCallReply:
-        answer = await self.client.request(
-            subjects.tool_call(request.name), request.SerializeToString(), timeout=20
-        )
+        answer = await self.client.request(subjects.tool_call(request.name), request.SerializeToString(), timeout=20)
         return fabric_pb2.ToolCallReply.FromString(answer.data)
 
     async def call(self, tool: str = "enter", key: str = "", **fields: Any) -> fabric_pb2.ToolCallReply:
