@@ -8,12 +8,37 @@ from parley.v1 import live_pb2 as _live_pb2
 from parley.v1 import sessions_pb2 as _sessions_pb2
 from parley.v1 import tools_pb2 as _tools_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class ClaimState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CLAIM_STATE_UNSPECIFIED: _ClassVar[ClaimState]
+    CLAIM_STATE_RUNNING: _ClassVar[ClaimState]
+    CLAIM_STATE_SETTLED: _ClassVar[ClaimState]
+    CLAIM_STATE_ABANDONED: _ClassVar[ClaimState]
+
+class CallStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CALL_STATUS_UNSPECIFIED: _ClassVar[CallStatus]
+    CALL_STATUS_ENDED: _ClassVar[CallStatus]
+    CALL_STATUS_NOT_BEGUN: _ClassVar[CallStatus]
+    CALL_STATUS_RUNNING: _ClassVar[CallStatus]
+    CALL_STATUS_FENCED: _ClassVar[CallStatus]
+CLAIM_STATE_UNSPECIFIED: ClaimState
+CLAIM_STATE_RUNNING: ClaimState
+CLAIM_STATE_SETTLED: ClaimState
+CLAIM_STATE_ABANDONED: ClaimState
+CALL_STATUS_UNSPECIFIED: CallStatus
+CALL_STATUS_ENDED: CallStatus
+CALL_STATUS_NOT_BEGUN: CallStatus
+CALL_STATUS_RUNNING: CallStatus
+CALL_STATUS_FENCED: CallStatus
 
 class UplinkEnvelope(_message.Message):
     __slots__ = ("schema_version", "epoch", "attach_generation", "requests", "skips", "last_seq", "downlink_received_seq", "downlink_acked_seq", "downlink_missing", "half_closed", "detached")
@@ -315,18 +340,52 @@ class ModelSaid(_message.Message):
     def __init__(self, text: _Optional[str] = ..., interrupted: _Optional[bool] = ..., given_seq: _Optional[int] = ...) -> None: ...
 
 class ToolRecord(_message.Message):
-    __slots__ = ("call_id", "name", "arguments_json", "response_json", "outcome")
+    __slots__ = ("call_id", "name", "arguments_json", "response_json", "outcome", "claim_key")
     CALL_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     ARGUMENTS_JSON_FIELD_NUMBER: _ClassVar[int]
     RESPONSE_JSON_FIELD_NUMBER: _ClassVar[int]
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    CLAIM_KEY_FIELD_NUMBER: _ClassVar[int]
     call_id: str
     name: str
     arguments_json: str
     response_json: str
     outcome: _live_pb2.ToolOutcome
-    def __init__(self, call_id: _Optional[str] = ..., name: _Optional[str] = ..., arguments_json: _Optional[str] = ..., response_json: _Optional[str] = ..., outcome: _Optional[_Union[_live_pb2.ToolOutcome, str]] = ...) -> None: ...
+    claim_key: str
+    def __init__(self, call_id: _Optional[str] = ..., name: _Optional[str] = ..., arguments_json: _Optional[str] = ..., response_json: _Optional[str] = ..., outcome: _Optional[_Union[_live_pb2.ToolOutcome, str]] = ..., claim_key: _Optional[str] = ...) -> None: ...
+
+class ClaimRecord(_message.Message):
+    __slots__ = ("schema_version", "epoch", "state", "turn", "number", "tool", "arguments_json", "call_id", "idempotent", "execution_id", "executor", "timeout", "outcome", "attempt")
+    SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    TURN_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    TOOL_FIELD_NUMBER: _ClassVar[int]
+    ARGUMENTS_JSON_FIELD_NUMBER: _ClassVar[int]
+    CALL_ID_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENT_FIELD_NUMBER: _ClassVar[int]
+    EXECUTION_ID_FIELD_NUMBER: _ClassVar[int]
+    EXECUTOR_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    schema_version: int
+    epoch: int
+    state: ClaimState
+    turn: int
+    number: int
+    tool: str
+    arguments_json: str
+    call_id: str
+    idempotent: bool
+    execution_id: str
+    executor: str
+    timeout: _duration_pb2.Duration
+    outcome: ToolCallReply
+    attempt: str
+    def __init__(self, schema_version: _Optional[int] = ..., epoch: _Optional[int] = ..., state: _Optional[_Union[ClaimState, str]] = ..., turn: _Optional[int] = ..., number: _Optional[int] = ..., tool: _Optional[str] = ..., arguments_json: _Optional[str] = ..., call_id: _Optional[str] = ..., idempotent: _Optional[bool] = ..., execution_id: _Optional[str] = ..., executor: _Optional[str] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., outcome: _Optional[_Union[ToolCallReply, _Mapping]] = ..., attempt: _Optional[str] = ...) -> None: ...
 
 class WorkerAnnouncement(_message.Message):
     __slots__ = ("schema_version", "worker", "leaving")
@@ -339,7 +398,7 @@ class WorkerAnnouncement(_message.Message):
     def __init__(self, schema_version: _Optional[int] = ..., worker: _Optional[_Union[_fleet_pb2.Worker, _Mapping]] = ..., leaving: _Optional[bool] = ...) -> None: ...
 
 class ToolCallRequest(_message.Message):
-    __slots__ = ("schema_version", "execution_id", "name", "arguments_json", "timeout", "session_id", "tenant", "caller", "idempotency_key", "epoch", "labels")
+    __slots__ = ("schema_version", "execution_id", "name", "arguments_json", "timeout", "session_id", "tenant", "caller", "idempotency_key", "epoch", "labels", "own_revision", "turn", "call_number", "call_id", "replaces_revision")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -358,6 +417,11 @@ class ToolCallRequest(_message.Message):
     IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
+    OWN_REVISION_FIELD_NUMBER: _ClassVar[int]
+    TURN_FIELD_NUMBER: _ClassVar[int]
+    CALL_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    CALL_ID_FIELD_NUMBER: _ClassVar[int]
+    REPLACES_REVISION_FIELD_NUMBER: _ClassVar[int]
     schema_version: int
     execution_id: str
     name: str
@@ -369,21 +433,28 @@ class ToolCallRequest(_message.Message):
     idempotency_key: str
     epoch: int
     labels: _containers.ScalarMap[str, str]
-    def __init__(self, schema_version: _Optional[int] = ..., execution_id: _Optional[str] = ..., name: _Optional[str] = ..., arguments_json: _Optional[str] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., session_id: _Optional[str] = ..., tenant: _Optional[str] = ..., caller: _Optional[str] = ..., idempotency_key: _Optional[str] = ..., epoch: _Optional[int] = ..., labels: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    own_revision: int
+    turn: int
+    call_number: int
+    call_id: str
+    replaces_revision: int
+    def __init__(self, schema_version: _Optional[int] = ..., execution_id: _Optional[str] = ..., name: _Optional[str] = ..., arguments_json: _Optional[str] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., session_id: _Optional[str] = ..., tenant: _Optional[str] = ..., caller: _Optional[str] = ..., idempotency_key: _Optional[str] = ..., epoch: _Optional[int] = ..., labels: _Optional[_Mapping[str, str]] = ..., own_revision: _Optional[int] = ..., turn: _Optional[int] = ..., call_number: _Optional[int] = ..., call_id: _Optional[str] = ..., replaces_revision: _Optional[int] = ...) -> None: ...
 
 class ToolCallReply(_message.Message):
-    __slots__ = ("schema_version", "outcome", "output_json", "error", "duration")
+    __slots__ = ("schema_version", "outcome", "output_json", "error", "duration", "status")
     SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_JSON_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     DURATION_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
     schema_version: int
     outcome: _live_pb2.ToolOutcome
     output_json: str
     error: str
     duration: _duration_pb2.Duration
-    def __init__(self, schema_version: _Optional[int] = ..., outcome: _Optional[_Union[_live_pb2.ToolOutcome, str]] = ..., output_json: _Optional[str] = ..., error: _Optional[str] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    status: CallStatus
+    def __init__(self, schema_version: _Optional[int] = ..., outcome: _Optional[_Union[_live_pb2.ToolOutcome, str]] = ..., output_json: _Optional[str] = ..., error: _Optional[str] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., status: _Optional[_Union[CallStatus, str]] = ...) -> None: ...
 
 class CatalogRecord(_message.Message):
     __slots__ = ("schema_version", "tool", "version")

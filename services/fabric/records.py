@@ -3,7 +3,7 @@
 `own` changes only by compare-and-set (create, takeover, end). Every other record of a session is written with a fence:
 the server refuses it when `own` has a newer revision than the writer knows. All records of a session live in one
 stream, because a fence looks only into its own stream. The stream takes a second message on a subject only as a
-roll-up (`Nats-Rollup: sub`), so that a write without one is create-only; tool claims will stand on that.
+roll-up (`Nats-Rollup: sub`), so that a write without one is create-only; tool claims (`claims.py`) stand on that.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Final
 
 import nats.errors
 import nats.js.errors
+from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig, DeliverPolicy, DiscardPolicy, StorageType, StreamConfig
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
@@ -68,11 +69,91 @@ async def ensure_stream(js: JetStreamContext, config: StreamConfig) -> None:
             await js.stream_info(config.name)  # another process was faster, with other limits
 
 
-class SessionRecords:
-    """Reads and writes `own`, `ckpt`, `att` and request ids."""
+class RecordStore:
+    """Reads and writes of single records, with their fences."""
 
     def __init__(self, js: JetStreamContext) -> None:
         self._js = js
+
+    async def read_own(self, session: str) -> tuple[fabric_pb2.OwnRecord, int] | None:
+        """The current `own` and its revision; None when there is none."""
+        found = await self._read(subjects.own(session))
+        return None if found is None else (fabric_pb2.OwnRecord.FromString(found[0]), found[1])
+
+    async def _fenced(self, session: str, own: int, subject: str, payload: bytes, *, create_only: bool = False) -> int:
+        headers = {_LAST: str(own), _LAST_SUBJECT: subjects.own(session)}
+        if not create_only:
+            headers[_ROLLUP] = "sub"
+        try:
+            return await self._publish(subject, payload, headers)
+        except FencedError:
+            current = await self.read_own(session)
+            if current is not None and current[1] == own:
+                raise unavailable(FencedError("refused although the ownership is ours")) from None
+            raise
+
+    async def _replace(self, subject: str, revision: int, payload: bytes) -> int:
+        """Write over the record of this revision. FencedError when it is not the newest any more."""
+        return await self._publish(subject, payload, {_LAST: str(revision), _ROLLUP: "sub"})
+
+    async def _all(self, subject: str) -> list[Msg]:
+        """The newest message of every subject that matches."""
+        messages: list[Msg] = []
+        try:
+            subscription = await self._js.subscribe(
+                subject,
+                stream=subjects.SESSIONS_STREAM,
+                ordered_consumer=True,
+                config=ConsumerConfig(deliver_policy=DeliverPolicy.LAST_PER_SUBJECT),
+            )
+            try:
+                info = await subscription.consumer_info()
+                pending = info.num_pending or 0
+                for _ in range(pending + (info.delivered.consumer_seq if info.delivered else 0)):
+                    messages.append(await subscription.next_msg(timeout=2))
+            finally:
+                await subscription.unsubscribe()
+        except (nats.errors.Error, TimeoutError) as error:
+            raise unavailable(error) from error
+        return messages
+
+    @retry(
+        retry=retry_if_exception(_in_flight),
+        stop=stop_after_attempt(6),
+        wait=wait_random_exponential(multiplier=0.01, max=0.25),
+        reraise=True,
+    )
+    async def _publish_once(self, subject: str, payload: bytes, headers: dict[str, str]) -> int:
+        return (await self._js.publish(subject, payload, headers=headers)).seq
+
+    async def _publish(self, subject: str, payload: bytes, headers: dict[str, str]) -> int:
+        try:
+            return await self._publish_once(subject, payload, headers)
+        except nats.js.errors.APIError as error:
+            if error.err_code == _WRONG_LAST_SEQUENCE:
+                raise FencedError(subject) from error
+            raise unavailable(error) from error
+        except (nats.errors.Error, TimeoutError) as error:
+            raise unavailable(error) from error
+
+    async def _read(self, subject: str, stream: str = subjects.SESSIONS_STREAM) -> tuple[bytes, int] | None:
+        try:
+            message = await self._js.get_last_msg(stream, subject)
+        except nats.js.errors.NotFoundError:
+            return None
+        except (nats.errors.Error, TimeoutError) as error:
+            raise unavailable(error) from error
+        return message.data or b"", message.seq or 0
+
+    async def _purge(self, stream: str, subject: str) -> None:
+        try:
+            await self._js.purge_stream(stream, subject=subject)
+        except (nats.errors.Error, TimeoutError) as error:
+            raise unavailable(error) from error
+
+
+class SessionRecords(RecordStore):
+    """Reads and writes `own`, `ckpt`, `att` and request ids."""
 
     async def ensure(self, replicas: int) -> None:
         """Create the streams that are missing."""
@@ -135,31 +216,10 @@ class SessionRecords:
                 return current[1]
             raise
 
-    async def read_own(self, session: str) -> tuple[fabric_pb2.OwnRecord, int] | None:
-        """The current `own` and its revision; None when there is none."""
-        found = await self._read(subjects.own(session))
-        return None if found is None else (fabric_pb2.OwnRecord.FromString(found[0]), found[1])
-
     async def list_own(self) -> list[fabric_pb2.OwnRecord]:
         """Every session there is, tombstones included, in order of their ids (oldest first)."""
-        records: list[fabric_pb2.OwnRecord] = []
-        try:
-            subscription = await self._js.subscribe(
-                "parley.session.*.own",
-                stream=subjects.SESSIONS_STREAM,
-                ordered_consumer=True,
-                config=ConsumerConfig(deliver_policy=DeliverPolicy.LAST_PER_SUBJECT),
-            )
-            try:
-                info = await subscription.consumer_info()
-                pending = info.num_pending or 0
-                for _ in range(pending + (info.delivered.consumer_seq if info.delivered else 0)):
-                    message = await subscription.next_msg(timeout=2)
-                    records.append(fabric_pb2.OwnRecord.FromString(message.data))
-            finally:
-                await subscription.unsubscribe()
-        except (nats.errors.Error, TimeoutError) as error:
-            raise unavailable(error) from error
+        found = await self._all(subjects.own("*"))
+        records = [fabric_pb2.OwnRecord.FromString(message.data) for message in found]
         return sorted(records, key=lambda record: record.session.session_id)
 
     # Fenced records
@@ -182,19 +242,9 @@ class SessionRecords:
         found = await self._read(subjects.attachment(session))
         return None if found is None else fabric_pb2.AttachmentRecord.FromString(found[0])
 
-    async def _fenced(self, session: str, own: int, subject: str, payload: bytes) -> None:
-        headers = {_LAST: str(own), _LAST_SUBJECT: subjects.own(session), _ROLLUP: "sub"}
-        try:
-            await self._publish(subject, payload, headers)
-        except FencedError:
-            current = await self.read_own(session)
-            if current is not None and current[1] == own:
-                raise unavailable(FencedError("refused although the ownership is ours")) from None
-            raise
-
     async def forget_work(self, session: str) -> None:
-        """Remove what only a living session needs: checkpoint and attachment."""
-        for subject in (subjects.checkpoint(session), subjects.attachment(session)):
+        """Remove what only a living session needs: checkpoint, attachment, claims."""
+        for subject in (subjects.checkpoint(session), subjects.attachment(session), subjects.claim(session, "*")):
             await self._purge(subjects.SESSIONS_STREAM, subject)
 
     async def forget(self, session: str) -> None:
@@ -219,39 +269,3 @@ class SessionRecords:
     async def forget_request(self, key: str) -> None:
         """Untie a request id."""
         await self._purge(f"KV_{subjects.REQUESTS_BUCKET}", f"$KV.{subjects.REQUESTS_BUCKET}.{key}")
-
-    # Transport
-
-    @retry(
-        retry=retry_if_exception(_in_flight),
-        stop=stop_after_attempt(6),
-        wait=wait_random_exponential(multiplier=0.01, max=0.25),
-        reraise=True,
-    )
-    async def _publish_once(self, subject: str, payload: bytes, headers: dict[str, str]) -> int:
-        return (await self._js.publish(subject, payload, headers=headers)).seq
-
-    async def _publish(self, subject: str, payload: bytes, headers: dict[str, str]) -> int:
-        try:
-            return await self._publish_once(subject, payload, headers)
-        except nats.js.errors.APIError as error:
-            if error.err_code == _WRONG_LAST_SEQUENCE:
-                raise FencedError(subject) from error
-            raise unavailable(error) from error
-        except (nats.errors.Error, TimeoutError) as error:
-            raise unavailable(error) from error
-
-    async def _read(self, subject: str, stream: str = subjects.SESSIONS_STREAM) -> tuple[bytes, int] | None:
-        try:
-            message = await self._js.get_last_msg(stream, subject)
-        except nats.js.errors.NotFoundError:
-            return None
-        except (nats.errors.Error, TimeoutError) as error:
-            raise unavailable(error) from error
-        return message.data or b"", message.seq or 0
-
-    async def _purge(self, stream: str, subject: str) -> None:
-        try:
-            await self._js.purge_stream(stream, subject=subject)
-        except (nats.errors.Error, TimeoutError) as error:
-            raise unavailable(error) from error

@@ -13,6 +13,8 @@ WORKER_QUERY = "parley.fleet.query"
 """Asks every worker to announce itself now, so that a new gateway need not wait for the next second."""
 
 TOOLS_QUEUE = "parley-tools"
+TOOLS_SERVICE = "parley-tools"
+"""Name of the NATS micro service that every tools process is an instance of."""
 
 
 def uplink(worker: str, session: str) -> str:
@@ -55,6 +57,11 @@ def tool_progress(execution: str) -> str:
     return f"parley.tools.{execution}.progress"
 
 
+def tools_ping(instance: str) -> str:
+    """Is this tools process there? Its NATS micro service answers; where nobody listens the process is gone."""
+    return f"$SRV.PING.{TOOLS_SERVICE}.{instance}"
+
+
 def own(session: str) -> str:
     """Ownership record."""
     return f"parley.session.{session}.own"
@@ -68,6 +75,11 @@ def checkpoint(session: str) -> str:
 def attachment(session: str) -> str:
     """Attachment record."""
     return f"parley.session.{session}.att"
+
+
+def claim(session: str, key: str) -> str:
+    """Claim and outcome of a tool call."""
+    return f"parley.session.{session}.claim.{key}"
 
 
 def session_records(session: str) -> str:

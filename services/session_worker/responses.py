@@ -32,15 +32,16 @@ def audio_milliseconds(event: events.Audio) -> int:
 
 
 def tool_record(
-    call: events.FunctionCall, response: dict[str, Any], outcome: live_pb2.ToolOutcome
+    call: events.FunctionCall, response: dict[str, Any], outcome: live_pb2.ToolOutcome, claim_key: str = ""
 ) -> fabric_pb2.ToolRecord:
-    """A call and what the model was answered, for the log."""
+    """A call and what the model was answered, for the log; without a claim when the caller ran it."""
     return fabric_pb2.ToolRecord(
         call_id=call.id,
         name=call.name,
         arguments_json=json.dumps(call.args),
         response_json=json.dumps(response),
         outcome=outcome,
+        claim_key=claim_key,
     )
 
 

@@ -95,10 +95,12 @@ class Session:
             services.bus,
             spec,
             self.epoch,
+            own=lambda: self._ownership.revision,
             tool=self._context.tool,
             respond=self._respond,
             emit=self._say,
             record=self._log,
+            fenced=lambda: self._fail(FencedError(self.id)),
         )
         self._caller_tools = CallerTools(spec.config, self._context.model, settings.caller_tool_timeout.total_seconds())
         self._journal = Journal(rate, covers_later_input=settings.handles_cover_later_input)
@@ -430,7 +432,8 @@ class Session:
         """Stop every task, close the link, replace the record by a tombstone. Never raises."""
         cause = self.ending
         assert cause is not None
-        await self._tools.close()
+        # Who has the session now wants what its tools run.
+        await self._tools.close(hand_over=cause.reason == live_pb2.END_REASON_UNSPECIFIED)
         if cause.reason != live_pb2.END_REASON_UNSPECIFIED:
             await self._recorder.flush(timeout=2)
         await stop_tasks(self._tasks)

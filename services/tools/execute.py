@@ -90,6 +90,10 @@ class Execution:
     context: ToolContext
     stop: asyncio.Future[Result]
     """Set when somebody ends it from outside."""
+    admitted: float
+    """When its time began to run, on `time.perf_counter`."""
+    function: Callable[[], Any] | None = None
+    """Ready to be called; None until its arguments are checked."""
     answered: bool = False
 
 
@@ -138,9 +142,24 @@ class Executor:
             caller=call.caller,
             labels=dict(call.labels),
         )
-        execution = Execution(call, tool, context, asyncio.get_running_loop().create_future())
+        stop: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        execution = Execution(call, tool, context, stop, time.perf_counter())
         self._executions[call.execution_id] = execution
         return execution
+
+    def bind(self, execution: Execution) -> Result | None:
+        """Check the arguments; the refusal when they do not fit. `run` does it too, unless it was done."""
+        if execution.function is None:
+            try:
+                execution.function = execution.tool.bind(execution.call.arguments_json, execution.context)
+            except ArgumentsError as error:
+                return refused(Refusal.WRONG_ARGUMENTS, str(error)[:_MAX_ERROR], error.violations)
+        return None
+
+    def withdraw(self, execution: Execution) -> None:
+        """An admitted call is not run after all. Without effect on one that was answered."""
+        if not execution.answered:
+            self._answered(execution, None)
 
     def cancel(self, execution_id: str) -> bool:
         """Nobody wants the result any more. False when there is no such call, or it has been answered."""
@@ -154,21 +173,19 @@ class Executor:
         started = time.perf_counter()  # uvloop counts whole milliseconds
         work: asyncio.Future[_Ended] | None = None
         try:
-            try:
-                function = execution.tool.bind(execution.call.arguments_json, execution.context)
-            except ArgumentsError as error:
-                return refused(Refusal.WRONG_ARGUMENTS, str(error)[:_MAX_ERROR], error.violations)
-            limit = execution.tool.timeout or self._default_timeout
-            if execution.call.timeout is not None:
-                limit = min(limit, execution.call.timeout)
-            if limit <= timedelta(0):
+            if (refusal := self.bind(execution)) is not None:
+                return refusal
+            if execution.stop.done():
+                return execution.stop.result()
+            limit = self.limit(execution)
+            left = execution.admitted + limit.total_seconds() - started
+            if left <= 0:
                 return Result(
                     live_pb2.TOOL_OUTCOME_TIMED_OUT, error="its time was up before it began", error_type="timeout"
                 )
-            work = self._begin(execution.tool, function)
-            await asyncio.wait(
-                (work, execution.stop), timeout=limit.total_seconds(), return_when=asyncio.FIRST_COMPLETED
-            )
+            assert execution.function is not None
+            work = self._begin(execution.tool, execution.function)
+            await asyncio.wait((work, execution.stop), timeout=left, return_when=asyncio.FIRST_COMPLETED)
             result = self._result(work, execution.stop, limit)
             return Result(
                 result.outcome,
@@ -179,6 +196,11 @@ class Executor:
             )
         finally:
             self._answered(execution, work)
+
+    def limit(self, execution: Execution) -> timedelta:
+        """Time that a call may take, from when it was admitted."""
+        limit = execution.tool.timeout or self._default_timeout
+        return limit if execution.call.timeout is None else min(limit, execution.call.timeout)
 
     def _result(self, work: asyncio.Future[_Ended], stop: asyncio.Future[Result], limit: timedelta) -> Result:
         if work.cancelled():

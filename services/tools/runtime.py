@@ -12,10 +12,12 @@ from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponen
 from services.fabric import ids, logs, process, telemetry
 from services.fabric.bus import Bus
 from services.fabric.catalog import Catalog
+from services.fabric.claims import TIMEOUT, Claims
 from services.fabric.errors import ServiceError
 from services.fabric.ops import OpsServer
 from services.fabric.settings import SettingError
 from services.tools.calls import CallCounts
+from services.tools.claimed import ClaimedCalls
 from services.tools.execute import Executor
 from services.tools.grpc_service import GrpcPort, ToolServicer
 from services.tools.registry import Registry
@@ -56,12 +58,14 @@ class ToolsProcess:
             default_timeout=settings.default_timeout,
             max_result_bytes=settings.max_result_bytes,
         )
+        self.claims = ClaimedCalls(Claims(self.bus.client.jetstream(timeout=TIMEOUT)), self.executor)
         self.endpoints = ToolEndpoints(
             self.bus,
             instance,
             self.registry,
             self.executor,
             self.counts,
+            claims=self.claims,
             max_tasks=settings.max_concurrency,
         )
         servicer = ToolServicer(self.registry, self.executor, self.counts, default_timeout=settings.default_timeout)
@@ -147,6 +151,9 @@ class ToolsProcess:
             "subscriptions": self.bus.subscriptions(),
             "bus_errors": self.bus.errors,
             "unanswered": self.endpoints.unanswered,
+            "claimed_before": self.claims.again,
+            "unclaimed": self.claims.unclaimed,
+            "unsettled": self.claims.unsettled,
             "loop_lag_seconds": round(self._lag.worst, 4),
             **self.counts.totals(),
         }

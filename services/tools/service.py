@@ -23,29 +23,42 @@ from parley._version import __version__
 from parley.v1 import fabric_pb2
 from services.fabric import ids, names, subjects, telemetry
 from services.fabric.bus import Bus, settle
+from services.fabric.process import stop_tasks
+from services.tools import claimed
 from services.tools.calls import CallCounts, run_traced
+from services.tools.claimed import ClaimedCalls
 from services.tools.execute import Call, Execution, Executor, Refusal, Result, refused
 from services.tools.registry import Registry
 
 log = structlog.get_logger()
 
-SERVICE_NAME: Final = "parley-tools"
 _CANCELLATIONS: Final = subjects.tool_cancel("*")
 _ROUND_TRIP: Final = 2.0
 """Seconds that leaving a subject may take; a NATS server that does not answer must not hold up the shutdown."""
+_REPLY_AFTER: Final = 1.0
+"""Seconds after which a reply does not wait any longer for JetStream to store the outcome."""
 
 
 class ToolEndpoints:
     """Serves the tools of a registry on NATS."""
 
     def __init__(
-        self, bus: Bus, instance: str, registry: Registry, executor: Executor, counts: CallCounts, *, max_tasks: int
+        self,
+        bus: Bus,
+        instance: str,
+        registry: Registry,
+        executor: Executor,
+        counts: CallCounts,
+        *,
+        claims: ClaimedCalls,
+        max_tasks: int,
     ) -> None:
         self._bus = bus
         self._instance = instance
         self._registry = registry
         self._executor = executor
         self._counts = counts
+        self._claims = claims
         self._max_tasks = max_tasks
         self._tasks: set[asyncio.Task[None]] = set()
         self._service: Service | None = None
@@ -63,7 +76,7 @@ class ToolEndpoints:
             self._service = Service(
                 client,
                 ServiceConfig(
-                    name=SERVICE_NAME,
+                    name=subjects.TOOLS_SERVICE,
                     version=__version__,
                     description="Functions that models call",
                     metadata={"instance": self._instance},
@@ -100,6 +113,9 @@ class ToolEndpoints:
         if message.name not in ("", name):
             await request.respond_error("400", f"a call of {message.name!r} came on the subject of {name!r}")
             return
+        if claimed.wants_claim(message) and (problem := claimed.problem(message)) is not None:
+            await request.respond_error("400", problem)
+            return
         call = Call(
             name=name,
             arguments_json=message.arguments_json,
@@ -118,17 +134,41 @@ class ToolEndpoints:
         if isinstance(admitted, Result):
             await self._refuse(call, request, admitted)
             return
-        task = asyncio.create_task(self._serve(admitted, request, message.epoch), name=f"tool call {name}")
+        task = asyncio.create_task(self._serve(admitted, request, message), name=f"tool call {name}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _refuse(self, call: Call, request: Request, result: Result) -> None:
         self._counts.count(call.name, result)
         log.warning("tool call refused", tool=call.name, session=call.session, reason=result.error_type)
-        await self._reply(request, result)
+        await self._reply(request, _answer(result))
 
-    async def _serve(self, execution: Execution, request: Request, epoch: int) -> None:
-        result = await run_traced(
+    async def _serve(self, execution: Execution, request: Request, message: fabric_pb2.ToolCallRequest) -> None:
+        # Wrong arguments claim nothing: the model may call again, with others.
+        if not claimed.wants_claim(message) or self._executor.bind(execution) is not None:
+            await self._reply(request, _answer(await self._run(execution, request, message.epoch)))
+            return
+        assert self._service is not None
+        try:
+            claim = await self._claims.claim(message, execution, self._service.id)
+            if isinstance(claim, fabric_pb2.ToolCallReply):
+                self._executor.withdraw(execution)
+                await self._reply(request, claim)
+                return
+            reply = _answer(await self._run(execution, request, message.epoch))
+        finally:
+            self._executor.withdraw(execution)
+        # Stored first, so that whoever has the reply finds the same in the claim.
+        settling = asyncio.create_task(self._claims.settle(message.session_id, claim, reply), name="settle a claim")
+        try:
+            done, _ = await asyncio.wait({settling}, timeout=_REPLY_AFTER)
+            await self._reply(request, settling.result() if done else reply)
+            await settling
+        finally:
+            await stop_tasks([settling])
+
+    async def _run(self, execution: Execution, request: Request, epoch: int) -> Result:
+        return await run_traced(
             self._executor,
             execution,
             self._counts,
@@ -139,13 +179,8 @@ class ToolEndpoints:
                 names.MESSAGING_DESTINATION: request.subject,
             },
         )
-        await self._reply(request, result)
 
-    async def _reply(self, request: Request, result: Result) -> None:
-        reply = fabric_pb2.ToolCallReply(
-            schema_version=1, outcome=result.outcome, output_json=result.output_json, error=result.error
-        )
-        reply.duration.FromTimedelta(result.duration)
+    async def _reply(self, request: Request, reply: fabric_pb2.ToolCallReply) -> None:
         try:
             await request.respond(reply.SerializeToString())
         except (nats.errors.Error, ValueError) as error:  # ValueError: nobody asked for a reply
@@ -193,3 +228,18 @@ class ToolEndpoints:
                     await self._cancellations.unsubscribe()
                 if self._service is not None:
                     await self._service.stop()
+
+
+def _answer(result: Result) -> fabric_pb2.ToolCallReply:
+    reply = fabric_pb2.ToolCallReply(
+        schema_version=1, outcome=result.outcome, output_json=result.output_json, error=result.error
+    )
+    reply.duration.FromTimedelta(result.duration)
+    match result.refusal:
+        case None:
+            reply.status = fabric_pb2.CALL_STATUS_ENDED
+        case Refusal.RUNNING_ALREADY:
+            reply.status = fabric_pb2.CALL_STATUS_RUNNING
+        case _:
+            reply.status = fabric_pb2.CALL_STATUS_NOT_BEGUN
+    return reply

@@ -153,7 +153,7 @@ async def test_tombstone_is_removed_by_the_server(records: SessionRecords) -> No
 
 
 async def test_write_without_roll_up_is_create_only(records: SessionRecords, js: JetStreamContext) -> None:
-    # What tool claims will stand on: the first writer wins, also among those whose fence is right.
+    # What tool claims stand on: the first writer wins, also among those whose fence is right.
     session = ids.session_id()
     own = await records.create_own(session, own_record(session))
     subject = f"parley.session.{session}.claim.abc"

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import nats as nats_py
@@ -21,13 +22,15 @@ from services.fabric.conversation_log import ensure_log
 from services.fabric.errors import ServiceError
 from services.fabric.process import LoopLag, stop_tasks
 from services.fabric.records import SessionRecords
-from services.session_worker import events
+from services.session_worker import claim_wait, events, execution
 from services.session_worker.leftovers import Leftovers
 from services.session_worker.link import Dialer, LinkClosedError
 from services.session_worker.session import Services
 from services.session_worker.settings import WorkerSettings
 from services.session_worker.worker import Worker
+from tests.session_worker.talk import Talk
 from tests.support.eventually import eventually
+from tests.support.ledger import Ledger
 from tests.support.nats import NatsServer, running_nats_server
 
 TOKEN = b"\x07" * 32
@@ -222,3 +225,22 @@ async def rig(nats: NatsServer, request: pytest.FixtureRequest) -> AsyncIterator
         await stop_tasks(running)
         await client.close()
         await bus.close()
+
+
+@pytest.fixture
+async def talk(rig: Rig, tmp_path: Path) -> AsyncIterator[Talk]:
+    """A session whose tools leave rows in a file."""
+    started = Talk(rig, Ledger(tmp_path))
+    await started.open()
+    yield started
+
+
+@pytest.fixture
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tools are waited for less long; what is decided is the same."""
+    monkeypatch.setattr(execution, "_LOOK_EVERY", 0.1)
+    monkeypatch.setattr(execution, "_CONNECT", 0.2)
+    monkeypatch.setattr(execution, "MARGIN", 0.2)
+    monkeypatch.setattr(claim_wait, "MARGIN", 0.2)
+    monkeypatch.setattr(claim_wait, "GONE_AFTER", 0.3)
+    monkeypatch.setattr(claim_wait, "RECORDS_WAIT", 0.5)

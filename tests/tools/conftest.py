@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 
+from tests.support import sabotage_claims
 from tests.support.children import bound
 from tests.support.nats import NatsServer, running_nats_server
 
 ROOT = Path(__file__).parents[2]
-MODULES = "services.tools.examples.orders,services.tools.examples.weather,tests.tools.functions"
+MODULES = "services.tools.examples.orders,services.tools.examples.weather,tests.tools.functions,tests.support.ledger"
 
 
 @dataclass
@@ -46,6 +47,11 @@ class ToolsProcess:
             counts: dict[str, Any] = json.load(answer)
             return counts
 
+    def kill(self) -> None:
+        """As a crash does it."""
+        self.process.kill()
+        self.process.wait()
+
     def terminate(self) -> None:
         self.process.send_signal(signal.SIGTERM)
 
@@ -54,18 +60,22 @@ class ToolsProcess:
 
 
 @contextlib.contextmanager
-def tools_process(nats_url: str, directory: Path, *, ready: bool = True, **settings: str) -> Iterator[ToolsProcess]:
+def tools_process(
+    nats_url: str, directory: Path, *, ready: bool = True, sabotage: str = "", **settings: str
+) -> Iterator[ToolsProcess]:
     environment = {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(ROOT),
         "PARLEY_TOOLS_NATS_URL": nats_url,
         "PARLEY_TOOLS_MODULES": MODULES,
         "PARLEY_TOOLS_ORDERS_DB": str(directory / "state" / "orders.sqlite3"),
+        sabotage_claims.VARIABLE: sabotage,
     } | {f"PARLEY_TOOLS_{name.upper()}": value for name, value in settings.items()}
+    module, name = ("tests.support.sabotage_claims", "main") if sabotage else ("services.tools.cli", "command")
     log = directory / f"tools-{time.monotonic_ns()}.log"
     with log.open("w") as stderr:
         process = subprocess.Popen(
-            bound(sys.executable, "-c", "from services.tools.cli import command; command()"),
+            bound(sys.executable, "-c", f"from {module} import {name}; {name}()"),
             env=environment,
             stdout=subprocess.PIPE,
             stderr=stderr,

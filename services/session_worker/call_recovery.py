@@ -1,0 +1,49 @@
+"""What an earlier owner of a session left of its tool calls, as the claims and the log say. Plain code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from services.fabric.claims import Claim
+from services.session_worker import events
+from services.session_worker.call_book import Identity
+
+
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """A call whose outcome the model has not been told. It may run still, and it may have been given up."""
+
+    call: events.FunctionCall
+    """With the id that the model gave it, on a link that is gone."""
+    identity: Identity
+    timeout: float
+    """Seconds that the tool may take."""
+    idempotent: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What there is after a takeover."""
+
+    newest_turn: int
+    """Turn of the newest call; 0 when there is none. A turn with this number is taken for one that is generated anew;
+    other turns must have higher numbers."""
+    owed: list[Owed]
+    """In the order in which the model made the calls."""
+
+
+def owed(claims: Iterable[Claim], told: Collection[str]) -> list[Owed]:
+    """The calls that are not told; `told` has the claim keys that the log's tool records name."""
+    return [_owed(claim) for claim in claims if claim.key not in told]
+
+
+def _owed(claim: Claim) -> Owed:
+    record = claim.record
+    return Owed(
+        events.FunctionCall(record.call_id, record.tool, json.loads(record.arguments_json or "{}")),
+        Identity(claim.key, record.turn, record.number, record.tool, again=True),
+        record.timeout.ToTimedelta().total_seconds(),
+        record.idempotent,
+    )
