@@ -257,6 +257,13 @@ class TestBudget:
         assert "given up after 20 tries and 38 s" in told(steps[-1])[1]
         assert shell.now <= 1500.0 + BUDGET.seconds
 
+    def test_a_session_that_never_had_a_link_has_the_same_budget(self) -> None:
+        shell, steps = Shell(), list[Step]()
+        while not steps or not isinstance(steps[-1], Fail):
+            steps.append(shell.fails(UNREACHABLE))
+            shell.now += 12.0
+        assert len(steps) == 6
+
     def test_slow_dials_count(self) -> None:
         shell = Shell().up(500)
         steps = [shell.fails(DROPPED)]
