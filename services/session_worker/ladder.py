@@ -110,7 +110,7 @@ class Ladder:
         self._up_since, self._down_since = now, None
 
     def rotate(self, now: float, *, handle: str, can_seed: bool) -> Step:
-        """The link is to be replaced (goAway, its age); nothing failed. At once, but not again and again."""
+        """The link must go now (goAway, its age); nothing failed. At once, but not again and again."""
         self._link_gone(now)
         self._tries += 1
         delay = 0.0 if self._tries == 1 else self._pause()
@@ -147,11 +147,11 @@ class Ladder:
         return self._next(now, self._delay(failure, found), handle, can_seed, failure)
 
     def _link_gone(self, now: float) -> None:
-        if self._up_since is None:
-            return
-        if now - self._up_since >= self._budget.healthy_after:
+        if self._up_since is not None and now - self._up_since >= self._budget.healthy_after:
             self._forget()
-        self._up_since, self._down_since = None, now
+        self._up_since = None
+        if self._down_since is None:
+            self._down_since = now
 
     def _usable(self, handle: str) -> str:
         return "" if handle == self._dropped else handle

@@ -134,7 +134,7 @@ def _dial_failure(error: Exception, timeout: float) -> LinkFailure:
 def _retry_after(response: Response) -> float | None:
     """Seconds of `Retry-After`, an hour at most; a date in it is ignored."""
     value = next(iter(response.headers.get_all("Retry-After")), "")
-    return min(float(value), _MAX_RETRY_AFTER) if value.isascii() and value.isdigit() else None
+    return min(float(value), _MAX_RETRY_AFTER) if value.isdigit() else None
 
 
 class Link:

@@ -119,6 +119,29 @@ def test_without_words_the_place_and_the_code_decide(where: Where, code: int, ex
     assert remedy(LinkFailure(where, code)) is expected
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("after receiving a GoAway", ROTATE),
+        ("the client failed to close the connection", ROTATE),
+        ("its session duration has expired", ROTATE),
+        ("Resource has been exhausted", QUOTA),
+        ("Quota exceeded", QUOTA),
+        ("rate limit exceeded", QUOTA),
+        ("Method doesn't allow unregistered callers", FATAL),
+        ("UNAUTHENTICATED: no credentials", FATAL),
+        ("PERMISSION_DENIED: the caller does not have permission", FATAL),
+        ("Publisher model `x` was not found", FATAL),
+        ("The service is currently unavailable.", BACKEND_FAULT),
+        ("Internal error encountered.", BACKEND_FAULT),
+        ("The model is overloaded.", BACKEND_FAULT),
+    ],
+)
+@pytest.mark.parametrize(("where", "code"), [(LINK, 1007), (LINK, 1000), (SETUP, 1008), (SETUP, 1006), (LINK, 4000)])
+def test_words_come_before_codes(where: Where, code: int, text: str, expected: Remedy) -> None:
+    assert remedy(LinkFailure(where, code, text)) is expected
+
+
 @pytest.mark.parametrize("reason", [*texts.REASONS, *CLOSES.values()], ids=lambda reason: reason.text[:30] or "empty")
 @pytest.mark.parametrize("where", [LINK, SETUP])
 def test_a_text_that_was_cut_means_the_same(where: Where, reason: texts.Reason) -> None:

@@ -88,6 +88,11 @@ class TestRungs:
     def test_a_link_that_drops_is_resumed_at_once(self, failure: LinkFailure) -> None:
         assert Shell().up(500).fails(failure) == Resume(0.0, "h1")
 
+    def test_a_dial_that_drops_is_not_tried_again_at_once(self) -> None:
+        shell = Shell().up(500)
+        shell.rotates()
+        assert shell.all_fail(RESET, RESET) == [Resume(0.5, "h1"), Resume(1.0, "h1")]
+
     def test_links_that_go_on_dropping_are_resumed_three_times_and_ever_later(self) -> None:
         shell, steps = Shell(), []
         for _ in range(5):
@@ -228,6 +233,11 @@ class TestTakeover:
         assert shell.reopens() == Resume(0.0, "h1")
         assert shell.all_fail(REFUSED_FAULT, REFUSED_FAULT) == [Resume(0.5, "h1"), Seed(1.0)]
 
+    def test_without_a_handle_there_is_nothing_that_could_be_in_use(self) -> None:
+        shell = Shell(random=lambda: 1.0, handle="")
+        assert shell.reopens(takeover=True) == Seed(0.0)
+        assert shell.fails(REFUSED_FAULT) == Seed(1.0)
+
     def test_a_dead_handle_is_dead_here_too(self) -> None:
         shell = Shell()
         shell.reopens(takeover=True)
@@ -246,6 +256,13 @@ class TestBudget:
         assert told(steps[-1])[0] == "BACKEND_UNAVAILABLE"
         assert "given up after 20 tries and 38 s" in told(steps[-1])[1]
         assert shell.now <= 1500.0 + BUDGET.seconds
+
+    def test_a_session_that_never_had_a_link_has_the_same_budget(self) -> None:
+        shell, steps = Shell(), list[Step]()
+        while not steps or not isinstance(steps[-1], Fail):
+            steps.append(shell.fails(UNREACHABLE))
+            shell.now += 12.0
+        assert len(steps) == 6
 
     def test_slow_dials_count(self) -> None:
         shell = Shell().up(500)
@@ -286,6 +303,13 @@ class TestBudget:
         for _ in range(100):
             assert shell.reopens() == Resume(0.0, "h1")
             shell.up(20)
+
+    def test_what_is_reopened_begins_anew(self) -> None:
+        shell = Shell(Budget(tries=3, seconds=60.0, healthy_after=30.0)).up(1)
+        shell.all_fail(DROPPED, UNREACHABLE, UNREACHABLE)
+        shell.up(1)
+        assert shell.reopens() == Resume(0.0, "h1")
+        assert shell.all_fail(UNREACHABLE, UNREACHABLE, UNREACHABLE)[0] == Resume(0.5, "h1")
 
     def test_chance_spreads_every_pause(self) -> None:
         low, high = (Shell(random=random).up(500).all_fail(*[UNREACHABLE] * 4) for random in (lambda: 0.0, lambda: 1.0))

@@ -71,6 +71,7 @@ async def refused(settings: WorkerSettings, faults: str = "", **more: Any) -> Li
         ("setup answer=closed preset=internal", Where.SETUP, 1011, "Internal error", UNAVAILABLE),
         ("setup answer=error", Where.ANSWER, 0, "", UNAVAILABLE),
         ("reset on=connect", Where.SETUP, 1006, "", UNAVAILABLE),
+        ("close preset=resource_exhausted on=connect", Where.SETUP, 1011, "RESOURCE_EXHAUSTED", QUOTA),
     ],
 )
 async def test_a_dial_that_fails_says_where_and_why_and_what_a_caller_is_told(
