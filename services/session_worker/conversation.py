@@ -100,7 +100,8 @@ class _Heard(Piece):
 
 
 class Conversation:
-    """The newest of one session's conversation. A position counts the log's entries that were told, from 0."""
+    """The newest of one session's conversation. A position counts the log's entries from the session's first on, as
+    `LogEntry.position` does: it means the same to the worker that comes next."""
 
     def __init__(self, model: ModelCapabilities) -> None:
         self.position = 0
@@ -116,8 +117,15 @@ class Conversation:
         self._turns = 0
 
     def add(self, entry: fabric_pb2.LogEntry) -> None:
-        """Take the log's next entry."""
-        self.position += 1
+        """Take the log's next entry, before or after it was stored."""
+        if entry.HasField("epoch_begins"):
+            return
+        if entry.position > self.position + 1:
+            # What was before was not read back, or is not there any more.
+            self.oldest = self.settled = entry.position - 1
+            self._pieces.clear()
+            self._tokens = self._turns = 0
+        self.position = max(entry.position, self.position + 1)
         match entry.WhichOneof("entry"):
             case "request":
                 self._request(entry.request)

@@ -160,7 +160,7 @@ class TestWords:
             Entry(),
             *HELLO,
         )
-        assert conversation.position == 5
+        assert conversation.position == 4
         assert short(conversation.since(0)) == ["user: hello", "model: how can i help"]
 
     def test_roles_are_the_two_that_every_model_takes(self) -> None:
@@ -294,6 +294,33 @@ class TestPositions:
         conversation = told(typed("one", seq=1), typed("two", seq=2), said("first"), said("second", given_seq=1))
         assert short(conversation.since(0)) == ["user: one | two", "model: first | second"]
         assert conversation.settled == 4
+
+    def test_positions_are_the_logs(self) -> None:
+        entries = [*HELLO, typed("still there"), said("yes")]
+        for position, entry in enumerate(entries, 1):
+            entry.position = position
+        epoch = Entry(position=2, epoch_begins=fabric_pb2.EpochBegins(worker="w"))
+        conversation = told(*entries[:2], epoch, *entries[2:])
+        assert conversation.position == conversation.settled == 4
+        assert short(conversation.since(2)) == ["user: still there", "model: yes"]
+        # Read back as far as it is there.
+        conversation = told(epoch, *entries[2:], typed("not stored yet"))
+        assert (conversation.oldest, conversation.settled, conversation.position) == (2, 4, 5)
+        assert short(conversation.since(2)) == ["user: still there", "model: yes"]
+        assert short(conversation.since(1)) == [f"user: {LEFT_OUT} | still there", "model: yes"]
+        assert short(conversation.seed([]).turns) == [f"user: {LEFT_OUT} | still there", "model: yes"]
+
+    def test_what_is_missing_in_the_middle_leaves_nothing_before_it(self) -> None:
+        later = typed("still there")
+        later.position = 7
+        conversation = told(*HELLO, later, said("yes"))
+        assert (conversation.oldest, conversation.position) == (6, 8)
+        assert short(conversation.since(6)) == ["user: still there", "model: yes"]
+
+    def test_entries_of_a_release_that_did_not_number_them_are_counted(self) -> None:
+        entry = typed("still there")
+        entry.position = 1
+        assert told(*HELLO, entry).position == 3
 
 
 class TestSeed:
@@ -433,7 +460,7 @@ ENTRIES = st.one_of(
     st.builds(returned, st.sampled_from(["c1", "c2"])),
     st.builds(result, st.sampled_from(["c1", "c2"]), more=st.booleans(), seq=st.integers(0, 40)),
     st.just(turn(("user", ["a"]), ("model", ["b", b"png"]), seq=7)),
-    st.just(Entry()),
+    st.just(Entry(request=live_pb2.ConverseRequest(context_update=live_pb2.ContextUpdate()))),
 )
 
 
