@@ -377,8 +377,11 @@ class TestSeed:
         assert short(history) == ["user: i am ann"]
 
     def test_models_that_only_translate_get_nothing(self) -> None:
-        seed = told(*HELLO, model=TRANSLATE).seed([content("user", "i am ann")])
+        conversation = told(*HELLO, typed("hello"), model=TRANSLATE)
+        seed = conversation.seed([])
         assert (seed.turns, seed.as_history, seed.turn_complete, seed.answered) == ([], False, False, False)
+        assert conversation.position == 3
+        assert conversation.since(0) == conversation.unanswered == []
 
 
 def turns(first: int, last: int, words: str = "") -> list[Entry]:
@@ -426,8 +429,9 @@ class TestBounds:
     def test_an_exchange_that_never_ends_is_bounded(self) -> None:
         conversation = told(*HELLO, *(typed(f"{number} " + "x" * 400) for number in range(2_000)))
         assert sum(map(len, short(conversation.unanswered))) < 2 * 4 * MOST_TOKENS
-        assert 0 < conversation.oldest < conversation.position == 2_002
-        assert conversation.since(0) == []
+        assert 2 < conversation.oldest < conversation.position == 2_002
+        assert conversation.since(2) == []
+        assert short(conversation.since(0)) == [f"user: {LEFT_OUT}", "model: (silence)"]
         conversation = told(*(typed("x") for _ in range(5_000)))
         assert len(conversation.unanswered[0].parts or ()) == 1_000
 
@@ -451,6 +455,11 @@ class TestBounds:
         assert question.tokens <= 60 - answer.tokens
         assert newest(pieces, turns=1, tokens=20) == pieces[2:]
         assert newest([], turns=1, tokens=20) == []
+
+    def test_so_many_turns_begin_where_a_turn_does(self) -> None:
+        pieces = [Piece(at, "user" if at % 2 else "model", f"{at}", answer=not at % 2) for at in range(1, 8)]
+        assert newest(pieces, turns=2, tokens=1_000) == pieces[2:]
+        assert newest(pieces, turns=3, tokens=1_000) == pieces
 
 
 ENTRIES = st.one_of(
