@@ -6,8 +6,8 @@ a crash; it remembers the newest. A link that resumes by a handle is told what c
 the caller said last and the model has not answered is given separately, as audio or as text
 (:attr:`Conversation.unanswered`).
 
-What links take, as tests/session_worker/test_seeding.py sees it of every model of the table (tests/emulator/test_turns.py
-and test_activity.py have the fourth and the fifth line):
+What links take, as tests/session_worker/test_seeding.py sees it of every model of the table (what begins with dots:
+tests/emulator, rows 13.12 and 13.8):
 
 =====================  ====================================  ========================================
 `client_content`       3.1, 3.8, 3.8 extended thinking       2.5 native audio, half cascade
