@@ -306,7 +306,7 @@ class RequestRecord(_message.Message):
     def __init__(self, schema_version: _Optional[int] = ..., session_id: _Optional[str] = ...) -> None: ...
 
 class LogEntry(_message.Message):
-    __slots__ = ("schema_version", "epoch", "epoch_begins", "request", "input_transcript", "model_said", "tool")
+    __slots__ = ("schema_version", "epoch", "epoch_begins", "request", "input_transcript", "model_said", "tool", "position")
     SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     EPOCH_BEGINS_FIELD_NUMBER: _ClassVar[int]
@@ -314,6 +314,7 @@ class LogEntry(_message.Message):
     INPUT_TRANSCRIPT_FIELD_NUMBER: _ClassVar[int]
     MODEL_SAID_FIELD_NUMBER: _ClassVar[int]
     TOOL_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
     schema_version: int
     epoch: int
     epoch_begins: EpochBegins
@@ -321,7 +322,8 @@ class LogEntry(_message.Message):
     input_transcript: _live_pb2.Transcript
     model_said: ModelSaid
     tool: ToolRecord
-    def __init__(self, schema_version: _Optional[int] = ..., epoch: _Optional[int] = ..., epoch_begins: _Optional[_Union[EpochBegins, _Mapping]] = ..., request: _Optional[_Union[_live_pb2.ConverseRequest, _Mapping]] = ..., input_transcript: _Optional[_Union[_live_pb2.Transcript, _Mapping]] = ..., model_said: _Optional[_Union[ModelSaid, _Mapping]] = ..., tool: _Optional[_Union[ToolRecord, _Mapping]] = ...) -> None: ...
+    position: int
+    def __init__(self, schema_version: _Optional[int] = ..., epoch: _Optional[int] = ..., epoch_begins: _Optional[_Union[EpochBegins, _Mapping]] = ..., request: _Optional[_Union[_live_pb2.ConverseRequest, _Mapping]] = ..., input_transcript: _Optional[_Union[_live_pb2.Transcript, _Mapping]] = ..., model_said: _Optional[_Union[ModelSaid, _Mapping]] = ..., tool: _Optional[_Union[ToolRecord, _Mapping]] = ..., position: _Optional[int] = ...) -> None: ...
 
 class EpochBegins(_message.Message):
     __slots__ = ("worker",)

@@ -6,7 +6,8 @@ a crash; it remembers the newest. A link that resumes by a handle is told what c
 the caller said last and the model has not answered is given separately, as audio or as text
 (:meth:`Conversation.unanswered`).
 
-What links take, as tests/session_worker/test_seeding.py sees it of every model of the table:
+What links take, as tests/session_worker/test_seeding.py sees it of every model of the table (what begins with dots:
+tests/emulator, rows 13.12 and 13.8):
 
 =====================  ====================================  ========================================
 `client_content`       3.1, 3.8, 3.8 extended thinking       2.5 native audio, half cascade
@@ -111,7 +112,8 @@ def _led_to(piece: Piece, last_seq: float, end: float) -> bool:
 
 
 class Conversation:
-    """The newest of one session's conversation. A position counts the log's entries that were told, from 0."""
+    """The newest of one session's conversation. A position counts the log's entries from the session's first on, as
+    `LogEntry.position` does: it means the same to the worker that comes next."""
 
     def __init__(self, model: ModelCapabilities) -> None:
         self.position = 0
@@ -127,8 +129,17 @@ class Conversation:
         self._turns = 0
 
     def add(self, entry: fabric_pb2.LogEntry) -> None:
-        """Take the log's next entry."""
-        self.position += 1
+        """Take the log's next entry, before or after it was stored."""
+        if entry.HasField("epoch_begins"):
+            return
+        if entry.position > self.position + 1:
+            # What was before was not read back, or is not there any more.
+            self.oldest = self.settled = entry.position - 1
+            self._pieces.clear()
+            self._tokens = self._turns = 0
+        self.position = max(entry.position, self.position + 1)
+        if self._model.task != "conversation":
+            return
         match entry.WhichOneof("entry"):
             case "request":
                 self._request(entry.request)
@@ -151,15 +162,13 @@ class Conversation:
         nothing happened. Begins with a note where some of it is not remembered any more (`position` before `oldest`).
         """
         pieces = [piece for piece in self._until(until) if piece.position > position]
-        return retelling.settled(pieces, left_out=position < self.oldest)
+        return retelling.settled(pieces, left_out=position < self._forgotten(until))
 
     def seed(self, history: Sequence[types.Content], until: int | None = None) -> Seed:
         """The configured history as it is, then the newest turns up to `until` (as in `since`), for a fresh link."""
-        if self._model.task != "conversation":
-            return Seed([], as_history=False, turn_complete=False, answered=False)
         known = self._until(until)
         pieces = retelling.newest(known, MOST_TURNS, MOST_TOKENS)
-        left_out = bool(self.oldest) or len(pieces) < len(known)
+        left_out = self._forgotten(until) > 0 or len(pieces) < len(known)
         after_user = bool(history) and history[-1].role == "user"
         turns = retelling.joined([*history, *retelling.settled(pieces, left_out=left_out, after_user=after_user)])
         asks = bool(turns) and turns[-1].role == "user"
@@ -269,3 +278,7 @@ class Conversation:
     def _until(self, until: int | None) -> list[Piece]:
         end = self.settled if until is None else until
         return [piece for piece in self._pieces if piece.position <= end]
+
+    def _forgotten(self, until: int | None) -> int:
+        """How far what is up to `until` is not remembered."""
+        return min(self.oldest, self.settled if until is None else until)

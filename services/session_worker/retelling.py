@@ -96,10 +96,10 @@ def settled(pieces: Iterable[Piece], *, left_out: bool = False, after_user: bool
     """As `contents`, of what is over: it ends with the model's turn, and begins with the user's unless that came before
     (`after_user`). `left_out`: there was more before it. Empty when nothing was said."""
     turns = contents(pieces)
-    if not turns:
-        return []
     if left_out:
         turns.insert(0, _content("user", LEFT_OUT))
+    elif not turns:
+        return []
     elif turns[0].role == "model" and not after_user:
         turns.insert(0, _content("user", SILENCE))
     if turns[-1].role == "user":

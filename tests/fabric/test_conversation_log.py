@@ -4,11 +4,12 @@ from typing import Any
 
 import nats.errors
 import pytest
+from nats.aio.client import Client
 from nats.js import JetStreamContext
 
 from parley.v1 import fabric_pb2
 from services.fabric import ids, subjects
-from services.fabric.conversation_log import ConversationLog
+from services.fabric.conversation_log import MOST_ENTRIES, ConversationLog
 from services.fabric.errors import ServiceError
 from services.fabric.records import FencedError, SessionRecords
 
@@ -161,3 +162,119 @@ async def test_begin_repeated_after_a_lost_ack_succeeds(js: JetStreamContext, re
     await log.begin("worker-1")
     await log.append(said("a"))
     assert (await stored(js, session))[-1] == "1:a"
+
+
+def words(entries: list[fabric_pb2.LogEntry]) -> list[str]:
+    return [f"{entry.epoch}:{entry.position}:{entry.epoch_begins.worker or entry.model_said.text}" for entry in entries]
+
+
+async def test_what_was_appended_is_read_back_in_order_with_positions_that_go_on(js: JetStreamContext) -> None:
+    session = ids.session_id()
+    old, new = ConversationLog(js, session, 1), ConversationLog(js, session, 2)
+    await old.begin("worker-1")
+    for text in ("a", "b"):
+        await old.append(said(text))
+    await new.begin("worker-2")
+    await new.append(said("c"))
+    assert words(await new.read()) == ["1:0:worker-1", "1:1:a", "1:2:b", "2:2:worker-2", "2:3:c"]
+
+
+async def test_reading_ends_where_its_owner_is(js: JetStreamContext) -> None:
+    session = ids.session_id()
+    old, new = ConversationLog(js, session, 1), ConversationLog(js, session, 2)
+    assert await old.read() == []
+    await old.begin("worker-1")
+    await new.begin("worker-2")
+    await new.append(said("a"))
+    assert words(await old.read()) == ["1:0:worker-1"]
+
+
+async def test_other_sessions_are_not_read(js: JetStreamContext) -> None:
+    logs = [ConversationLog(js, ids.session_id(), 1) for _ in range(2)]
+    for log in logs:
+        await log.begin("worker-1")
+    for log in logs:
+        await log.append(said("a"))
+    for log in logs:
+        assert words(await log.read()) == ["1:0:worker-1", "1:1:a"]
+
+
+async def test_of_a_long_log_the_newest_are_read(js: JetStreamContext) -> None:
+    log = ConversationLog(js, ids.session_id(), 1)
+    await log.begin("worker-1")
+    for number in range(1, 61):
+        await log.append(said(f"{number}"))
+    assert words(await log.read())[1:] == [f"1:{number}:{number}" for number in range(1, 61)]
+    assert words(await log.read(most=3)) == ["1:58:58", "1:59:59", "1:60:60"]
+    (newest,) = await log.read(most=1)
+    assert words(await log.read(most_bytes=2 * newest.ByteSize())) == ["1:59:59", "1:60:60"]
+    assert await log.read(most_bytes=newest.ByteSize() - 1) == []
+
+
+async def test_positions_count_what_is_stored_once_though_its_ack_was_lost(js: JetStreamContext) -> None:
+    session = ids.session_id()
+    lossy = LossyJetStream(js)
+    log = ConversationLog(lossy, session, 1)  # type: ignore[arg-type]
+    await log.begin("worker-1")
+    for text in ("a", "b"):
+        lossy.lose = 1
+        with pytest.raises(ServiceError):
+            await log.append(said(text))
+        await log.append(said(text))
+    lossy.lose = 1
+    with pytest.raises(ServiceError):
+        await log.append(said("c"))
+    await log.append(said("d"))
+    assert words(await log.read()) == ["1:0:worker-1", "1:1:a", "1:2:b", "1:3:c", "1:4:d"]
+
+
+async def test_positions_go_on_when_the_log_has_aged_away(js: JetStreamContext) -> None:
+    session = ids.session_id()
+    log = ConversationLog(js, session, 1)
+    await log.begin("worker-1")
+    await log.append(said("a"))
+    await js.purge_stream(subjects.LOG_STREAM, subject=subjects.log(session))
+    await log.append(said("b"))
+    assert words(await log.read()) == ["1:2:b"]
+
+
+async def test_the_server_keeps_so_many_entries_of_a_session(js: JetStreamContext) -> None:
+    info = await js.stream_info(subjects.LOG_STREAM)
+    assert info.config.max_msgs_per_subject == MOST_ENTRIES
+
+
+async def test_no_consumer_is_left_behind(js: JetStreamContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = ConversationLog(js, ids.session_id(), 1)
+    await log.begin("worker-1")
+    await log.read()
+    monkeypatch.setattr("services.fabric.conversation_log._READ_LIMIT", 0.1)
+    log._last += 1_000  # never there
+    with pytest.raises(ServiceError, match="FABRIC_UNAVAILABLE"):
+        await log.read()
+    assert not await js.consumers_info(subjects.LOG_STREAM)
+
+
+async def test_a_log_that_comes_with_a_hole_is_not_taken_for_the_whole(
+    js: JetStreamContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = ConversationLog(js, ids.session_id(), 1)
+    await log.begin("worker-1")
+    await log.append(said("a"))
+    await log.append(said("b"))
+    fetch = JetStreamContext.PullSubscription.fetch
+
+    async def holed(*arguments: Any, **options: Any) -> Any:
+        first, _, last = await fetch(*arguments, **options)
+        return [first, last]
+
+    monkeypatch.setattr(JetStreamContext.PullSubscription, "fetch", holed)
+    with pytest.raises(ServiceError, match="FABRIC_UNAVAILABLE"):
+        await log.read()
+
+
+async def test_reading_on_a_closed_connection_fails_with_a_reason(client: Client) -> None:
+    log = ConversationLog(client.jetstream(timeout=5), ids.session_id(), 1)
+    await log.begin("worker-1")
+    await client.close()
+    with pytest.raises(ServiceError, match="FABRIC_UNAVAILABLE"):
+        await log.read()

@@ -160,7 +160,7 @@ class TestWords:
             Entry(),
             *HELLO,
         )
-        assert conversation.position == 5
+        assert conversation.position == 4
         assert short(conversation.since(0)) == ["user: hello", "model: how can i help"]
 
     def test_roles_are_the_two_that_every_model_takes(self) -> None:
@@ -297,6 +297,33 @@ class TestPositions:
         assert short(conversation.since(0)) == ["user: one | two", "model: first | second"]
         assert conversation.settled == 4
 
+    def test_positions_are_the_logs(self) -> None:
+        entries = [*HELLO, typed("still there"), said("yes")]
+        for position, entry in enumerate(entries, 1):
+            entry.position = position
+        epoch = Entry(position=2, epoch_begins=fabric_pb2.EpochBegins(worker="w"))
+        conversation = told(*entries[:2], epoch, *entries[2:])
+        assert conversation.position == conversation.settled == 4
+        assert short(conversation.since(2)) == ["user: still there", "model: yes"]
+        # Read back as far as it is there.
+        conversation = told(epoch, *entries[2:], typed("not stored yet"))
+        assert (conversation.oldest, conversation.settled, conversation.position) == (2, 4, 5)
+        assert short(conversation.since(2)) == ["user: still there", "model: yes"]
+        assert short(conversation.since(1)) == [f"user: {LEFT_OUT} | still there", "model: yes"]
+        assert short(conversation.seed([]).turns) == [f"user: {LEFT_OUT} | still there", "model: yes"]
+
+    def test_what_is_missing_in_the_middle_leaves_nothing_before_it(self) -> None:
+        later = typed("still there")
+        later.position = 7
+        conversation = told(*HELLO, later, said("yes"))
+        assert (conversation.oldest, conversation.position) == (6, 8)
+        assert short(conversation.since(6)) == ["user: still there", "model: yes"]
+
+    def test_entries_of_a_release_that_did_not_number_them_are_counted(self) -> None:
+        entry = typed("still there")
+        entry.position = 1
+        assert told(*HELLO, entry).position == 3
+
 
 class TestSeed:
     def test_a_new_conversation_has_none(self) -> None:
@@ -352,8 +379,11 @@ class TestSeed:
         assert short(history) == ["user: i am ann"]
 
     def test_models_that_only_translate_get_nothing(self) -> None:
-        seed = told(*HELLO, model=TRANSLATE).seed([content("user", "i am ann")])
+        conversation = told(*HELLO, typed("hello"), model=TRANSLATE)
+        seed = conversation.seed([])
         assert (seed.turns, seed.as_history, seed.turn_complete, seed.answered) == ([], False, False, False)
+        assert conversation.position == 3
+        assert conversation.since(0) == conversation.unanswered() == []
 
 
 def turns(first: int, last: int, words: str = "") -> list[Entry]:
@@ -401,8 +431,9 @@ class TestBounds:
     def test_an_exchange_that_never_ends_is_bounded(self) -> None:
         conversation = told(*HELLO, *(typed(f"{number} " + "x" * 400) for number in range(2_000)))
         assert sum(map(len, short(conversation.unanswered()))) < 2 * 4 * MOST_TOKENS
-        assert 0 < conversation.oldest < conversation.position == 2_002
-        assert conversation.since(0) == []
+        assert 2 < conversation.oldest < conversation.position == 2_002
+        assert conversation.since(2) == []
+        assert short(conversation.since(0)) == [f"user: {LEFT_OUT}", "model: (silence)"]
         conversation = told(*(typed("x") for _ in range(5_000)))
         assert len(conversation.unanswered()[0].parts or ()) == 1_000
 
@@ -427,6 +458,11 @@ class TestBounds:
         assert newest(pieces, turns=1, tokens=20) == pieces[2:]
         assert newest([], turns=1, tokens=20) == []
 
+    def test_so_many_turns_begin_where_a_turn_does(self) -> None:
+        pieces = [Piece(at, "user" if at % 2 else "model", f"{at}", answer=not at % 2) for at in range(1, 8)]
+        assert newest(pieces, turns=2, tokens=1_000) == pieces[2:]
+        assert newest(pieces, turns=3, tokens=1_000) == pieces
+
 
 ENTRIES = st.one_of(
     st.builds(typed, st.text(max_size=8), st.integers(0, 40)),
@@ -435,7 +471,7 @@ ENTRIES = st.one_of(
     st.builds(returned, st.sampled_from(["c1", "c2"])),
     st.builds(result, st.sampled_from(["c1", "c2"]), more=st.booleans(), seq=st.integers(0, 40)),
     st.just(turn(("user", ["a"]), ("model", ["b", b"png"]), seq=7)),
-    st.just(Entry()),
+    st.just(Entry(request=live_pb2.ConverseRequest(context_update=live_pb2.ContextUpdate()))),
 )
 
 
