@@ -26,12 +26,10 @@ _LAG: Final = 3.0
 """Seconds after the end of a turn in which its handle comes. Later than that, a handle counts for every turn before."""
 _VOICE: Final = 300
 """Amplitude above which audio is not silence; of 32768. A quiet room stays below."""
-_LEAD: Final = 0.3
+_LEAD: Final = 0.12
 """Seconds of audio given before the first sound: consonants begin below the threshold."""
 _MOST_REQUESTS: Final = 1024
 """Unanswered texts and the like that are kept; older ones are restored from the log as text."""
-_SPEAKING: Final = 1.0
-"""Seconds after a sound in which the caller counts as speaking."""
 
 Item = AudioBatch | live_pb2.ConverseRequest
 Range = tuple[int, int]
@@ -103,12 +101,12 @@ class Journal:
         """How long it sounds."""
         return len(audio.pcm) / self._bytes_per_second
 
-    def speaking(self, now: float) -> bool:
-        """Whether the caller has just been speaking."""
+    def spoke_since(self, then: float) -> bool:
+        """Whether the link was given sounds after that time which are not answered yet."""
         return any(
             isinstance(sent.item, AudioBatch) and _has_voice(sent.item.pcm)
             for sent in reversed(self._open)
-            if sent.at > now - _SPEAKING
+            if sent.at > then
         )
 
     def turn_ended(self, now: float, began: float, position: int, round_trip: float = 0.0) -> None:
@@ -123,7 +121,7 @@ class Journal:
         self.answered_position = position
         self._ended.append(_TurnEnd(now, position, self._open_from()))
 
-    def handle(self, now: float, consumed: int | None = None) -> None:
+    def handle(self, now: float, consumed: int | None = None, round_trip: float = 0.0) -> None:
         """A handle came. `consumed`: number of the last message that it restores, where the service tells."""
         if self._ended:
             self._credit(self._ended.popleft())
@@ -133,6 +131,12 @@ class Journal:
             while self._open and self._open[0].number <= consumed:
                 self.covered = max(self.covered, self._open.popleft().seqs[1])
         elif self.position == self.answered_position:
+            if not any(self._is_sound(sent) for sent in self._open):
+                # Silence that had arrived is in it, too.
+                while (
+                    self._open and self._open[0].at <= now - round_trip and isinstance(self._open[0].item, AudioBatch)
+                ):
+                    self._open.popleft()
             self.covered = max(self.covered, self._open_from() - 1)
 
     def expire(self, now: float) -> None:

@@ -35,6 +35,9 @@ from services.session_worker.turns import Turn, TurnState
 
 log = structlog.get_logger()
 
+_SPEAKING = 1.0
+"""Seconds after a sound in which the caller counts as speaking."""
+
 
 @dataclass(frozen=True)
 class Keeps:
@@ -104,6 +107,10 @@ class LinkKeeper:
         self._begun: Begun | None = None
         self._issued: dict[str, tuple[int, events.FunctionCall]] = {}
         """Calls without an answer, and the link that each came from."""
+        self._calls: list[events.FunctionCall] = []
+        """Calls since the newest handle: in the state that it restores they may wait for their results for ever."""
+        self._stale_end = False
+        """The end of a turn is due that is nobody's: of a call that was lost."""
         self._exact = False
         self._session_context = Context()
 
@@ -146,15 +153,25 @@ class LinkKeeper:
                 for event in await link.receive():
                     now = time.monotonic()
                     rotation.heard(now)
-                    self._keeps.on_event(event, now)
-                    self._follow(event, now)
+                    if not self._is_stale(event):
+                        self._keeps.on_event(event, now)
+                        self._follow(event, now)
         except LinkClosedError as error:
             return self._leaving or "LINK_LOST", error
+
+    def _is_stale(self, event: events.Event) -> bool:
+        """The empty turn with which a model lets go of a call that it waited for since another link."""
+        if self._stale_end and self._keeps.turns.current is None and isinstance(event, events.TurnComplete):
+            self._stale_end = False
+            return True
+        return False
 
     def _follow(self, event: events.Event, now: float) -> None:
         match event:
             case events.FunctionCall():
+                self._stale_end = False
                 self._issued[event.id] = (self.number, event)
+                self._calls.append(event)
             case events.CallsCancelled(ids=ids):
                 for call_id in ids:
                     self._issued.pop(call_id, None)
@@ -163,8 +180,9 @@ class LinkKeeper:
                 self._rotation.go_away(event.seconds_left, now)
             case events.HandleUpdate(resumable=True) if event.handle:
                 self.handle = event.handle
+                self._calls.clear()
                 self._exact = event.consumed_index is not None
-                self._keeps.journal.handle(now, event.consumed_index)
+                self._keeps.journal.handle(now, event.consumed_index, self.round_trip)
                 self._keeps.handle_came()
             case _:
                 pass  # without a handle the last good one stays good
@@ -245,9 +263,6 @@ class LinkKeeper:
 
     async def _tell_result(self, link: Link, call: events.FunctionCall, response: types.FunctionResponse) -> None:
         """A call that another link made cannot be answered on this one, as conversation it can."""
-        if self._keeps.context.model.stuck_on_lost_calls:
-            lost = {"error": "the connection was lost; the result follows as a message"}
-            await link.send_tool_response(types.FunctionResponse(id=call.id, name=call.name, response=lost))
         self._keeps.turns.asked(time.monotonic())
         await link.send_turn(self._keeps.conversation.outcome(call.id), turn_complete=True)
 
@@ -265,10 +280,8 @@ class LinkKeeper:
             return
         turns, journal = self._keeps.turns, self._keeps.journal
         waits = journal.position < journal.answered_position
-        quiet = not turns.busy and not waits and not (self._rotation.leaving and journal.speaking(now))
-        decision = self._rotation.tick(
-            now, quiet=quiet, due=self._due(turns), speaking=lambda: self._keeps.journal.speaking(now)
-        )
+        quiet = not turns.busy and not waits and not (self._rotation.leaving and journal.spoke_since(now - _SPEAKING))
+        decision = self._rotation.tick(now, quiet=quiet, due=self._due(turns), spoke_since=journal.spoke_since)
         match decision:
             case Rotate(cause=cause):
                 self._leaving = cause
@@ -367,6 +380,7 @@ class LinkKeeper:
             if isinstance(error, LinkClosedError):
                 raise link_error(error.failure) from error
             raise
+        self._calls.clear()
         keeps.journal.restart(told=not resumed)
         self._take(link)
         replay = restoration.replay
@@ -407,6 +421,11 @@ class LinkKeeper:
     async def _tell(self, link: Link, restoration: Restoration) -> None:
         """LinkClosedError when it closes on that."""
         seed = restoration.seed
+        if seed is None and self._keeps.context.model.stuck_on_lost_calls:
+            for call in self._calls:
+                lost = {"error": "the connection was lost before the result; what it was is told in words"}
+                await link.send_tool_response(types.FunctionResponse(id=call.id, name=call.name, response=lost))
+                self._stale_end = True
         if seed is not None and seed.turns:
             await link.send_turn(seed.turns, turn_complete=seed.turn_complete)
         if restoration.told:

@@ -92,24 +92,24 @@ class Rotation:
         if self._pinged is not None:
             self._pong_takes, self._pinged, self._pong_at = now - self._pinged, None, now
 
-    def tick(self, now: float, *, quiet: bool, due: Due, speaking: Callable[[], bool]) -> Rotate | Probe | None:
+    def tick(self, now: float, *, quiet: bool, due: Due, spoke_since: Callable[[float], bool]) -> Rotate | Probe | None:
         """What to do now.
 
-        `quiet`: leaving at this moment cuts nothing off. `speaking`: whether the caller speaks to the link; asked only
-        when it matters, because it takes a look at the audio.
+        `quiet`: leaving at this moment cuts nothing off. `spoke_since`: whether the caller has said something to the
+        link since a time; asked only when it matters, because it takes a look at the audio.
         """
         if self._old_at is not None and now >= self._old_at:
             self._leave_by(now + ASSUMED_LEFT - MARGIN, "AGE")
         if self._deadline is not None and (quiet or now >= self._deadline):
             return Rotate(self._cause)
-        return self._watch(now, due, speaking)
+        return self._watch(now, due, spoke_since)
 
     def _leave_by(self, deadline: float, cause: str) -> None:
         self._old_at = None
         if self._deadline is None or deadline < self._deadline:
             self._deadline, self._cause = deadline, cause
 
-    def _watch(self, now: float, due: Due, speaking: Callable[[], bool]) -> Rotate | Probe | None:
+    def _watch(self, now: float, due: Due, spoke_since: Callable[[float], bool]) -> Rotate | Probe | None:
         if due is not Due.ANSWER:
             self._owing_since = None
         elif self._owing_since is None:
@@ -120,7 +120,7 @@ class Rotation:
         if self._owing_since is not None and now - max(self._heard, self._owing_since) >= PATIENCE:
             return hung
         sign = max(self._heard, self._pong_at, self._owing_since or 0.0)
-        if now - sign < PROBE or not (due is Due.ANSWER or speaking()):
+        if now - sign < PROBE or not (due is Due.ANSWER or spoke_since(self._heard)):
             return None
         if self._pinged is None:
             return Probe()

@@ -167,9 +167,15 @@ async def calling(stack: Stack, *, microphone: bool = True, gateway: int = 0, **
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
+TWICE = 0.24
+"""Seconds of an open utterance that the model may hear twice: a round trip, and the silence before the first sound."""
+
+
 async def check(call: Call) -> dict[str, Any]:
     """Promise 1 and 2, by what the model knows: nothing forgotten, nothing given twice that is not named."""
     lineage = await call.lineage()
+    audio = lineage["duplicates"].pop("audio")
+    assert sum(run["last"] - run["first"] + 1 for run in audio) * FRAME / 2 <= TWICE, audio
     forgotten = {kind: what for kind, what in lineage["forgotten"].items() if what and kind != "silence"}
     told = [gap for gap in call.of(events.Gap) if gap.direction == "UPLINK"]
     assert not forgotten or told, (forgotten, brief(call.got))

@@ -68,13 +68,115 @@ async def a_link_that_ends_while_the_model_speaks(stack: Stack, fault: str) -> N
         await check(call)
 
 
+@stories.add("reset on=tool_call")
+@stories.add("reset on=tool_response")
+@stories.add("close preset=aborted on=tool_call")
+async def a_link_that_ends_while_a_tool_runs(stack: Stack, fault: str) -> None:
+    async with calling(stack) as call:
+        await call.speak("hello")
+        await call.answer()
+        await call.fault(f"{fault} link=1")
+        since = len(call.got)
+        await call.speak("weather_paris")
+        await call.answer(since, containing=WEATHER)
+        assert (await recovered(call)).method == "RESUMED"
+        await check(call)
+        since = len(call.got)
+        await call.speak("order_4711")
+        await call.answer(since, containing=ORDER)
+        await check(call)
+
+
 @stories.add()
-async def a_link_that_ends_while_a_tool_runs(stack: Stack) -> None:
+async def a_tool_before_there_is_any_handle(stack: Stack) -> None:
     async with calling(stack) as call:
         await call.fault("reset on=tool_call link=1")
         await call.speak("weather_paris")
         await call.answer(containing=WEATHER)
-        assert len(call.of(events.LinkRecovered)) == 1
+        assert (await recovered(call)).method == "RESEEDED"
+        await check(call)
+
+
+@stories.add("half_open")
+@stories.add("silence")
+async def a_link_that_hangs(stack: Stack, fault: str) -> None:
+    async with calling(stack, profile="plain") as call:
+        await call.speak("hello")
+        await call.answer()
+        since = len(call.got)
+        await call.fault(f"{fault} on=first_audio after=50ms link=1")
+        await call.speak("tell_me_about_your_service")
+        await call.answer(since, limit=60)
+        assert [event.cause for event in call.of(events.LinkRotating)] == ["LINK_SILENT"]
+        await check(call)
+
+
+@stories.add()
+async def a_link_that_hangs_while_the_caller_speaks(stack: Stack) -> None:
+    async with calling(stack) as call:
+        await call.speak("hello")
+        await call.answer()
+        since = len(call.got)
+        await call.fault("half_open on=speech_began after=200ms link=1")
+        await call.speak("weather_paris")
+        await call.answer(since, containing=WEATHER, limit=60)
+        assert [event.cause for event in call.of(events.LinkRotating)] == ["LINK_SILENT"]
+        await check(call)
+
+
+@stories.add()
+async def late_pongs_end_no_link(stack: Stack) -> None:
+    async with calling(stack) as call:
+        await call.fault("pongs delay=30s")
+        await call.speak("weather_paris")
+        await call.answer(containing=WEATHER)
+        await call.speak("tell_me_about_your_service")
+        await call.answer(len(call.got))
+        assert not call.of(events.LinkRotating)
+
+
+@stories.add("")
+@stories.add("time_left=3s then=silence")
+@stories.add("time_left=2s then=reset")
+async def a_go_away_while_the_caller_speaks(stack: Stack, how: str) -> None:
+    async with calling(stack) as call:
+        await call.speak("hello")
+        await call.answer()
+        await call.fault(f"go_away {how} on=speech_began after=300ms link=1")
+        since = len(call.got)
+        await call.speak("weather_paris")
+        await call.answer(since, containing=WEATHER)
+        since = len(call.got)
+        await call.speak("order_4711")
+        await call.answer(since, containing=ORDER)
+        await recovered(call)
+        await check(call)
+
+
+@stories.add()
+async def a_barge_in_and_a_link_that_ends(stack: Stack) -> None:
+    async with calling(stack) as call:
+        await call.speak("tell_me_about_your_service")
+        await call.until(lambda event: isinstance(event, events.OutputTranscript))
+        await call.fault("reset on=interrupted after=100ms link=1")
+        await call.speak("weather_paris")
+        await call.answer(containing=WEATHER)
+        await recovered(call)
+        await check(call)
+
+
+@stories.add("unavailable")
+@stories.add("internal")
+async def a_backend_that_fails_again_at_the_resume(stack: Stack, preset: str) -> None:
+    async with calling(stack) as call:
+        await call.speak("weather_paris")
+        await call.answer(containing=WEATHER)
+        await call.fault(f"setup answer=closed preset={preset} link=2")
+        await call.fault(f"close preset={preset}")
+        await recovered(call)
+        since = len(call.got)
+        await call.speak("order_4711")
+        await call.answer(since, containing=ORDER)
         await check(call)
 
 

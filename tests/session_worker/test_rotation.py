@@ -11,7 +11,7 @@ HUNG = Rotate("LINK_SILENT")
 
 
 def tick(rotation, now, *, quiet=False, due=Due.NOTHING, speaking=False):
-    return rotation.tick(now, quiet=quiet, due=due, speaking=lambda: speaking)
+    return rotation.tick(now, quiet=quiet, due=due, spoke_since=lambda _: speaking)
 
 
 class TestGoAway:
@@ -153,7 +153,7 @@ class TestSilence:
         rotation = prompt()
         looked = []
         for step in range(40):
-            rotation.tick(step / 20, quiet=False, due=Due.NOTHING, speaking=lambda: looked.append(1) or False)
+            rotation.tick(step / 20, quiet=False, due=Due.NOTHING, spoke_since=lambda _: looked.append(1) or False)
         assert not looked
 
 
