@@ -116,6 +116,7 @@ class Execution:
         request = self._request
         request.execution_id = f"exe_{ids.sortable_id()}"
         request.own_revision = self._own()
+        assert request.own_revision, "without a fence it would be run unclaimed"
         request.replaces_revision = replaces
         self._asked = asyncio.create_task(self._request_reply(request.SerializeToString()), name="ask for a tool")
 

@@ -31,6 +31,8 @@ from services.session_worker.execution import Execution
 log = structlog.get_logger()
 
 _DEFAULT_TIMEOUT: Final = 30.0
+_MOST_WAITING: Final = 128
+"""Calls of a session that may wait for their outcomes."""
 _REMEMBERED: Final = 1024
 """Ids of calls that are over: the backend may send one again."""
 
@@ -87,6 +89,7 @@ class ToolCalls:
         self._large: list[Identity] = []
         """Calls with large outputs, which their claims let go of when the turn is over."""
         self._chores: set[asyncio.Task[None]] = set()
+        self._handed_over = False
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -147,6 +150,7 @@ class ToolCalls:
 
     async def close(self, *, hand_over: bool = False) -> None:
         """Stop everything. `hand_over`: the session goes on elsewhere, so what tools run goes on too."""
+        self._handed_over = hand_over
         for running in self._running.values():
             running.execution.handed_over = hand_over
         await stop_tasks(
@@ -161,6 +165,8 @@ class ToolCalls:
         if tool is None:
             # Permission: the model gets what the profile names, whatever it asks for.
             return f"there is no tool named {call.name!r} in this conversation"
+        if len(self._waiting) >= _MOST_WAITING:
+            return "not run: too many calls are waiting for their results"
         arguments = canonical(call.args)
         if len(arguments.encode()) > claims.MAX_ARGUMENTS:
             return f"not run: the arguments have more than {claims.MAX_ARGUMENTS} bytes; shorten them"
@@ -200,7 +206,8 @@ class ToolCalls:
                     reply = _failed(identity)
             except asyncio.CancelledError:
                 span.set_attribute(names.TOOL_OUTCOME, "cancelled")
-                self._activity(call, live_pb2.TOOL_PHASE_FINISHED, outcome=live_pb2.TOOL_OUTCOME_CANCELLED)
+                if not self._handed_over:
+                    self._activity(call, live_pb2.TOOL_PHASE_FINISHED, outcome=live_pb2.TOOL_OUTCOME_CANCELLED)
                 raise
             except FencedError:
                 span.set_attribute(names.TOOL_OUTCOME, "fenced")

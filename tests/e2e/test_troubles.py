@@ -15,7 +15,7 @@ import parley
 from parley import errors, events
 from parley.cli.stack import Stack, StackConfig
 from parley.v1 import live_pb2, live_pb2_grpc
-from tests.support.counts import get_json, heard, stream_messages
+from tests.support.counts import get_json, heard, post_json, stream_messages
 from tests.support.eventually import eventually
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120)]
@@ -152,6 +152,22 @@ async def test_a_lost_stream_is_resumed_where_it_was(stack: Stack) -> None:
         assert await answer(again) > 0
         assert again.audit.result().whole
         assert (await heard(stack, again.id))["texts"] == ["hello", "hello"]
+
+
+@pytest.mark.parametrize("ids", ["same", "new"])
+async def test_a_call_that_the_model_makes_twice_runs_once(stack: Stack, ids: str) -> None:
+    assert stack.emulator is not None
+    ops = stack.tools[0].ready["ops"] + "/debug/vars"
+    before = await get_json(ops)
+    async with parley.connect(address(stack), profile="support") as session:
+        faults = f"{stack.emulator.ready['control']}/conversations/{session.id}/faults"
+        await post_json(faults, {"do": "duplicate_call", "id": ids})
+        await session.send_text("where is my order 4711")
+        async for event in session:
+            if isinstance(event, events.GenerationComplete):
+                break
+        assert len((await get_json(faults))["fired"]) == 1
+    assert (await get_json(ops))["calls"] == before["calls"] + 1
 
 
 async def test_a_worker_told_to_stop_while_it_dials_leaves_the_call_to_another(stack: Stack) -> None:

@@ -11,7 +11,7 @@ import pytest
 from parley.v1 import fabric_pb2, live_pb2, tools_pb2
 from services.fabric.bus import Bus
 from services.fabric.records import FencedError
-from services.session_worker import call_book, events
+from services.session_worker import call_book, events, toolcalls
 from services.session_worker.responses import duration
 from services.session_worker.toolcalls import ToolCalls
 from tests.session_worker.talk import LEDGER, MARKS, Talk, entered
@@ -158,6 +158,19 @@ async def test_more_calls_than_a_session_may_make_are_not_run(
     assert talk.ledger.entries() == ["rent"]
 
 
+async def test_more_calls_than_may_wait_are_not_run(
+    talk: Talk, service: ToolsProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(toolcalls, "_MOST_WAITING", 1)
+    talk.call("c1", held=True)
+    await talk.entered()
+    talk.call("c2", entry="food")
+    assert await talk.answers() == [{"error": "not run: too many calls are waiting for their results"}]
+    talk.ledger.release()
+    await talk.answers(2)
+    assert talk.ledger.entries() == ["rent"]
+
+
 async def test_arguments_that_no_claim_takes_are_not_run(talk: Talk, service: ToolsProcess) -> None:
     talk.call(entry="a" * 70_000)
     assert "not run: the arguments have more than 65536 bytes" in (await talk.answers())[0]["error"]
@@ -269,6 +282,8 @@ async def test_a_new_owner_knows_what_runs_what_ended_and_what_was_told(talk: Ta
     talk.session._fail(FencedError(talk.id))  # it finds out, and lets what runs run
     await talk.rig.ended()
     assert not (await talk.claims.all(talk.id))[1].settled
+    outcomes = [said.tool_activity.outcome for said in talk.rig.responses if said.HasField("tool_activity")]
+    assert live_pb2.TOOL_OUTCOME_CANCELLED not in outcomes
     recovered = await new.tools.recover(told)
     assert recovered.newest_turn == 1
     assert [(owed.call.id, owed.call.name) for owed in recovered.owed] == [("running", "enter")]

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
-from parley.v1 import fabric_pb2, live_pb2
+from parley.v1 import errors_pb2, fabric_pb2, live_pb2
 from services.fabric import subjects
 from services.fabric.claims import Claims
 from services.fabric.errors import ServiceError
+from services.session_worker import claim_wait, events
 from tests.session_worker.conftest import Rig
 from tests.session_worker.talk import LEDGER, MARKS, UNKNOWN_EFFECT, Talk, entered
 from tests.session_worker.test_session import Tool
+from tests.support.eventually import eventually
 from tests.support.ledger import Ledger
 from tests.support.nats import NatsServer
 from tests.tools.conftest import tools_process
@@ -85,7 +88,7 @@ async def test_records_that_cannot_be_read_leave_an_unknown_outcome(
     await Tool(rig).serve("enter")
 
     async def away(*_: object) -> None:
-        raise ServiceError(0, "no JetStream")  # type: ignore[arg-type]
+        raise ServiceError(errors_pb2.ERROR_REASON_FABRIC_UNAVAILABLE, "no JetStream")
 
     monkeypatch.setattr(Claims, "_read", away)
     talk.call()
@@ -102,3 +105,47 @@ async def test_only_the_owner_writes_a_dead_execution_off(talk: Talk, nats: Nats
     await talk.rig.ended()
     assert not talk.link.tool_responses
     assert not (await talk.the_claim()).settled
+
+
+async def test_a_call_taken_back_before_it_arrived_never_runs(talk: Talk) -> None:
+    slow = Tool(talk.rig)
+    await slow.serve("enter")
+    talk.call()
+    await eventually(lambda: slow.calls)
+    talk.link.says(events.CallsCancelled(("c1",)))
+
+    async def abandoned() -> bool:
+        return (await talk.the_claim()).record.state == fabric_pb2.CLAIM_STATE_ABANDONED
+
+    await eventually(abandoned)
+    assert slow.cancelled == [slow.request().execution_id]
+
+
+async def test_records_that_cannot_be_written_leave_an_unknown_outcome(
+    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    talk = Talk(rig, Ledger(tmp_path))
+    await talk.open(timeout=0.2)
+    await Tool(rig).serve("enter")
+
+    async def full(*_: object, **__: object) -> int:
+        raise ServiceError(errors_pb2.ERROR_REASON_FABRIC_UNAVAILABLE, "maximum bytes exceeded")
+
+    monkeypatch.setattr(Claims, "_fenced", full)
+    talk.call()
+    [answer] = await talk.answers()
+    assert UNKNOWN_EFFECT in answer["error"]
+
+
+async def test_a_broker_that_restarts_while_a_tool_runs_loses_no_outcome(
+    talk: Talk, nats: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claim_wait, "GONE_AFTER", 2.0)  # as it is: longer than a restart takes
+    with tools_process(nats.url, tmp_path, modules=LEDGER):
+        talk.call(held=True)
+        await talk.entered()
+        nats.kill()
+        talk.ledger.release()
+        await asyncio.to_thread(nats.start)
+        assert await talk.answers(timeout=20) == [entered()]
+    assert talk.ledger.entries() == ["rent"]

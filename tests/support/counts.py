@@ -22,6 +22,17 @@ async def get_json(url: str) -> Any:
     return await asyncio.to_thread(fetch)
 
 
+async def post_json(url: str, document: Any) -> Any:
+    """POST a JSON document; the answer."""
+
+    def send() -> Any:
+        request = urllib.request.Request(url, json.dumps(document).encode(), {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return json.loads(answer.read())
+
+    return await asyncio.to_thread(send)
+
+
 async def http_status(url: str) -> int:
     """Status of a GET."""
 

@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,15 @@ import nats as nats_py
 import pytest
 from nats.aio.client import Client
 
-from parley.v1 import fabric_pb2, live_pb2, sessions_pb2
+from parley.v1 import errors_pb2, fabric_pb2, live_pb2, sessions_pb2
 from services.fabric import ids, subjects
 from services.fabric.claims import Claim, Claims, not_run
+from services.fabric.errors import ServiceError
 from services.fabric.records import FencedError, SessionRecords
+from services.tools import claimed
+from services.tools.claimed import ClaimedCalls
+from services.tools.execute import Executor
+from services.tools.registry import Registry
 from tests.support.eventually import eventually
 from tests.support.ledger import Ledger
 from tests.support.nats import NatsServer, nats_server
@@ -321,3 +327,22 @@ async def test_a_service_that_is_told_to_stop_settles_what_it_cuts_off(tmp_path:
             assert (await running).outcome == live_pb2.TOOL_OUTCOME_UNKNOWN
             assert (await owner.claim("k")).record.outcome.outcome == live_pb2.TOOL_OUTCOME_UNKNOWN
             assert await asyncio.to_thread(tools.wait) == 0
+
+
+async def test_an_outcome_that_jetstream_never_takes_is_given_and_counted(
+    owner: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claimed, "_SETTLE_WAIT", 0.1)
+    executor = Executor(Registry(), max_concurrency=1, default_timeout=timedelta(seconds=1), max_result_bytes=1024)
+    calls = ClaimedCalls(Claims(owner.client.jetstream(timeout=0.1)), executor)
+    record = fabric_pb2.ClaimRecord(state=fabric_pb2.CLAIM_STATE_RUNNING, execution_id="exe_1")
+    claim = await owner.claims.create(owner.session, "k", owner.own, record)
+
+    async def away(*_: object) -> int:
+        raise ServiceError(errors_pb2.ERROR_REASON_FABRIC_UNAVAILABLE, "no JetStream")
+
+    monkeypatch.setattr(Claims, "_replace", away)
+    reply = fabric_pb2.ToolCallReply(outcome=live_pb2.TOOL_OUTCOME_SUCCEEDED, output_json='{"a":1}')
+    assert await calls.settle(owner.session, claim, reply) == reply
+    assert calls.unsettled == 1
+    assert not (await owner.claim("k")).settled
