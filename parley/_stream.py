@@ -30,6 +30,7 @@ class Stream:
         opening: pb.Open,
         uplink: Uplink,
         downlink: Downlink,
+        *,
         on_opened: Callable[["Stream", events.Opened], None],
         on_all_left: Callable[[], object],
     ) -> None:

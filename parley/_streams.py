@@ -113,7 +113,12 @@ class Streams:
     async def _try(self, limit: float) -> None:
         """One call, up to `opened`. Raises the typed error that it ended with, or Unavailable after `limit` s."""
         stream = Stream(
-            self._dial, self._open(), self.uplink, self.downlink, self._on_opened, on_all_left=self._all_left.set
+            self._dial,
+            self._open(),
+            self.uplink,
+            self.downlink,
+            on_opened=self._on_opened,
+            on_all_left=self._all_left.set,
         )
         self._live.add(stream)
         self._opening_stream = stream

@@ -288,7 +288,7 @@ async def test_without_nats_opens_are_unavailable(stack: Stack) -> None:
     await stack.nats.stop(10)
     async with asyncio.timeout(20):
         with pytest.raises(errors.Unavailable) as caught:
-            async with parley.connect(address(stack), profile="plain", api_key=KEY, open_timeout=timedelta(seconds=15)):
+            async with parley.connect(address(stack), profile="plain", api_key=KEY, max_outage=timedelta(0)):
                 pass
     assert caught.value.reason == "FABRIC_UNAVAILABLE"
     assert caught.value.retry_delay
