@@ -30,15 +30,18 @@ class Stream:
         opening: pb.Open,
         uplink: Uplink,
         downlink: Downlink,
+        *,
         on_opened: Callable[["Stream", events.Opened], None],
+        on_all_left: Callable[[], object],
     ) -> None:
-        """`on_opened` is called once, as soon as the service says `opened`."""
+        """`on_opened` is called once, as soon as the service says `opened`; `on_all_left` when it has half-closed."""
         self._channel, self._call = dial()
         self._first_status = FirstStatus(self._call)
         self._opening = opening
         self._uplink = uplink
         self._downlink = downlink
         self._on_opened = on_opened
+        self._on_all_left = on_all_left
         self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
         self._changed = asyncio.Event()
@@ -126,7 +129,7 @@ class Stream:
                     await self._call.write(request)
                 if self.attached and self._uplink.half_closing and self._uplink.idle:
                     await self._call.done_writing()
-                    self._uplink.all_left.set()
+                    self._on_all_left()
                     return
                 await self._wake.wait()
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):

@@ -50,6 +50,7 @@ class Streams:
         self._current: Stream | None = None
         self._opening_stream: Stream | None = None
         self._live: set[Stream] = set()
+        self._all_left = asyncio.Event()
         self._holder: asyncio.Task[None] | None = None
         self._failure: errors.ParleyError | None = None
         self._failure_seen = False
@@ -57,21 +58,21 @@ class Streams:
     # -- life ----------------------------------------------------------------------------------------------------
 
     async def open(self, addresses: int) -> None:
-        """Gets the first stream, with as many tries as it takes. Raises the typed error of the last one.
+        """Gets the first stream, with as many tries as it takes. Raises the last typed error of the service, if any.
 
         Where there are several addresses, the first try leaves time for another.
         """
+        refusal: errors.ParleyError | None = None
         while True:
             left = self._open_limit - self._loop.time()
             try:
                 await self._try(left / 2 if addresses > 1 else left)
                 break
             except errors.ParleyError as error:
+                refusal = error if error.reason else refusal
                 if self._loop.time() >= self._open_limit:
-                    raise errors.DeadlineExceeded(
-                        f"the service did not open the session within {self._open_timeout:g} s",
-                        code="DEADLINE_EXCEEDED",
-                    ) from error
+                    late = f"the service did not open the session within {self._open_timeout:g} s"
+                    raise refusal or errors.DeadlineExceeded(late, code="DEADLINE_EXCEEDED") from None
                 delay = self._retry.failed(error, self._loop.time())
                 if delay is None:
                     raise
@@ -80,12 +81,14 @@ class Streams:
         self._holder.add_done_callback(self._on_holder_done)
 
     async def abort(self) -> None:
-        """Cancels everything and waits for it; safe to repeat."""
+        """Cancels everything and waits for it; safe to repeat. Whoever still sends or listens is told so."""
         if self._holder is not None:
             self._holder.cancel()
             await asyncio.wait([self._holder])
         for stream in tuple(self._live):
             await self._drop(stream)
+        if not self.finished:
+            self._finish(None)
 
     def took(self, event: events.Event) -> None:
         """The application took an event: it will be acked."""
@@ -98,7 +101,7 @@ class Streams:
         """What is queued now is the last. Returns when all of it has left, or the session is over."""
         self.uplink.half_closing = True
         self._wake()
-        await self.uplink.all_left.wait()
+        await self._all_left.wait()
 
     def raise_failure(self, *, unseen: bool = False) -> None:
         """Raises the error that the session is lost with, if it is; with `unseen`, only the first time it is raised."""
@@ -109,7 +112,14 @@ class Streams:
 
     async def _try(self, limit: float) -> None:
         """One call, up to `opened`. Raises the typed error that it ended with, or Unavailable after `limit` s."""
-        stream = Stream(self._dial, self._open(), self.uplink, self.downlink, self._on_opened)
+        stream = Stream(
+            self._dial,
+            self._open(),
+            self.uplink,
+            self.downlink,
+            on_opened=self._on_opened,
+            on_all_left=self._all_left.set,
+        )
         self._live.add(stream)
         self._opening_stream = stream
         try:
@@ -238,7 +248,7 @@ class Streams:
         self.finished = True
         self._failure = error
         self.uplink.outbox.close(self._error, discard=True)
-        self.uplink.all_left.set()
+        self._all_left.set()
         self.downlink.inbox.close()
 
     def _given_up(self, error: errors.ParleyError) -> errors.ParleyError:

@@ -3,7 +3,6 @@
 Plain code but for the wait for room in the outbox: the time is an argument.
 """
 
-import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -40,8 +39,6 @@ class Uplink:
         """Number of the next new message."""
         self.half_closing = False
         """Nothing more will be queued, and the session is not to end."""
-        self.all_left = asyncio.Event()
-        """This direction was closed behind the last message, or the session is over."""
         self.end_left = False
         """`end` was handed to gRPC, once at least."""
         self.lost_messages = 0

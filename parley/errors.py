@@ -171,6 +171,6 @@ _ADVICE = {
     "BACKEND_QUOTA": "The model's project is out of quota: wait, or raise it.",
     "CALLER_SLOW": "Read what you ask for without delay; the service buffers little on purpose.",
     "WORKER_LOST": "Open a new session.",
-    "GATEWAY_DRAINING": "Resume the session (`resume=`); another gateway will take it.",
+    "GATEWAY_DRAINING": "Call again, or resume the session (`resume=`): another gateway will take it.",
     "UPLINK_OVERFLOW": "Send in real time; the service buffers little on purpose.",
 }

@@ -210,7 +210,7 @@ class Gap(Event):
 
 @dataclass(frozen=True, slots=True)
 class GatewayDraining(Event):
-    """This gateway is going away; the stream ends in `time_left`."""
+    """This gateway is going away in `time_left`; the session moves to another one as soon as one takes it."""
 
     time_left: timedelta
 
@@ -250,7 +250,7 @@ class StreamResumed(Event):
     """Another stream has the session, after `StreamLost` or off a gateway that drains. The conversation goes on."""
 
     gap: timedelta
-    """How long there was no stream; zero where one took over from the other."""
+    """How long there was no stream; next to nothing where one took over from the other."""
     replayed: tuple[tuple[int, int], ...] = ()
     """Uplink range, both ends included, that is sent (again), because the service did not have it."""
     dropped: tuple[Undelivered, ...] = ()

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from parley import Playout, events
+from parley import Playout, errors, events
 from parley.cli.conversation import Conversation, Step
 
 FRAME = 1280
@@ -250,6 +250,18 @@ def test_a_silent_model_is_noticed_but_a_playing_answer_is_no_silence():
     assert run.conversation.stalled_for(run.now) == pytest.approx(1.0, abs=0.2)
     run.audio(4.0)
     run.seconds(3)
+    assert run.conversation.stalled_for(run.now) == 0
+    run.seconds(6)
+    assert run.conversation.stalled_for(run.now) > 4
+
+
+def test_an_outage_of_the_stream_is_no_silence_of_the_model():
+    run = Run(spoken("one"))
+    run.seconds(1)
+    run.conversation.on_event(events.StreamLost(0, errors.Unavailable("gone"), timedelta(seconds=100)), run.now)
+    run.seconds(60)
+    assert run.conversation.stalled_for(run.now) == 0
+    run.conversation.on_event(events.StreamResumed(0, timedelta(seconds=60)), run.now)
     assert run.conversation.stalled_for(run.now) == 0
     run.seconds(6)
     assert run.conversation.stalled_for(run.now) > 4

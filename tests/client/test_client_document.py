@@ -1,25 +1,27 @@
 """docs/client.md: its code runs, its numbers and its tables are the code's.
 
-Its sentences on sending are those of test_sending.py, on audio those of test_audio.py and test_playout_queue.py.
+Its sentences on sending are those of test_sending.py, on lost streams those of test_resume.py, on audio those of
+test_audio.py and test_playout_queue.py.
 """
 
 import asyncio
+import dataclasses
 import inspect
 import re
 from pathlib import Path
 
 import grpc
+import pytest
 
 import parley
-from parley import errors, events
+from parley import _retry, _uplink, errors, events
 from parley._connect import CHANNEL_OPTIONS
 from parley._inbox import Inbox
 from parley._outbox import Outbox
 from parley._ring import UplinkRing
 from parley._status import Status
-from parley.v1 import errors_pb2
 from parley.v1 import live_pb2 as pb
-from tests.client.fake_gateway import Stream, fake_gateway, status_details
+from tests.client.fake_gateway import Stream, fake_gateway
 from tests.client.test_errors import REASONS, received, subclasses
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "client.md"
@@ -55,8 +57,15 @@ def reason_rows():
 
 
 def test_the_tables_of_errors_are_the_code_s():
-    tables = re.findall(r"(?:^\|.*\n)+", TEXT, re.MULTILINE)
+    _, *tables = re.findall(r"(?:^\|.*\n)+", TEXT, re.MULTILINE)
     assert [table.splitlines() for table in tables] == [error_rows(), reason_rows()]
+
+
+def test_the_events_of_streams_have_the_fields_that_the_table_says():
+    rows = re.findall(r"^\| `(\w+)\(([\w, ]+)\)` \|", TEXT, re.MULTILINE)
+    assert [name for name, _ in rows] == ["StreamLost", "StreamResumed", "GatewayDraining"]
+    for name, fields in rows:
+        assert ["seq", *fields.split(", ")] == [f.name for f in dataclasses.fields(getattr(events, name))]
 
 
 # -- numbers ---------------------------------------------------------------------------------------------------------
@@ -73,6 +82,10 @@ def test_the_numbers_are_the_code_s():
         f"holds {default(Outbox, 'max_items')} messages or {default(Outbox, 'max_bytes') >> 10} KiB",
         f"up to {default(UplinkRing, 'max_bytes') >> 20} MiB or {default(UplinkRing, 'max_items')} messages",
         f"ends the stream within {gone} s",
+        f"holds {default(Outbox, 'offline_items')} messages or {default(Outbox, 'offline_bytes') >> 10} KiB, half",
+        f"or {_retry.UNREACHED:g} s where no gateway answers",
+        f"{_retry.FIRST_BACKOFF:g} s later, then after twice as long each time up to {_retry.LAST_BACKOFF:g} s",
+        f"sent more than {_uplink.HORIZON:g} s before (`TOO_OLD`)",
         f"when {default(queue, 'prefill_seconds') * 1000:g} ms are",
         f"exceed {default(queue, 'max_seconds'):g} s (`max_seconds`)",
         f"{parley.audio.LOWEST_RATE} to {parley.audio.HIGHEST_RATE} Hz",
@@ -110,30 +123,31 @@ async def test_a_question_is_answered():
         assert await functions()["ask"](gateway.target) == "whereismyorder4711"
 
 
-async def test_a_lost_stream_is_resumed_where_it_broke():
+async def test_another_process_takes_a_session_up_where_the_first_one_is():
     async def script(stream: Stream) -> None:
-        resumed = len(gateway.streams) > 1
         await stream.opened()
-        stream.seq = 2 if resumed else 0
-        await stream.send(text=pb.TextOutput(text="again" if resumed else "one"))
-        if resumed:
-            await stream.ended()
-            return
+        if len(gateway.streams) == 1:
+            await stream.send(text=pb.TextOutput(text="one"))
+            await stream.send(text=pb.TextOutput(text="two"))
+            await gateway_left.wait()
+            await stream.lose(reason="SUPERSEDED", code=grpc.StatusCode.ABORTED)
+        stream.seq = 1
         await stream.send(text=pb.TextOutput(text="two"))
-        details = ("RetryInfo", errors_pb2.RetryInfoDetail(retry_delay={"nanos": 1_000_000}))
-        await stream.context.abort(grpc.StatusCode.UNAVAILABLE, "going away", status_details(14, details))
+        await stream.ended()
 
     seen: list = []
+    gateway_left = asyncio.Event()
     async with fake_gateway(script) as gateway:
-        await functions()["listen"](gateway.target, seen.append)
+        async with parley.connect(gateway.target, profile="p") as session:
+            assert [(await anext(session)).seq for _ in range(2)] == [0, 1]
+            await functions()["take_up"](gateway.target, session.resume_point, seen.append)
+            gateway_left.set()
+            assert (await anext(session)).text == "two"  # it was there already
+            with pytest.raises(errors.Superseded):
+                await anext(session)
         resume = gateway.streams[1].requests[0].open.resume
-    assert [event.text for event in seen if isinstance(event, events.Text)] == ["one", "two", "again"]
-    assert (resume.session_id, resume.resume_token, resume.last_received_seq) == ("ses_test", "secret", 2)
-
-
-async def test_a_service_that_is_not_there_is_not_resumed():
-    task = asyncio.create_task(functions()["listen"]("127.0.0.1:1", print))
-    assert isinstance((await asyncio.gather(task, return_exceptions=True))[0], errors.Unavailable)
+    assert [event.text for event in seen if isinstance(event, events.Text)] == ["two"]
+    assert (resume.session_id, resume.resume_token, resume.last_received_seq) == ("ses_test", "secret", 1)
 
 
 def test_the_comforts_fit_a_sound_card():

@@ -545,3 +545,17 @@ async def test_no_target_is_a_mistake():
     with pytest.raises(ValueError, match="at least one target"):
         async with parley.connect([], profile="p"):
             pass
+
+
+async def test_an_open_that_runs_out_of_time_says_what_it_was_refused_for():
+    async def refuses(stream: Stream) -> None:
+        await stream.lose(reason="NO_WORKER", after=0.01)
+
+    async def hangs(stream: Stream) -> None:
+        await asyncio.Event().wait()
+
+    async with gateway_of(refuses, hangs) as gateway:
+        with pytest.raises(errors.Unavailable) as caught:
+            async with parley.connect(gateway.target, profile="p", open_timeout=timedelta(seconds=0.3)):
+                pytest.fail("the block must not run")
+    assert caught.value.reason == "NO_WORKER"

@@ -211,9 +211,10 @@ async def test_a_refused_open_raises_the_typed_error_with_its_details(code, reas
 
     async with fake_gateway(script) as gateway:
         with pytest.raises(kind) as caught:
-            async with parley.connect(gateway.target, profile="p"):
+            async with parley.connect(gateway.target, profile="p", max_outage=timedelta(0)):
                 pytest.fail("the block must not run")
     error = caught.value
+    assert len(gateway.streams) == 1
     assert type(error) is kind
     assert (error.code, error.reason, error.message) == (code.name, reason, "no")
     assert error.retry_delay == timedelta(seconds=1.5)
@@ -244,7 +245,7 @@ async def test_the_service_status_survives_writes_that_fail_beside_it():
 
 async def test_a_target_without_a_server_is_unavailable():
     with pytest.raises(errors.Unavailable):
-        async with parley.connect("127.0.0.1:1", profile="p"):
+        async with parley.connect("127.0.0.1:1", profile="p", open_timeout=timedelta(seconds=0.5)):
             pytest.fail("the block must not run")
 
 
@@ -483,3 +484,16 @@ def test_what_is_exported():
         "events",
     }  # fmt: skip
     assert all(hasattr(parley, name) for name in parley.__all__)
+
+
+async def test_whoever_still_sends_or_listens_when_the_block_is_left_is_told():
+    async with fake_gateway(converse_until_end) as gateway:
+        with pytest.raises(KeyError):
+            async with parley.connect(gateway.target, profile="p") as session:
+                await anext(session)
+                listening = asyncio.create_task(anext(session))
+                raise KeyError
+        with pytest.raises(StopAsyncIteration):
+            await listening
+        with pytest.raises(errors.SessionEnded):
+            await session.send_text("too late")

@@ -27,7 +27,11 @@ PATIENCE = {"never_acks": 4.0, "sends_nothing_again": 4.0}
 (SNIPPET,) = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs" / "converse.md").read_text(), re.M | re.S)
 ONE_SHOT = [sys.executable, "-c", SNIPPET, "{target}"]
 """Half-closes at once: it can ack nothing, and need not."""
+TALK = [sys.executable, "-m", "parley.cli", "talk", "--target", "{target}"]
 GOOD = {
+    "client": ([sys.executable, "-m", "tests.conformance.python_client", "{target}"], list(CLIENT_CHECKS)),
+    "talk": ([*TALK, "--text", "hello"], list(CLIENT_CHECKS)),
+    "talk speaks": ([*TALK, "--wav", str(SPEECH)], ["real-time", "resume", "resume-acked", "draining"]),
     "python": (PYTHON_CALLER, list(CLIENT_CHECKS)),
     "node": (node_caller(), list(CLIENT_CHECKS)),
     "python speaks": ([*PYTHON_CALLER, "--wav", str(SPEECH)], ["real-time", "resume", "resume-acked"]),
@@ -57,6 +61,8 @@ def test_a_good_caller_passes(good: dict[str, list[Outcome]], name: str) -> None
     found = good[name]
     assert not [f"{outcome.line()} {outcome.stderr}" for outcome in found if not outcome.passed]
     assert [outcome.name for outcome in found] == GOOD[name][1]
+    if name == "client":
+        assert {outcome.name: outcome.detail for outcome in found}["barge-in"] == ""  # it does say what it plays
     if name.endswith("speaks"):
         assert int(found[0].detail.split()[0]) > 20  # numbered messages
 

@@ -262,7 +262,7 @@ async def test_without_an_emulator_opens_are_unavailable_and_calls_end(stack: St
                 pass
     assert cut.value.reason == "BACKEND_UNAVAILABLE"
     with pytest.raises(errors.Unavailable) as refused:
-        async with parley.connect(address(stack), profile="plain", api_key=KEY):
+        async with parley.connect(address(stack), profile="plain", api_key=KEY, max_outage=timedelta(0)):
             pass
     assert refused.value.reason == "BACKEND_UNAVAILABLE"
     assert refused.value.retry_delay
@@ -274,7 +274,7 @@ async def test_without_a_worker_opens_say_when_to_try_again(stack: Stack) -> Non
     ready = stack.gateways[0].ready["ops"] + "/readyz"
     await eventually(lambda: _is(ready, 503), 10)
     with pytest.raises(errors.Unavailable) as caught:
-        async with parley.connect(address(stack), profile="plain", api_key=KEY):
+        async with parley.connect(address(stack), profile="plain", api_key=KEY, max_outage=timedelta(0)):
             pass
     assert caught.value.reason == "NO_WORKER"
     assert caught.value.retry_delay
@@ -288,7 +288,7 @@ async def test_without_nats_opens_are_unavailable(stack: Stack) -> None:
     await stack.nats.stop(10)
     async with asyncio.timeout(20):
         with pytest.raises(errors.Unavailable) as caught:
-            async with parley.connect(address(stack), profile="plain", api_key=KEY, open_timeout=timedelta(seconds=15)):
+            async with parley.connect(address(stack), profile="plain", api_key=KEY, max_outage=timedelta(0)):
                 pass
     assert caught.value.reason == "FABRIC_UNAVAILABLE"
     assert caught.value.retry_delay

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import signal
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -225,7 +226,8 @@ def test_a_gateway_that_goes_away_costs_nobody_a_word(stories: Stories, name: st
     call = stories.calls[name]
     call.check()
     (resumed,) = call.of(events.StreamResumed)
-    assert bool(resumed.gap) is (name != "drains")
+    # The old gateway may tell that it was superseded a moment before the new one tells that it has the session.
+    assert (resumed.gap < timedelta(seconds=0.1)) is (name == "drains")
     assert len(call.of(events.StreamLost)) == (name != "drains")
     assert bool(call.of(events.GatewayDraining)) is (name == "drains")
     if name in {"speaking", "lost"}:
