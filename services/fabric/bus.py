@@ -174,8 +174,10 @@ class Sender(Protocol):
 class Writer:
     """The one task of a process that publishes media. Senders keep their own bounded outboxes."""
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Bus, may_publish: Callable[[], bool] = lambda: True) -> None:
+        """`may_publish`: asked before each publication; what is held back then waits until its sender wakes again."""
         self._bus = bus
+        self._may_publish = may_publish
         self._ready: dict[Sender, None] = {}
         self._round: dict[Sender, None] = {}
         """Whose turn it is in this round."""
@@ -202,7 +204,8 @@ class Writer:
             self._wake.clear()
             self._round, self._ready = self._ready, {}
             for sender in list(self._round):
-                publication = sender.next_publication() if sender in self._round else None
+                taken = sender in self._round and self._may_publish()
+                publication = sender.next_publication() if taken else None
                 if publication is None:
                     continue
                 try:

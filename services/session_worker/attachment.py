@@ -32,7 +32,7 @@ class Shell:
     downlink: Downlink
     wake: Callable[[], None]
     """There is something for the gateway."""
-    keep: Callable[[Coroutine[Any, Any, None], str], None]
+    keep: Callable[[Coroutine[Any, Any, None], str], object]
     """Run this beside; a record that cannot be written is no reason to end the session."""
     fenced: Callable[[], None]
     """The session is somebody else's by now."""
@@ -63,6 +63,19 @@ class Attachment:
     def detached(self) -> bool:
         """Nobody is attached."""
         return self._detached_since is not None
+
+    @property
+    def detached_since(self) -> float | None:
+        """Since when nobody is attached; None: somebody is."""
+        return self._detached_since
+
+    def stood_still(self, seconds: float, now: float) -> None:
+        """The worker was out of touch for so long: nobody could be heard, nobody could come back."""
+        if not seconds:
+            return
+        self._heard = now
+        if self._detached_since is not None:
+            self._detached_since += seconds
 
     @property
     def window(self) -> float:

@@ -50,6 +50,8 @@ class Downlink:
         self._stream_end: fabric_pb2.StreamEnd | None = None
         self._status_due = False
         self._missing: list[live_pb2.SeqRange] = []
+        self.muted = False
+        """Nothing is published for now: the session may be somebody else's."""
         self.uplink = _Uplink()
         self._told_acked = 0
         self.received = 0
@@ -273,7 +275,9 @@ class Downlink:
     # What the writer takes
 
     def next_publication(self) -> tuple[str, bytes] | None:
-        """The next envelope; None when there is nothing to send or the window is shut."""
+        """The next envelope; None when there is nothing to send, or the window is shut, or nobody may be told."""
+        if self.muted:
+            return None
         if self._farewells:
             return self._farewells.popleft()
         if not self._gateway:

@@ -40,7 +40,7 @@ class Feeds:
     recorder: Recorder
     calls: CallerTools
     context: SessionContext
-    answer: Callable[[Answered], None]
+    answer: Callable[[Answered], object]
     """A call of the caller's has its result."""
     changed: Callable[[], None]
     """The effective settings are other ones now."""
@@ -96,10 +96,14 @@ class Feeder:
         self._has_link.set()
         self._input.set()
 
-    async def let_go(self) -> None:
-        """The link is closed: returns when nothing is on its way to it any more. Its buffers are not held here."""
+    def release(self) -> None:
+        """The link is closed, or about to be: nothing more is given to it. Its buffers are not held here."""
         self._link = None
         self._has_link.clear()
+
+    async def let_go(self) -> None:
+        """The same; returns when nothing is on its way to it any more."""
+        self.release()
         await self._idle.wait()
 
     async def run(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -53,7 +54,9 @@ class LinkClosedError(Exception):
 class Dialer:
     """Opens links. One a process: the SDK's client holds a TLS context and connection pools."""
 
-    def __init__(self, settings: WorkerSettings) -> None:
+    def __init__(self, settings: WorkerSettings, may_act: Callable[[], bool] = lambda: True) -> None:
+        """`may_act`: asked each time before something is dialled, sent, or received."""
+        self._may_act = may_act
         self._fast = settings.link_codec == "fast"
         if self._fast:
             wire.check_sdk_version()
@@ -86,6 +89,7 @@ class Dialer:
         """Connect and set up. LinkError (BACKEND_*) when the endpoint refuses or does not answer in time."""
         stack = AsyncExitStack()
         try:
+            _check(self._may_act)
             async with asyncio.timeout(self._timeout):
                 session = await stack.enter_async_context(self._client.aio.live.connect(model=model, config=config))
             if session.setup_complete is None:
@@ -96,7 +100,7 @@ class Dialer:
             if isinstance(error, LinkError) or not isinstance(error, Exception):
                 raise
             raise closes.link_error(_dial_failure(error, self._timeout)) from error
-        return Link(session, stack, input_rate, fast=self._fast)
+        return Link(session, stack, input_rate, self._may_act, fast=self._fast)
 
     async def slot(self) -> None:
         """Wait for one's turn to replace a link that still works: links that were opened together also age together."""
@@ -125,10 +129,17 @@ def _dial_failure(error: Exception, timeout: float) -> LinkFailure:
             # The close overtook the set-up: the SDK was still sending it.
             closed = _closed(error)
             return LinkFailure(Where.SETUP, closed.code, closed.reason)
+        case LinkClosedError():
+            return error.failure
         case OSError() | websockets.exceptions.WebSocketException():
             return LinkFailure(Where.CONNECT, text=text)
         case _:
             return LinkFailure(Where.SDK, text=text)
+
+
+def _check(may_act: Callable[[], bool]) -> None:
+    if not may_act():
+        raise LinkClosedError(1006, "the worker is out of touch with nats, and may not speak for its sessions")
 
 
 def _retry_after(response: Response) -> float | None:
@@ -140,7 +151,10 @@ def _retry_after(response: Response) -> float | None:
 class Link:
     """An open link. One reader, any number of senders. Every method raises LinkClosedError once it is gone."""
 
-    def __init__(self, session: AsyncSession, stack: AsyncExitStack, input_rate: int, *, fast: bool) -> None:
+    def __init__(
+        self, session: AsyncSession, stack: AsyncExitStack, input_rate: int, may_act: Callable[[], bool], *, fast: bool
+    ) -> None:
+        self._may_act = may_act
         self._session = session
         self._stack = stack
         self._fast = fast
@@ -158,13 +172,18 @@ class Link:
             raw = await self._socket.recv(decode=False)
         except websockets.exceptions.ConnectionClosed as error:
             raise _closed(error) from None
+        _check(self._may_act)  # it may have waited in the socket while this process was stopped
         found = await wire.decode(self._session, raw, fast=self._fast)
         self.unreadable += sum(isinstance(event, events.Unknown) for event in found)
         return found
 
+    def _sending(self) -> None:
+        _check(self._may_act)
+        self.sent += 1
+
     async def send_audio(self, pcm: bytes) -> None:
         """Realtime audio at the link's input rate; waits while the socket does not take it."""
-        self.sent += 1
+        self._sending()
         try:
             if self._fast:
                 await self._socket.send(self._encoder.encode(pcm), text=True)
@@ -176,7 +195,7 @@ class Link:
 
     async def send_realtime(self, **content: Any) -> None:
         """Anything else that `AsyncSession.send_realtime_input` takes: video, text, activity marks, stream end."""
-        self.sent += 1
+        self._sending()
         try:
             await self._session.send_realtime_input(**content)
         except websockets.exceptions.ConnectionClosed as error:
@@ -184,7 +203,7 @@ class Link:
 
     async def send_turn(self, turns: list[types.Content], turn_complete: bool) -> None:
         """Ordered content."""
-        self.sent += 1
+        self._sending()
         try:
             await self._session.send_client_content(turns=turns or None, turn_complete=turn_complete)  # type: ignore[arg-type]
         except websockets.exceptions.ConnectionClosed as error:
@@ -192,7 +211,7 @@ class Link:
 
     async def send_tool_response(self, response: types.FunctionResponse) -> None:
         """Answer of a function call; id and name must be the call's."""
-        self.sent += 1
+        self._sending()
         try:
             await self._session.send_tool_response(function_responses=response)
         except websockets.exceptions.ConnectionClosed as error:
@@ -200,7 +219,7 @@ class Link:
 
     async def send_context_update(self, instructions: str | None, tools: list[types.Tool | object] | None) -> None:
         """Other instructions or tools from here on; None leaves them as they are."""
-        self.sent += 1
+        self._sending()
         try:
             await self._session.send_context_update(system_instruction=instructions, tools=tools)
         except websockets.exceptions.ConnectionClosed as error:
@@ -216,9 +235,15 @@ class Link:
 
     async def close(self) -> None:
         """Close, and abort the transport when the other side does not answer in time."""
-        with contextlib.suppress(Exception):
-            async with asyncio.timeout(2 * _CLOSE_GRACE):
-                await self._stack.aclose()
+        try:
+            with contextlib.suppress(Exception):
+                async with asyncio.timeout(2 * _CLOSE_GRACE):
+                    await self._stack.aclose()
+        finally:
+            self.abort()
+
+    def abort(self) -> None:
+        """Drop the connection now, with what waits to be sent; `close` is still to be called."""
         transport = getattr(self._socket, "transport", None)
         if transport is not None:
             transport.abort()

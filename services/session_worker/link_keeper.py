@@ -56,7 +56,7 @@ class Keeps:
     restart: Callable[[Turn], None]
     """The link was lost in the middle of this turn, which begins anew: tell the caller."""
     handle_came: Callable[[], None]
-    keep: Callable[[Coroutine[Any, Any, None], str], None]
+    keep: Callable[[Coroutine[Any, Any, None], str], object]
     """Run this to its end."""
 
 
@@ -96,6 +96,10 @@ class LinkKeeper:
         self.handle = ""
         """The newest one that is good."""
         self._link: Link | None = None
+        self._dropped: Link | None = None
+        """Not ours any more, and not closed yet."""
+        self._gone_at: float | None = None
+        """Since when there is no link; the time of the journal stands still then."""
         self._there = asyncio.Event()
         self._rotation = Rotation(0.0)
         settings = keeps.settings
@@ -143,7 +147,8 @@ class LinkKeeper:
         while True:
             link = await self.there()
             cause, lost = await self._read(link)
-            await self._replace(link, cause, lost)
+            if self._link is link:
+                await self._replace(link, cause, lost)
 
     async def _read(self, link: Link) -> tuple[str, LinkClosedError]:
         """Until it ends; reading never waits for anything but the link. Why it ended."""
@@ -187,14 +192,48 @@ class LinkKeeper:
             case _:
                 pass  # without a handle the last good one stays good
 
+    def drop(self, cause: str, since: float, *, abort: bool) -> None:
+        """Have no link, at once and until `reopen`: whoever awaits `run` cancels that, and calls `close`.
+
+        `since`: when it was last good, in monotonic seconds. `abort`: what waits to be sent must not leave any more.
+        """
+        link = self._forget_link(since)
+        if link is not None:
+            self._dropped = link
+            if abort:
+                link.abort()
+        self._keeps.feeder.release()
+        self._tell_rotating(cause)
+        self._settle_turn(time.monotonic())
+
     async def close(self) -> None:
-        """Close the link for good."""
-        # Dropped, not only closed: a link's TLS buffers (256 KiB) would wait with the session to be collected.
+        """Close the link, and the one that was dropped."""
+        # Forgotten, not only closed: a link's TLS buffers (256 KiB) would wait with the session to be collected.
+        links, self._dropped = (self._dropped, self._forget_link(time.monotonic())), None
+        for link in links:
+            if link is not None:
+                await link.close()
+        await self._keeps.feeder.let_go()
+
+    async def reopen(self, since: float, *, cut_off: bool) -> None:
+        """The next link after `drop`, from the handle. LinkError when none can be had.
+
+        `since`: from when on the caller has waited. `cut_off`: the service may not have seen the end of the last link.
+        """
+        await self._keeps.dialer.slot()
+        step = self._ladder.reopen(time.monotonic(), handle=self.handle, can_seed=True, takeover=cut_off)
+        await self._bring(step, since)
+
+    def _forget_link(self, since: float) -> Link | None:
         link, self._link = self._link, None
         self._there.clear()
-        if link is not None:
-            await link.close()
-        await self._keeps.feeder.let_go()
+        if self._gone_at is None:
+            self._gone_at = since
+        return link
+
+    def _tell_rotating(self, cause: str) -> None:
+        rotating = live_pb2.Rotating(cause=cause)
+        self._keeps.say(live_pb2.ConverseResponse(link_state=live_pb2.LinkState(rotating=rotating)))
 
     async def _dial(self, handle: str, parent: Context, *, seed: Seed | None) -> Link:
         keeps = self._keeps
@@ -220,7 +259,7 @@ class LinkKeeper:
         self._rotation = Rotation(now, most_age=age.total_seconds() if age is not None else None)
         self._ladder.connected(now)
         self._leaving = None
-        self._link = link
+        self._link, self._gone_at = link, None
         self._there.set()
         self._ping(link)
 
@@ -276,9 +315,11 @@ class LinkKeeper:
     def tick(self, now: float) -> None:
         """Leave the link when it is time. Called every 50 ms."""
         link = self._link
+        turns, journal = self._keeps.turns, self._keeps.journal
+        if link is not None:
+            journal.expire(now)
         if link is None or self._leaving is not None:
             return
-        turns, journal = self._keeps.turns, self._keeps.journal
         waits = journal.position < journal.answered_position
         quiet = not turns.busy and not waits and not (self._rotation.leaving and journal.spoke_since(now - _SPEAKING))
         decision = self._rotation.tick(now, quiet=quiet, due=self._due(turns), spoke_since=journal.spoke_since)
@@ -325,20 +366,22 @@ class LinkKeeper:
         keeps = self._keeps
         began = time.monotonic()
         planned = self._leaving is not None
-        self._link = None
-        self._there.clear()
+        self._forget_link(began)
         log.info("link over", session=keeps.spec.session_id, link=self.number, cause=cause, close=str(lost))
-        keeps.say(live_pb2.ConverseResponse(link_state=live_pb2.LinkState(rotating=live_pb2.Rotating(cause=cause))))
+        self._tell_rotating(cause)
         await link.close()
         await keeps.feeder.let_go()
         self._settle_turn(began)
-        step = self._next_step(None if planned else lost.failure)
+        await self._bring(self._next_step(None if planned else lost.failure), began)
+
+    async def _bring(self, step: Step, began: float) -> None:
+        """The next link, one step of the ladder after another. LinkError when nothing helps."""
         while not isinstance(step, Fail):
             await asyncio.sleep(step.delay)
             try:
                 await self._climb(step, began)
             except LinkError as error:
-                log.warning("no new link", session=keeps.spec.session_id, error=str(error))
+                log.warning("no new link", session=self._keeps.spec.session_id, error=str(error))
                 step = self._next_step(error.failure)
             else:
                 return
@@ -413,8 +456,9 @@ class LinkKeeper:
             question = conversation.unanswered(begun.seq, begun.position)
         elif conversation.has_outcomes:
             question = conversation.unanswered(0, 0)
+        now = time.monotonic() if self._gone_at is None else self._gone_at
         replay = journal.replay(
-            time.monotonic(), after=0.0 if begun is None else begun.at, round_trip=self.round_trip, exact=self._exact
+            now, after=0.0 if begun is None else begun.at, round_trip=self.round_trip, exact=self._exact
         )
         return Restoration(seed, told, question, replay)
 

@@ -31,6 +31,8 @@ class Ownership:
         self._attempted = False
         self.revision = 0
         """Stream sequence of our `own`, which fences every other write."""
+        self.lost = False
+        """The session was found to be somebody else's."""
 
     async def take(self) -> None:
         """Write the first `own` and begin the log. ServiceError when somebody else has the session."""
@@ -58,6 +60,14 @@ class Ownership:
                 errors_pb2.ERROR_REASON_NO_CAPACITY, f"session {spec.session_id} is being opened elsewhere"
             ) from None
 
+    async def confirm(self) -> None:
+        """Read whether the session is still ours, after others may have had reason to take it over. FencedError when it
+        is not; ServiceError when that cannot be said."""
+        found = await self._records.read_own(self._spec.session_id)
+        if found is None or found[1] != self.revision:
+            self.lost = True
+            raise FencedError(self._spec.session_id)
+
     async def attach(self, generation: int, gateway: str, token_sha256: bytes) -> None:
         """Write the attachment; an empty gateway says that nobody is attached. FencedError; ServiceError."""
         record = fabric_pb2.AttachmentRecord(
@@ -79,6 +89,7 @@ class Ownership:
         except FencedError:
             if await self._records.read_own(session_id) is not None:
                 log.warning("ownership lost before the end", session=session_id)
+                self.lost = True
                 return
         await self._records.forget_work(session_id)
 

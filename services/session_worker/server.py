@@ -15,9 +15,11 @@ from services.fabric.ops import Counts, OpsServer
 from services.fabric.records import SessionRecords
 from services.fabric.telemetry import Telemetry
 from services.session_worker.leftovers import Leftovers
+from services.session_worker.lifeline import Lifeline
 from services.session_worker.link import Dialer
 from services.session_worker.session import Services
 from services.session_worker.settings import WorkerSettings
+from services.session_worker.watchdog import Watchdog
 from services.session_worker.worker import Worker
 
 log = structlog.get_logger()
@@ -29,13 +31,16 @@ async def serve(settings: WorkerSettings) -> None:
     logs.configure("session-worker", me, settings.log_level)
     telemetry = Telemetry("parley-session-worker", me, settings.otlp_endpoint)
     stop = process.stop_signal()
-    dialer = Dialer(settings)
     bus = Bus(settings, "worker", me)
-    writer = Writer(bus)
+    lifeline = Lifeline(bus, settings.ownership_ttl.total_seconds())
+    bus.on_reconnect = lifeline.reconnected
+    dialer = Dialer(settings, lifeline.holds)
+    writer = Writer(bus, lifeline.holds)
+    watchdog = Watchdog(settings.loop_limit.total_seconds())
     lag = process.LoopLag()
     records = SessionRecords(bus.js)
     leftovers = Leftovers(bus.js, records, settings.record_retention.total_seconds())
-    worker = Worker(Services(me, bus, writer, records, Catalog(bus.js), dialer, leftovers, settings), lag)
+    worker = Worker(Services(me, bus, writer, records, Catalog(bus.js), dialer, leftovers, lifeline, settings), lag)
 
     def counts() -> Counts:
         return {
@@ -47,7 +52,11 @@ async def serve(settings: WorkerSettings) -> None:
         }
 
     serving = False
-    ops = OpsServer(settings.ops_listen, lambda: serving and bus.connected.is_set() and not worker.draining, counts)
+
+    def ready() -> bool:
+        return serving and bus.connected.is_set() and lifeline.holds() and not worker.draining
+
+    ops = OpsServer(settings.ops_listen, ready, counts)
     with settings.applying("ops_listen"):
         ops_address = await ops.start()
     bus.start()
@@ -64,14 +73,17 @@ async def serve(settings: WorkerSettings) -> None:
                     (writer.run(), "writer"),
                     (worker.run(), "worker"),
                     (leftovers.run(), "leftovers"),
+                    (lifeline.run(), "lifeline"),
                     (lag.run(), "loop lag"),
                 )
             ]
+            watchdog.start()
             serving = True
             process.announce_ready("worker", me, ops=ops_address)
             await process.first_of(stop, tasks)
             await worker.stop(settings.shutdown_grace.total_seconds())
     finally:
+        watchdog.stop()
         await process.stop_tasks(tasks)
         await dialer.close()
         await bus.close()

@@ -33,12 +33,14 @@ from services.session_worker.downlink import Downlink
 from services.session_worker.feeder import Feeder, Feeds
 from services.session_worker.journal import Journal
 from services.session_worker.leftovers import Leftovers
+from services.session_worker.lifeline import Lifeline
 from services.session_worker.link import Dialer
 from services.session_worker.link_keeper import Keeps, LinkKeeper
 from services.session_worker.ownership import Ownership
 from services.session_worker.recorder import Recorder
 from services.session_worker.session_context import SessionContext
 from services.session_worker.settings import WorkerSettings
+from services.session_worker.standby import Standby
 from services.session_worker.toolcalls import ToolCalls
 from services.session_worker.turn_span import TurnSpans
 from services.session_worker.turns import RepeatedTranscript, Turn, TurnState
@@ -62,6 +64,7 @@ class Services:
     catalog: Catalog
     dialer: Dialer
     leftovers: Leftovers
+    lifeline: Lifeline
     settings: WorkerSettings
 
 
@@ -136,8 +139,17 @@ class Session:
                 keep=self._supervise,
             )
         )
+        self._standby = Standby(
+            self._links,
+            self._ownership,
+            self._downlink,
+            park_after=settings.park_after.total_seconds(),
+            keep=self._supervise,
+            wake=lambda: services.writer.wake(self._downlink),
+        )
         self._repeated = RepeatedTranscript("")
         self._tasks: set[asyncio.Task[None]] = set()
+        self._verifying: asyncio.Task[None] | None = None
         self._asked_again = 0.0
         self._attachment = Attachment(
             spec,
@@ -158,16 +170,19 @@ class Session:
         """Write the ownership, connect the link, attach the stream. ServiceError; nothing is left behind then."""
         self._session_context = session_context
         self._spans = TurnSpans(self.spec, session_context)
+        lapses = self._services.lifeline.lapses
         try:
             await self._ownership.take()
             self._recorder.own_revision = self._ownership.revision
             await self._links.open(parent, session_context)
             attached = self._attached(await self._attachment.open())
+            if self._services.lifeline.lapses != lapses:
+                raise ServiceError(errors_pb2.ERROR_REASON_FABRIC_UNAVAILABLE, "the worker was out of touch with NATS")
         except BaseException:
             await self._undo_open()
             raise
         self._links.start()
-        self._supervise(self._links.run(), "links")
+        self._standby.start()
         self._supervise(self._feeder.run(), "feed")
         self._supervise(self._recorder.run(), "record")
         return attached
@@ -376,12 +391,12 @@ class Session:
 
     def tick(self, now: float) -> None:
         """What is due: holes, status, a silent gateway, the resume window. Called every 50 ms for every session."""
-        if self.ending is not None:
+        if self.ending is not None or self._standby.lapsed:
             return
         self._act_on(self._uplink.give_up(now))
-        self._journal.expire(now)
-        self._cover()
         self._links.tick(now)
+        self._cover()
+        self._standby.tick(now, detached_since=self._attachment.detached_since, busy=self._busy)
         for answered in self._caller_tools.expire(now):
             self._tell_cancelled([answered.call.id])
             self._supervise(self._answer(answered), "answer a call")
@@ -396,13 +411,45 @@ class Session:
             self._asked_again = now
             self._downlink.ask_for(missing)
             self._services.writer.wake(self._downlink)
-        # What waits for the link comes before anything else that is owed.
-        waits = bool(len(self._uplink.queue))
         self._attachment.tick(
             now,
             connected=self._services.bus.connected.is_set(),
-            busy=waits or self._turns.busy,
-            last_event=now if waits else self._turns.last_event,
+            busy=self._busy,
+            last_event=now if len(self._uplink.queue) else self._turns.last_event,
+        )
+
+    @property
+    def _busy(self) -> bool:
+        """Something is in progress, or owed. What waits for the link comes before anything else that is owed."""
+        return bool(len(self._uplink.queue)) or self._turns.busy
+
+    # Out of touch
+
+    def lapse(self, since: float) -> None:
+        """The process has been out of touch with NATS since then (monotonic seconds): have no effect from here on."""
+        if self.ending is not None:
+            self._downlink.detach()  # what is still to be said of the end may be somebody else's to say
+        if self._verifying is not None:
+            self._verifying.cancel()
+        self._standby.lapse(since)
+
+    def verify(self, at_once: asyncio.Semaphore) -> None:
+        """In touch again: go on if the session is still ours, else end it without a word."""
+        if self.ending is not None:
+            return
+        if self._verifying is not None:
+            self._verifying.cancel()
+        self._verifying = self._supervise(self._verify(at_once), "verify")
+
+    async def _verify(self, at_once: asyncio.Semaphore) -> None:
+        async with at_once:
+            self._attachment.stood_still(await self._standby.verify(), time.monotonic())
+
+    @property
+    def lost(self) -> bool:
+        """It is somebody else's: its records are, too."""
+        return self._ownership.lost or (
+            self.ending is not None and self.ending.reason == live_pb2.END_REASON_UNSPECIFIED
         )
 
     # Ending
@@ -468,7 +515,7 @@ class Session:
         self._services.writer.forget(self._downlink)
         self._downlink.clear()
 
-    def _supervise(self, work: Coroutine[Any, Any, None], name: str, *, optional: bool = False) -> None:
+    def _supervise(self, work: Coroutine[Any, Any, None], name: str, *, optional: bool = False) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=f"session {name}")
         self._tasks.add(task)
 
@@ -482,6 +529,7 @@ class Session:
                 self._fail(error)
 
         task.add_done_callback(done)
+        return task
 
 
 @dataclass(frozen=True)

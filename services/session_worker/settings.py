@@ -66,7 +66,11 @@ class WorkerSettings(ServiceSettings):
         description="Resumption handles restore what their link heard up to its close, not only up to their issue.",
     )
     rotations_per_second: float = Field(
-        5.0, gt=0, le=1000, description="Links that one worker replaces in a second at most, of those that still work."
+        5.0,
+        gt=0,
+        le=1000,
+        description="Links that one worker opens in a second at most in place of those that still work, that were "
+        "parked, or that it dropped because it was out of touch with NATS.",
     )
     recovery_tries: int = Field(
         20, ge=1, le=1000, description="Links that a session asks for in a row before it fails, when each of them ends."
@@ -79,6 +83,21 @@ class WorkerSettings(ServiceSettings):
     )
     resume_window: PositiveDuration = Field(
         timedelta(minutes=2), description="How long a session waits for its caller after the stream is gone."
+    )
+    park_after: PositiveDuration = Field(
+        timedelta(seconds=20),
+        description="How long a session without a caller keeps its link; a turn in progress may take as long again.",
+    )
+    ownership_ttl: PositiveDuration = Field(
+        timedelta(seconds=10),
+        ge=timedelta(milliseconds=500),
+        description="Time without a round trip to JetStream after which the worker takes its sessions for somebody "
+        "else's: they stand still, without links, until it has read the records again.",
+    )
+    loop_limit: PositiveDuration = Field(
+        timedelta(seconds=5),
+        ge=timedelta(milliseconds=500),
+        description="Time for which the event loop may hang before the process ends itself with status 70.",
     )
     caller_tool_timeout: PositiveDuration = Field(
         timedelta(minutes=5), description="How long a function that the caller runs may take; then the model is told."

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from typing import Final
+from collections.abc import Coroutine
+from typing import Any, Final
 
 import nats.errors
 import structlog
@@ -26,6 +27,8 @@ log = structlog.get_logger()
 _TICK: Final = 0.05
 _ANNOUNCE_EVERY: Final = 1.0
 _ANNOUNCE_AT_MOST: Final = 0.5
+_READS_AT_ONCE: Final = 32
+"""Sessions whose `own` is read again at the same time."""
 _PENDING_MESSAGES: Final = 65_536
 _PENDING_BYTES: Final = 64 * 1024 * 1024
 OPEN_TRACEPARENT: Final = "parley-open-traceparent"
@@ -40,8 +43,10 @@ class Worker:
         self._lag = lag
         self._sessions: dict[str, Session] = {}
         self._closing: dict[str, asyncio.Task[None]] = {}
-        self._commands: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._opening: set[asyncio.Task[None]] = set()
+        services.lifeline.on_lapse = self._lapse
+        services.lifeline.on_return = self._verify
         self._announced = 0.0
         self._changed = True
         self.draining = False
@@ -69,6 +74,7 @@ class Worker:
         """Keep time for every session, for ever."""
         while True:
             await asyncio.sleep(_TICK)
+            self._services.lifeline.holds()  # else the sessions are put down before anything of theirs is due
             now = time.monotonic()
             for session in list(self._sessions.values()):
                 session.tick(now)
@@ -76,7 +82,8 @@ class Worker:
                     self._closing[session.id] = asyncio.create_task(self._close(session), name="session close")
             due = _ANNOUNCE_AT_MOST if self._changed else _ANNOUNCE_EVERY
             if now - self._announced >= due:
-                await self._announce()
+                self._announced = now
+                self._do(self._announce(), "announce")
 
     @property
     def counts(self) -> dict[str, int | float]:
@@ -105,16 +112,28 @@ class Worker:
         )
 
     async def _announce(self, *, leaving: bool = False) -> None:
-        self._announced = time.monotonic()
         self._changed = False
         if not self._services.bus.connected.is_set():
             return
         message = fabric_pb2.WorkerAnnouncement(schema_version=1, worker=self._described(), leaving=leaving)
-        with contextlib.suppress(nats.errors.Error):
-            await self._services.bus.client.publish(subjects.FLEET_ANNOUNCE, message.SerializeToString())
+        with contextlib.suppress(nats.errors.Error, TimeoutError):
+            # A server that hangs takes nothing; the next announcement is as good.
+            async with asyncio.timeout(_ANNOUNCE_AT_MOST):
+                await self._services.bus.client.publish(subjects.FLEET_ANNOUNCE, message.SerializeToString())
 
     async def _on_query(self, _message: Msg) -> None:
         await self._announce()
+
+    # Out of touch
+
+    def _lapse(self, since: float) -> None:
+        for session in self._sessions.values():
+            session.lapse(since)
+
+    def _verify(self) -> None:
+        at_once = asyncio.Semaphore(_READS_AT_ONCE)
+        for session in self._sessions.values():
+            session.verify(at_once)
 
     # Uplink
 
@@ -132,9 +151,13 @@ class Worker:
     # Commands
 
     async def _on_command(self, message: Msg) -> None:
-        task = asyncio.create_task(self._answer(message), name="command")
-        self._commands.add(task)
-        task.add_done_callback(self._commands.discard)
+        self._do(self._answer(message), "command")
+
+    def _do(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _answer(self, message: Msg) -> None:
         reply = fabric_pb2.ControlReply(schema_version=1)
@@ -185,8 +208,7 @@ class Worker:
         return session
 
     async def _open(self, spec: fabric_pb2.OpenSession, parent: Context, turns: Context) -> fabric_pb2.Attached:
-        if self.draining or len(self._sessions) + len(self._opening) >= self._services.settings.capacity:
-            why = "is draining" if self.draining else "is full"
+        if why := self._refusal():
             raise ServiceError(errors_pb2.ERROR_REASON_NO_CAPACITY, f"worker {self._services.worker} {why}")
         if spec.session_id in self._sessions:
             raise ServiceError(errors_pb2.ERROR_REASON_NO_CAPACITY, f"session {spec.session_id} is open already")
@@ -204,6 +226,15 @@ class Worker:
         log.info("session opened", session=session.id, tenant=spec.tenant, model=spec.config.model)
         return attached
 
+    def _refusal(self) -> str:
+        """Why no session is taken; empty when one is."""
+        if self.draining:
+            return "is draining"
+        if not self._services.lifeline.holds():
+            return "is out of touch with the message bus"
+        full = len(self._sessions) + len(self._opening) >= self._services.settings.capacity
+        return "is full" if full else ""
+
     # Ending
 
     async def _close(self, session: Session) -> None:
@@ -219,7 +250,8 @@ class Worker:
             self._changed = True
         reason = live_pb2.EndReason.Name(session.ending.reason).removeprefix("END_REASON_")
         log.info("session ended", session=session.id, reason=reason, message=session.ending.message)
-        self._services.leftovers.add(session.id, session.spec.request_key)
+        if not session.lost:
+            self._services.leftovers.add(session.id, session.spec.request_key)
 
     async def stop(self, grace: float) -> None:
         """Take nothing new, end what is here, within `grace` seconds. Moving sessions away is not served yet."""
@@ -233,4 +265,4 @@ class Worker:
             async with asyncio.timeout(grace):
                 while self._sessions:
                     await asyncio.sleep(_TICK)
-        await stop_tasks([*self._commands, *self._closing.values()])
+        await stop_tasks([*self._tasks, *self._closing.values()])

@@ -19,6 +19,7 @@ from services.gateway.server import Gateway
 from services.gateway.settings import GatewaySettings
 from services.session_worker import events
 from services.session_worker.leftovers import Leftovers
+from services.session_worker.lifeline import Lifeline
 from services.session_worker.link import Dialer
 from services.session_worker.session import Services
 from services.session_worker.settings import WorkerSettings
@@ -93,11 +94,13 @@ class Fabric:
         await ensure_log(bus.js, 1, 3600)
         leftovers = Leftovers(bus.js, records, 0.0)
         dialer = cast(Dialer, self.dialer)
-        services = Services("wk-fuzz", bus, writer, records, Catalog(bus.js), dialer, leftovers, settings)
+        lifeline = Lifeline(bus, settings.ownership_ttl.total_seconds())
+        services = Services("wk-fuzz", bus, writer, records, Catalog(bus.js), dialer, leftovers, lifeline, settings)
         self.worker = Worker(services, LoopLag())
         await self.worker.subscribe()
         await settle(bus.client)
-        running = [asyncio.create_task(work) for work in (writer.run(), self.worker.run(), leftovers.run())]
+        works = (writer.run(), self.worker.run(), leftovers.run(), lifeline.run())
+        running = [asyncio.create_task(work) for work in works]
         self._stack.push_async_callback(stop_tasks, running)
         self._stack.push_async_callback(self.worker.stop, 5)
         gateway = GatewaySettings(

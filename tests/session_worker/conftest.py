@@ -24,6 +24,7 @@ from services.fabric.process import LoopLag, stop_tasks
 from services.fabric.records import SessionRecords
 from services.session_worker import claim_wait, events, execution
 from services.session_worker.leftovers import Leftovers
+from services.session_worker.lifeline import Lifeline
 from services.session_worker.link import Dialer, LinkClosedError
 from services.session_worker.session import Services
 from services.session_worker.settings import WorkerSettings
@@ -46,7 +47,7 @@ class FakeLink:
         self.tool_responses: list[Any] = []
         self.turns: list[tuple[list[Any], bool]] = []
         self.updates: list[tuple[str | None, Any]] = []
-        self.closed = False
+        self.closed = self.aborted = False
         self.sent = 0
         self.pings = 0
         self._events: asyncio.Queue[list[events.Event] | LinkClosedError] = asyncio.Queue()
@@ -85,6 +86,9 @@ class FakeLink:
 
     async def ping(self) -> None:
         self.pings += 1
+
+    def abort(self) -> None:
+        self.aborted = True
 
     async def close(self) -> None:
         if not self.closed:
@@ -208,12 +212,14 @@ async def rig(nats: NatsServer, request: pytest.FixtureRequest) -> AsyncIterator
     await records.ensure(1)
     await ensure_log(bus.js, 1, 3600)
     leftovers = Leftovers(bus.js, records, settings.record_retention.total_seconds())
+    lifeline = Lifeline(bus, settings.ownership_ttl.total_seconds())
     worker = Worker(
-        Services(me, bus, writer, records, Catalog(bus.js), cast(Dialer, dialer), leftovers, settings), LoopLag()
+        Services(me, bus, writer, records, Catalog(bus.js), cast(Dialer, dialer), leftovers, lifeline, settings),
+        LoopLag(),
     )
     await worker.subscribe()
     await settle(bus.client)
-    running = [asyncio.create_task(work) for work in (writer.run(), worker.run(), leftovers.run())]
+    running = [asyncio.create_task(work) for work in (writer.run(), worker.run(), leftovers.run(), lifeline.run())]
     client = await nats_py.connect(nats.url)
     try:
         started = Rig(client, worker, dialer, me)
