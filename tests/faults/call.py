@@ -153,7 +153,8 @@ def brief(got: list[events.Event]) -> list[str]:
 @asynccontextmanager
 async def calling(stack: Stack, *, microphone: bool = True, gateway: int = 0, **options: Any) -> AsyncIterator[Call]:
     """A call through one of the gateways; by default with a microphone that is always open."""
-    options.setdefault("profile", "support")
+    if "resume" not in options:
+        options.setdefault("profile", "support")
     async with parley.connect(str(stack.gateways[gateway].ready["address"]), **options) as session:
         call = Call(stack, session)
         tasks = [asyncio.create_task(call.listen())]
