@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import signal
 import sys
@@ -220,10 +221,20 @@ class Mute:
 
     async def check(self, worker: Child, left: int) -> None:
         """Nothing has, until the worker has let go of all but `left` sessions."""
-        await holds(worker, left)
-        assert await self._to_the_model() == self._heard
-        new = [event for event in self._call.got[self._got :] if not isinstance(event, events.StreamLost)]
-        assert not new, brief(new)
+        async with asyncio.timeout(20):
+            while True:
+                gone = await sessions(worker) == left
+                assert await self._to_the_model() == self._heard
+                new = [event for event in self._call.got[self._got :] if not isinstance(event, events.StreamLost)]
+                assert not new, brief(new)
+                if gone:
+                    return
+                await asyncio.sleep(0.05)
+
+
+async def sessions(worker: Child) -> int:
+    """How many a worker has."""
+    return int((await get_json(worker.ready["ops"] + "/debug/vars"))["sessions"])
 
 
 async def somebody_elses(stack: Stack, worker: Child, left: int, moment: Moment) -> None:
@@ -304,7 +315,6 @@ async def frozen_workers() -> Outcomes:
             worker = await sabotaged_worker(stack, sabotage, 1)
             moment.begin(f"sabotage_{sabotage}", somebody_elses(stack, worker, 0, moment))
             await holds(worker, 1)
-        with_parked = await outcome(parked(stack))
         await moment.wait_for_all()
         for worker in stack.workers:
             worker.signal(signal.SIGSTOP)
@@ -312,17 +322,17 @@ async def frozen_workers() -> Outcomes:
         await moment.pass_by()
         for worker in stack.workers:
             worker.signal(signal.SIGCONT)
+        moment.begin("parked", parked(stack))
         outcomes = await moment.outcomes()
-        outcomes["parked"] = with_parked
         outcomes["watchdog"] = await outcome(watchdog(stack.workers[-1]))
     return outcomes
 
 
-async def holds(worker: Child, sessions: int) -> None:
+async def holds(worker: Child, count: int) -> None:
     """Until a worker has so many sessions."""
 
     async def it_does() -> bool:
-        return bool((await get_json(worker.ready["ops"] + "/debug/vars"))["sessions"] == sessions)
+        return await sessions(worker) == count
 
     await eventually(it_does, 20)
 
@@ -346,19 +356,16 @@ async def watchdog(worker: Child) -> None:
     assert line["level"] == "critical"
 
 
-async def bus_away() -> Outcomes:
-    """The message bus hangs, and later is killed and started again."""
-    outcomes: Outcomes = {}
+async def bus_away(how: str, fault: Callable[[Stack], Awaitable[None]]) -> Outcomes:
+    """The message bus is not there for a while."""
+    moment = Moment()
     async with Stack(StackConfig(env=ENV)) as stack:
-        for how, fault in (("hangs", hang), ("restarts", restart)):
-            moment = Moment()
-            for story in OURS[:3]:
-                moment.begin(f"bus_{how}[{story.__name__}]", tell(stack, story, moment))
-            await moment.wait_for_all()
-            outcomes[f"bus_{how}"] = await outcome(fault(stack))
-            await moment.pass_by()
-            outcomes |= await moment.outcomes()
-    return outcomes
+        for story in OURS[:3]:
+            moment.begin(f"bus_{how}[{story.__name__}]", tell(stack, story, moment))
+        await moment.wait_for_all()
+        while_it_is_away = await outcome(fault(stack))
+        await moment.pass_by()
+        return {f"bus_{how}": while_it_is_away, **await moment.outcomes()}
 
 
 async def hang(stack: Stack) -> None:
@@ -402,11 +409,10 @@ async def while_away(stack: Stack) -> None:
 def outcomes() -> Outcomes:
     """Everything at once, because a conversation takes as long as it sounds."""
 
-    async def both() -> list[Outcomes]:
-        return await asyncio.gather(frozen_workers(), bus_away())
+    async def all_of_them() -> list[Outcomes]:
+        return await asyncio.gather(frozen_workers(), bus_away("hangs", hang), bus_away("restarts", restart))
 
-    frozen, away = asyncio.run(both())
-    return frozen | away
+    return dict(itertools.chain(*(told.items() for told in asyncio.run(all_of_them()))))
 
 
 NAMES = [
