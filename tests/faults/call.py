@@ -171,11 +171,19 @@ TWICE = 0.24
 """Seconds of an open utterance that the model may hear twice: a round trip, and the silence before the first sound."""
 
 
-async def check(call: Call) -> dict[str, Any]:
-    """Promise 1 and 2, by what the model knows: nothing forgotten, nothing given twice that is not named."""
+async def check(call: Call, *, twice: float | None = None, asked_again: bool = False) -> dict[str, Any]:
+    """Promise 1 and 2, by what the model knows: nothing forgotten, nothing given twice that is not named.
+
+    `twice`: seconds of an open utterance that it may have heard twice. `asked_again`: it still knows the question whose
+    answer was cut off, and is asked again in words.
+    """
     lineage = await call.lineage()
+    if asked_again:
+        del lineage["duplicates"]["turns"]
     audio = lineage["duplicates"].pop("audio")
-    assert sum(run["last"] - run["first"] + 1 for run in audio) * FRAME / 2 <= TWICE, audio
+    assert sum(run["last"] - run["first"] + 1 for run in audio) * FRAME / 2 <= (TWICE if twice is None else twice), (
+        audio
+    )
     forgotten = {kind: what for kind, what in lineage["forgotten"].items() if what and kind != "silence"}
     told = [gap for gap in call.of(events.Gap) if gap.direction == "UPLINK"]
     assert not forgotten or told, (forgotten, brief(call.got))
