@@ -35,6 +35,9 @@ async def order_fault(stack: Stack, session: str, fault: str) -> None:
 class Call:
     """A caller that speaks into an open microphone and keeps everything that it gets."""
 
+    LIMIT = 30.0
+    """Seconds for anything that it waits for."""
+
     def __init__(self, stack: Stack, session: parley.Session) -> None:
         self.stack = stack
         self.session = session
@@ -92,9 +95,10 @@ class Call:
 
     # What the caller gets
 
-    async def until(self, wanted: Callable[[events.Event], bool], since: int = 0, limit: float = 30.0) -> events.Event:
+    async def until(self, wanted: Callable[[events.Event], bool], since: int = 0, limit: float = 0.0) -> events.Event:
         """The first such event after the first `since`."""
         at = since
+        limit = limit or self.LIMIT
         try:
             async with asyncio.timeout(limit), self._news:
                 while True:
@@ -108,7 +112,7 @@ class Call:
         except TimeoutError:
             raise AssertionError(f"not within {limit:g} s; got since then: {brief(self.got[since:])}") from None
 
-    async def answer(self, since: int = 0, containing: str = "", limit: float = 30.0) -> str:
+    async def answer(self, since: int = 0, containing: str = "", limit: float = 0.0) -> str:
         """What the model says, until the turn is over in which it said this."""
         await self.until(
             lambda event: isinstance(event, events.TurnComplete) and containing in self.said(since), since, limit
