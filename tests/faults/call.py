@@ -7,7 +7,7 @@ import itertools
 import json
 import urllib.request
 import wave
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -47,6 +47,7 @@ class Call:
         self._frame = 0
         self._to_say: list[bytes] = []
         self._said = asyncio.Event()
+        self.has_microphone = True
         self.problem: BaseException | None = None
 
     # What the caller does
@@ -155,11 +156,14 @@ def brief(got: list[events.Event]) -> list[str]:
 
 
 @asynccontextmanager
-async def calling(stack: Stack, *, microphone: bool = True, gateway: int = 0, **options: Any) -> AsyncIterator[Call]:
-    """A call through one of the gateways; by default with a microphone that is always open."""
+async def calling(
+    stack: Stack, *, microphone: bool = True, targets: Sequence[str] = (), **options: Any
+) -> AsyncIterator[Call]:
+    """A call, by default through the first gateway and with a microphone that is always open."""
     options.setdefault("profile", "support")
-    async with parley.connect(str(stack.gateways[gateway].ready["address"]), **options) as session:
+    async with parley.connect(targets or str(stack.gateways[0].ready["address"]), **options) as session:
         call = Call(stack, session)
+        call.has_microphone = microphone
         tasks = [asyncio.create_task(call.listen())]
         if microphone:
             tasks.append(asyncio.create_task(call.hold_the_microphone()))
