@@ -82,6 +82,8 @@ class Restoration:
     """What happened since the handle, in words."""
     question: list[types.Content]
     """What was being answered, in words, to be answered again."""
+    ask: bool
+    """An answer is to be asked for."""
     replay: Replay
     """What had not begun to be answered, as it was."""
 
@@ -98,8 +100,8 @@ class LinkKeeper:
         self._link: Link | None = None
         self._dropped: Link | None = None
         """Not ours any more, and not closed yet."""
-        self._gone_at: float | None = None
-        """Since when there is no link; the time of the journal stands still then."""
+        self._ticked = 0.0
+        """When the link was last looked after: the journal's time, which stands still while there is none."""
         self._there = asyncio.Event()
         self._rotation = Rotation(0.0)
         settings = keeps.settings
@@ -116,6 +118,7 @@ class LinkKeeper:
         self._stale_end = False
         """The end of a turn is due that is nobody's: of a call that was lost."""
         self._exact = False
+        self._lost_at = 0.0
         self._session_context = Context()
 
     # Links
@@ -192,12 +195,12 @@ class LinkKeeper:
             case _:
                 pass  # without a handle the last good one stays good
 
-    def drop(self, cause: str, since: float, *, abort: bool) -> None:
+    def drop(self, cause: str, *, abort: bool) -> None:
         """Have no link, at once and until `reopen`: whoever awaits `run` cancels that, and calls `close`.
 
-        `since`: when it was last good, in monotonic seconds. `abort`: what waits to be sent must not leave any more.
+        `abort`: what waits to be sent must not leave any more.
         """
-        link = self._forget_link(since)
+        link = self._forget_link()
         if link is not None:
             self._dropped = link
             if abort:
@@ -209,7 +212,7 @@ class LinkKeeper:
     async def close(self) -> None:
         """Close the link, and the one that was dropped."""
         # Forgotten, not only closed: a link's TLS buffers (256 KiB) would wait with the session to be collected.
-        links, self._dropped = (self._dropped, self._forget_link(time.monotonic())), None
+        links, self._dropped = (self._dropped, self._forget_link()), None
         for link in links:
             if link is not None:
                 await link.close()
@@ -224,11 +227,11 @@ class LinkKeeper:
         step = self._ladder.reopen(time.monotonic(), handle=self.handle, can_seed=True, takeover=cut_off)
         await self._bring(step, since)
 
-    def _forget_link(self, since: float) -> Link | None:
+    def _forget_link(self) -> Link | None:
         link, self._link = self._link, None
         self._there.clear()
-        if self._gone_at is None:
-            self._gone_at = since
+        if link is not None:
+            self._lost_at = time.monotonic()
         return link
 
     def _tell_rotating(self, cause: str) -> None:
@@ -259,7 +262,7 @@ class LinkKeeper:
         self._rotation = Rotation(now, most_age=age.total_seconds() if age is not None else None)
         self._ladder.connected(now)
         self._leaving = None
-        self._link, self._gone_at = link, None
+        self._link = link
         self._there.set()
         self._ping(link)
 
@@ -316,9 +319,11 @@ class LinkKeeper:
         """Leave the link when it is time. Called every 50 ms."""
         link = self._link
         turns, journal = self._keeps.turns, self._keeps.journal
-        if link is not None:
-            journal.expire(now)
-        if link is None or self._leaving is not None:
+        if link is None:
+            return
+        self._ticked = now
+        journal.expire(now)
+        if self._leaving is not None:
             return
         waits = journal.position < journal.answered_position
         quiet = not turns.busy and not waits and not (self._rotation.leaving and journal.spoke_since(now - _SPEAKING))
@@ -366,7 +371,7 @@ class LinkKeeper:
         keeps = self._keeps
         began = time.monotonic()
         planned = self._leaving is not None
-        self._forget_link(began)
+        self._forget_link()
         log.info("link over", session=keeps.spec.session_id, link=self.number, cause=cause, close=str(lost))
         self._tell_rotating(cause)
         await link.close()
@@ -446,21 +451,23 @@ class LinkKeeper:
         journal, conversation = keeps.journal, keeps.conversation
         seed: Seed | None = None
         told: list[types.Content] = []
-        if resumed:
-            told = conversation.since(journal.position)
-        else:
-            configured = [live_config.content(content) for content in keeps.spec.config.history]
-            seed = conversation.seed(configured)
         question: list[types.Content] = []
         if begun is not None:
             question = conversation.unanswered(begun.seq, begun.position)
         elif conversation.has_outcomes:
             question = conversation.unanswered(0, 0)
-        now = time.monotonic() if self._gone_at is None else self._gone_at
-        replay = journal.replay(
-            now, after=0.0 if begun is None else begun.at, round_trip=self.round_trip, exact=self._exact
-        )
-        return Restoration(seed, told, question, replay)
+        after = 0.0 if begun is None else begun.at
+        ask = bool(question)
+        if not resumed:
+            configured = [live_config.content(content) for content in keeps.spec.config.history]
+            seed = conversation.seed(configured)
+        elif keeps.settings.handles_cover_later_input:
+            # All that the link had heard is in its state; what was on its way is given again.
+            after, ask = max(after, self._lost_at - self.round_trip), ask or journal.asks
+        else:
+            told = conversation.since(journal.position)
+        replay = journal.replay(self._ticked, after=after, exact=self._exact)
+        return Restoration(seed, told, question, ask, replay)
 
     async def _tell(self, link: Link, restoration: Restoration) -> None:
         """LinkClosedError when it closes on that."""
@@ -474,7 +481,7 @@ class LinkKeeper:
             await link.send_turn(seed.turns, turn_complete=seed.turn_complete)
         if restoration.told:
             await link.send_turn(restoration.told, turn_complete=False)
-        if restoration.question:
+        if restoration.ask:
             await link.send_turn(restoration.question, turn_complete=True)
-        if restoration.question or (seed is not None and seed.answered):
+        if restoration.ask or (seed is not None and seed.answered):
             self._keeps.turns.asked(time.monotonic())

@@ -106,7 +106,7 @@ class Session:
             fenced=lambda: self._fail(FencedError(self.id)),
         )
         self._caller_tools = CallerTools(spec.config, self._context.model, settings.caller_tool_timeout.total_seconds())
-        self._journal = Journal(rate, covers_later_input=settings.handles_cover_later_input)
+        self._journal = Journal(rate)
         self._feeder = Feeder(
             self.id,
             Feeds(

@@ -75,7 +75,7 @@ class Standby:
         self._lapsed_since = since
         self._downlink.muted = True
         if not self._parked:
-            self._drop("OWNERSHIP_LAPSED", since, abort=True)
+            self._drop("OWNERSHIP_LAPSED", abort=True)
 
     async def verify(self) -> float:
         """Read `own` again, and go on if it is ours; returns the seconds in which the session stood still. FencedError
@@ -101,12 +101,12 @@ class Standby:
                 self._reopen(now, cut_off=False)
         elif detached_since is not None and parks(now - detached_since, self._park_after, busy=busy):
             self._parked = True
-            self._drop("PARKED", now, abort=False)
+            self._drop("PARKED", abort=False)
 
-    def _drop(self, cause: str, since: float, *, abort: bool) -> None:
+    def _drop(self, cause: str, *, abort: bool) -> None:
         if self._running is not None:
             self._running.cancel()
-        self._links.drop(cause, since, abort=abort)
+        self._links.drop(cause, abort=abort)
         self._running, self._before = None, self._keep(self._close(self._before), "close the link")
 
     async def _close(self, before: asyncio.Task[None] | None) -> None:

@@ -227,7 +227,7 @@ def test_a_gateway_that_goes_away_costs_nobody_a_word(stories: Stories, name: st
     call.check()
     (resumed,) = call.of(events.StreamResumed)
     # The old gateway may tell that it was superseded a moment before the new one tells that it has the session.
-    assert (resumed.gap < timedelta(seconds=0.1)) is (name == "drains")
+    assert name == "drains" or resumed.gap > timedelta(0)
     assert len(call.of(events.StreamLost)) == (name != "drains")
     assert bool(call.of(events.GatewayDraining)) is (name == "drains")
     if name in {"speaking", "lost"}:

@@ -17,7 +17,7 @@ class Stories:
     """Stories by name."""
 
     def __init__(self) -> None:
-        self._all: dict[str, Callable[[Stack], Coroutine[Any, Any, None]]] = {}
+        self._all: dict[str, Story] = {}
 
     @property
     def names(self) -> list[str]:
@@ -30,22 +30,22 @@ class Stories:
         def add(story: Story) -> Story:
             name = story.__name__ + (f"[{','.join(map(str, arguments))}]" if arguments else "")
             assert name not in self._all
-            self._all[name] = lambda stack: story(stack, *arguments)
+            self._all[name] = lambda stack, *more: story(stack, *more, *arguments)
             return story
 
         return add
 
-    async def tell(self, stack: Stack) -> dict[str, BaseException | None]:
-        """All of them; what went wrong in each."""
+    async def tell(self, stack: Stack, *more: Any) -> dict[str, BaseException | None]:
+        """All of them, with `more` after the stack; what went wrong in each."""
         outcomes = await asyncio.gather(
-            *(self._tell(number, story, stack) for number, story in enumerate(self._all.values())),
+            *(self._tell(number, story(stack, *more)) for number, story in enumerate(self._all.values())),
             return_exceptions=True,
         )
         return dict(zip(self._all, outcomes, strict=True))
 
     @staticmethod
-    async def _tell(number: int, story: Callable[[Stack], Coroutine[Any, Any, None]], stack: Stack) -> None:
+    async def _tell(number: int, story: Coroutine[Any, Any, None]) -> None:
         # Not all in the same breath: the recogniser of the emulator shares the machine.
         await asyncio.sleep(number * 0.3)
         async with asyncio.timeout(_LIMIT):
-            await story(stack)
+            await story
