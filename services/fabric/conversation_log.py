@@ -187,5 +187,7 @@ class ConversationLog:
         """Remove the whole log of the session."""
         try:
             await self._js.purge_stream(subjects.LOG_STREAM, subject=self._subject)
+        except nats.js.errors.NotFoundError:
+            pass  # no worker has been here that could have written one
         except (nats.errors.Error, TimeoutError) as error:
             raise unavailable(error) from error

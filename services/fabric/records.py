@@ -8,8 +8,10 @@ roll-up (`Nats-Rollup: sub`), so that a write without one is create-only; tool c
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
+from collections.abc import AsyncGenerator
 from datetime import timedelta
 from typing import Final
 
@@ -17,11 +19,11 @@ import nats.errors
 import nats.js.errors
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
-from nats.js.api import ConsumerConfig, DeliverPolicy, DiscardPolicy, StorageType, StreamConfig
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, DiscardPolicy, StorageType, StreamConfig
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from parley.v1 import errors_pb2, fabric_pb2
-from services.fabric import subjects
+from services.fabric import ids, subjects
 from services.fabric.errors import ServiceError
 
 _LAST: Final = "Nats-Expected-Last-Subject-Sequence"
@@ -31,6 +33,10 @@ _TTL: Final = "Nats-TTL"
 _WRONG_LAST_SEQUENCE: Final = 10071
 _WRITE_IN_FLIGHT: Final = 10164
 _MIB: Final = 1024 * 1024
+_INACTIVE: Final = 30.0
+"""Seconds after which the server removes the consumer of a reader that is gone."""
+_PAGE_LIMIT: Final = 5.0
+"""Seconds that a page may take."""
 
 REQUEST_ID_MEMORY: Final = timedelta(hours=1)
 """How long a request id is remembered at most; it is forgotten sooner with its session's record."""
@@ -221,6 +227,35 @@ class SessionRecords(RecordStore):
         found = await self._all(subjects.own("*"))
         records = [fabric_pb2.OwnRecord.FromString(message.data) for message in found]
         return sorted(records, key=lambda record: record.session.session_id)
+
+    async def pages_of_own(self, size: int) -> AsyncGenerator[list[tuple[fabric_pb2.OwnRecord, int]], None]:
+        """The same with their revisions, but up to `size` at a time and in no order; for those who are in no hurry."""
+        name = f"own-{ids.sortable_id()}"
+        config = ConsumerConfig(
+            name=name,
+            filter_subject=subjects.own("*"),
+            ack_policy=AckPolicy.NONE,
+            inactive_threshold=_INACTIVE,
+            mem_storage=True,
+            num_replicas=1,
+        )
+        try:
+            subscription = await self._js.pull_subscribe_bind(name, subjects.SESSIONS_STREAM)
+            try:
+                left = (await self._js.add_consumer(subjects.SESSIONS_STREAM, config)).num_pending or 0
+                while left > 0:
+                    messages = await subscription.fetch(min(size, left), timeout=_PAGE_LIMIT)
+                    left -= len(messages)
+                    yield [
+                        (fabric_pb2.OwnRecord.FromString(message.data), message.metadata.sequence.stream)
+                        for message in messages
+                    ]
+            finally:
+                with contextlib.suppress(nats.errors.Error, TimeoutError):
+                    await subscription.unsubscribe()
+                    await self._js.delete_consumer(subjects.SESSIONS_STREAM, name)
+        except (nats.errors.Error, TimeoutError) as error:
+            raise unavailable(error) from error
 
     # Fenced records
 

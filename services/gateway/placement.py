@@ -35,6 +35,9 @@ class WorkerTable:
     def __len__(self) -> int:
         return len(self._known)
 
+    def __contains__(self, worker: str) -> bool:
+        return worker in self._known
+
     def heard(self, announcement: fabric_pb2.WorkerAnnouncement, now: float) -> None:
         """Take an announcement."""
         name = announcement.worker.worker

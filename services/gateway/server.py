@@ -31,6 +31,7 @@ from services.gateway.placement import WorkerTable
 from services.gateway.session_service import SessionService
 from services.gateway.settings import GatewaySettings
 from services.gateway.streams import Streams
+from services.gateway.sweeping import Sweeper
 from services.gateway.tool_service import ToolService
 from services.gateway.watches import Watches
 
@@ -81,6 +82,7 @@ class Gateway:
         self._catalog = Catalog(self._bus.js)
         self._table = WorkerTable(random.Random())
         self._streams = Streams(settings, self._bus, self._writer, self._table, now)
+        self._sweeper = Sweeper(settings, self._bus, self._records, self._table)
         self._watches = Watches(settings, self._bus, self._records)
         self._fabric_ready = asyncio.Event()
         self._loop_lag = process.LoopLag()
@@ -138,6 +140,7 @@ class Gateway:
             ("housekeeping", self._streams.run(self._on_tick)),
             ("loop lag", self._loop_lag.run()),
             ("fabric", self._join_fabric()),
+            ("sweeper", self._sweep()),
         ):
             task = asyncio.create_task(coroutine, name=name)
             task.add_done_callback(self._task_done)
@@ -205,6 +208,10 @@ class Gateway:
                 await asyncio.sleep(_RETRY)
         self._fabric_ready.set()
 
+    async def _sweep(self) -> None:
+        await self._fabric_ready.wait()
+        await self._sweeper.run()
+
     async def _on_announcement(self, message: Msg) -> None:
         self._table.heard(fabric_pb2.WorkerAnnouncement.FromString(message.data), self._now())
 
@@ -249,6 +256,7 @@ class Gateway:
             "bus_connected": self._bus.connected.is_set(),
             "bus_errors": self._bus.errors,
             "publish_failed": self._writer.failed,
+            "sessions_swept": self._sweeper.swept,
             "loop_lag_ms": round(self._loop_lag.worst * 1000, 1),
             **self._streams.counts(),
             **self._counters(),

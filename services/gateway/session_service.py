@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from parley.v1 import errors_pb2, fabric_pb2, live_pb2, sessions_pb2, sessions_pb2_grpc
 from services.fabric import subjects
 from services.fabric.bus import Bus, NoResponderError
 from services.fabric.errors import ServiceError, invalid_field, not_implemented
 from services.fabric.records import FencedError, SessionRecords
 from services.gateway.auth import Authenticator, Identity
+from services.gateway.burial import bury
 from services.gateway.calls import AnyContext, CallerGoneError, answer
 from services.gateway.filter_syntax import parse
 from services.gateway.lifecycle import shown
@@ -153,15 +152,11 @@ class SessionService(sessions_pb2_grpc.SessionServiceServicer):
         raise ServiceError.from_failure(reply.failure)
 
     async def _bury(self, own: fabric_pb2.OwnRecord, revision: int) -> None:
-        """End a session whose worker is gone: the record that it has ended, and nothing else, stays for a while."""
-        session = own.session.session_id
-        tombstone = fabric_pb2.OwnRecord()
-        tombstone.CopyFrom(own)
-        tombstone.session.state = _ENDED
-        tombstone.session.end_reason = live_pb2.END_REASON_OPERATOR
-        tombstone.session.end_time.CopyFrom(_now())
+        """End a session whose worker is gone."""
+        session, reason = own.session.session_id, live_pb2.END_REASON_OPERATOR
+        retention = self._settings.ended_retention
         try:
-            await self._records.end_own(session, revision, tombstone, self._settings.ended_retention)
+            await bury(self._bus.js, self._records, own, revision, reason=reason, retention=retention)
         except FencedError:
             current = await self._records.read_own(session)
             if current is None or current[0].session.state == _ENDED:
@@ -169,12 +164,3 @@ class SessionService(sessions_pb2_grpc.SessionServiceServicer):
             raise ServiceError(
                 errors_pb2.ERROR_REASON_WORKER_LOST, "the session is changing hands; try again"
             ) from None
-        await self._records.forget_work(session)
-        if own.request_key:
-            await self._records.forget_request(own.request_key)
-
-
-def _now() -> Timestamp:
-    now = Timestamp()
-    now.GetCurrentTime()
-    return now

@@ -94,6 +94,15 @@ class GatewaySettings(ServiceSettings):
         timedelta(seconds=10),
         description="Time a watcher may take to read; then the watch ends with RESOURCE_EXHAUSTED.",
     )
+    sweep_every: PositiveDuration = Field(
+        timedelta(minutes=1),
+        description="Time between two looks for sessions that have lost their worker and their caller, on average.",
+    )
+    abandoned_after: PositiveDuration = Field(
+        timedelta(minutes=3),
+        description="Time that a session without a worker is left for its caller to resume before it is ended; longer "
+        "than the resume window of the workers.",
+    )
     ended_retention: PositiveDuration = Field(
         timedelta(hours=1),
         description="Time a session that this gateway ended stays visible as ended.",

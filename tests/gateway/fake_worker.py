@@ -36,6 +36,8 @@ class FakeWorker:
         self.open_gate: asyncio.Event | None = None
         self.before_reply: Any = None
         self.silent = False
+        self.unheard = False
+        """It does not announce itself any more."""
         self._subscriptions: list[Any] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -71,6 +73,8 @@ class FakeWorker:
             worker=self.name, sessions=len(self.sessions), capacity=self.capacity, draining=draining
         )
         message = fabric_pb2.WorkerAnnouncement(schema_version=1, worker=worker, leaving=leaving)
+        if self.unheard and not leaving:
+            return
         await self.client.publish(subjects.FLEET_ANNOUNCE, message.SerializeToString())
 
     async def _on_query(self, _message: Msg) -> None:
