@@ -94,6 +94,10 @@ class Lifeline:
             self.on_lapse(self._lease.proven)
         return False
 
+    def begin(self) -> None:
+        """JetStream has just answered: the lease begins now."""
+        self._lease = Lease(self._ttl, time.monotonic())
+
     async def reconnected(self) -> None:
         """NATS is back after the connection was lost: for `Bus.on_reconnect`."""
         self._reconnected.set()

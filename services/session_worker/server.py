@@ -67,6 +67,7 @@ async def serve(settings: WorkerSettings) -> None:
             await ensure_log(bus.js, settings.fabric_replicas, settings.log_retention.total_seconds())
             await worker.subscribe()
             await bus.barrier()
+            lifeline.begin()
             tasks = [
                 asyncio.create_task(work, name=name)
                 for work, name in (

@@ -150,6 +150,8 @@ class Session:
         self._repeated = RepeatedTranscript("")
         self._tasks: set[asyncio.Task[None]] = set()
         self._verifying: asyncio.Task[None] | None = None
+        self._end_recorded = False
+        """It was ours when it ended, and nobody can take it any more."""
         self._asked_again = 0.0
         self._attachment = Attachment(
             spec,
@@ -428,7 +430,8 @@ class Session:
     def lapse(self, since: float) -> None:
         """The process has been out of touch with NATS since then (monotonic seconds): have no effect from here on."""
         if self.ending is not None:
-            self._downlink.detach()  # what is still to be said of the end may be somebody else's to say
+            self._downlink.muted = not self._end_recorded
+            return
         if self._verifying is not None:
             self._verifying.cancel()
         self._standby.lapse(since)
@@ -494,6 +497,9 @@ class Session:
 
         async def record() -> None:
             await self._ownership.end(cause.reason, self._attachment.generation, retention)
+            self._end_recorded = not self._ownership.lost
+            self._downlink.muted = not self._end_recorded
+            self._services.writer.wake(self._downlink)
 
         try:
             await record()

@@ -8,17 +8,20 @@ import itertools
 import json
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 
 import nats
 import pytest
+from nats.aio.msg import Msg
 
 import parley
 from parley import errors, events
 from parley.cli._child import Child
 from parley.cli.stack import Stack, StackConfig
+from parley.v1 import fabric_pb2, fleet_pb2
+from services.fabric import subjects
 from services.fabric.records import SessionRecords
 from tests.faults.call import Call, brief, calling, check
 from tests.support import sabotage_ownership
@@ -40,6 +43,7 @@ ENV = {
 WEATHER = "degrees"
 ORDER = "four seven one one"
 LAPSED = "OWNERSHIP_LAPSED"
+OTHER = "wk-other"
 
 
 Outcomes = dict[str, BaseException | None]
@@ -179,15 +183,33 @@ async def tell(stack: Stack, story: Callable[[Call, Moment], Awaitable[None]], m
 # Stories of what is somebody else's
 
 
+@contextlib.asynccontextmanager
+async def other_worker(stack: Stack) -> AsyncIterator[None]:
+    """It holds what it is asked for, and never says anything about it: nobody has reason to take it away again."""
+    client = await nats.connect(str(stack.nats.ready["url"]))
+
+    async def answer(message: Msg) -> None:
+        request = fabric_pb2.ControlRequest.FromString(message.data)
+        if request.HasField("ping"):
+            reply = fabric_pb2.ControlReply(schema_version=1, pong=fleet_pb2.Worker(worker=OTHER))
+            await message.respond(reply.SerializeToString())
+
+    try:
+        await client.subscribe(subjects.control(OTHER), cb=answer)
+        yield
+    finally:
+        await client.close()
+
+
 async def take_over(stack: Stack, session: str) -> None:
-    """As another worker does it, which then is never heard of."""
+    """As another worker does it."""
     client = await nats.connect(str(stack.nats.ready["url"]))
     try:
         records = SessionRecords(client.jetstream())
         found = await records.read_own(session)
         assert found is not None
         own, revision = found
-        own.session.worker = "wk-other"
+        own.session.worker = OTHER
         own.session.epoch += 1
         own.epochs.add(epoch=own.session.epoch, first_downlink_seq=1_000_000)
         await records._compare_and_set(session, revision, own, None)
@@ -305,7 +327,7 @@ async def sabotaged_worker(stack: Stack, what: str, capacity: int) -> Child:
 async def frozen_workers() -> Outcomes:
     """Three workers are stopped at once. The first is whole; of the others something was taken away."""
     moment = Moment()
-    async with Stack(StackConfig(workers=0, env=ENV)) as stack:
+    async with Stack(StackConfig(workers=0, env=ENV)) as stack, other_worker(stack):
         whole = await stack.start_worker(PARLEY_WORKER_CAPACITY=str(len(OURS) + 2))  # one is for the parked
         for story in OURS:
             moment.begin(story.__name__, tell(stack, story, moment))
