@@ -2,9 +2,10 @@
 
 A worker that was frozen or cut off cannot know whether its sessions are somebody else's by now. So it holds a lease on
 all of them, which each round trip to JetStream renews from the moment at which that was asked. Without one for the ttl
-the lease lapses, and that needs nobody to notice it in time: whoever is about to act (a link that sends or has
-received, the writer, the clock of the sessions) asks `Lifeline.holds`, a comparison, and the first to be told no has
-every session put down before it goes on. A process that was stopped and continued is so mute from its first turn on.
+the lease lapses, and so it does when the process has stood still for so long that others may have taken it for dead.
+That needs nobody to notice it in time: whoever is about to act (a link that sends or has received, the writer, the
+clock of the sessions) asks `Lifeline.holds`, two comparisons, and the first to be told no has every session put down
+before it goes on. A process that was stopped and continued is mute from its first turn on.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ log = structlog.get_logger()
 DOUBT: Final = 3.0
 """Seconds without a round trip after which the records are read again although the lease held: a worker that is silent
 for 5 s may be taken for dead by others."""
+FROZEN: Final = 4.0
+"""Seconds in which nobody asked, not even the clock of the sessions (20 times a second): the process was stopped, or
+hung. The lease lapses then however long the ttl is, because of the same 5 s."""
 _EVERY: Final = 1.0
 _LIMIT: Final = 2.0
 """Seconds between two round trips, and for one; less where the ttl is short."""
@@ -38,15 +42,18 @@ class Lease:
         self._ttl = ttl
         self._asked = now
         self._until = now + ttl
+        self._turned = now
+        """When somebody asked last."""
         self.lapsed = False
         """It ended, and no round trip has been made since."""
         self.lapses = 0
 
     def holds(self, now: float) -> bool:
         """Whether the process may act for its sessions. Once it may not, it has to be `renewed`, whatever the time."""
-        if now > self._until and not self.lapsed:
+        if (now > self._until or now - self._turned > FROZEN) and not self.lapsed:
             self.lapsed = True
             self.lapses += 1
+        self._turned = now
         return not self.lapsed
 
     @property

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import pytest
 
-from services.session_worker.lifeline import DOUBT, Lease
+from services.session_worker.lifeline import DOUBT, FROZEN, Lease
 from services.session_worker.standby import parks
 from services.session_worker.watchdog import Patience
 
 TTL = 10.0
 
 
+def turns(lease: Lease, first: float, last: float) -> list[bool]:
+    """The loop runs, once a second at least."""
+    times = [first + second for second in range(int(last - first) + 1)]
+    return [lease.holds(now) for now in [*times, last]]
+
+
 def test_a_worker_acts_for_the_ttl_from_the_moment_the_last_round_trip_was_asked() -> None:
     lease = Lease(TTL, 100.0)
-    assert lease.holds(110.0)
+    assert all(turns(lease, 101.0, 103.8))
     assert not lease.renewed(asked=102.0, now=103.9)
-    assert lease.holds(112.0)
+    assert all(turns(lease, 104.0, 112.0))
     assert not lease.holds(112.1)
 
 
@@ -25,6 +31,7 @@ def test_a_lapse_is_over_with_a_round_trip_only_and_not_with_one_asked_before_th
     assert not lease.renewed(asked=100.5, now=111.0)
     assert not lease.holds(100.9)  # whatever the time
     assert not lease.renewed(asked=100.9, now=200.0)
+    assert not lease.holds(200.0)
     assert lease.renewed(asked=200.0, now=200.1)
     assert lease.holds(200.2)
     assert lease.lapses == 1
@@ -40,11 +47,25 @@ def test_a_lapse_is_counted_once() -> None:
     assert lease.proven == 130.0
 
 
+@pytest.mark.parametrize(("stopped", "lapses"), [(FROZEN - 0.1, 0), (FROZEN + 0.1, 1)])
+def test_a_process_that_stood_still_for_so_long_that_it_may_be_taken_for_dead_reads_again_first(
+    stopped: float, lapses: int
+) -> None:
+    lease = Lease(TTL, 100.0)
+    assert lease.holds(101.0)
+    assert lease.holds(101.0 + stopped) is not bool(lapses)
+    assert lease.lapses == lapses
+    # The answer to what was asked before the stop is enough to read again.
+    assert lease.renewed(100.9, 101.0 + stopped) is bool(lapses)
+    assert lease.holds(101.1 + stopped)
+
+
 @pytest.mark.parametrize(("silence", "doubtful"), [(DOUBT - 0.1, False), (DOUBT + 0.1, True), (TTL, True)])
 def test_a_silence_after_which_others_may_have_taken_over_is_followed_by_a_reading(
     silence: float, doubtful: bool
 ) -> None:
     lease = Lease(TTL, 100.0)
+    turns(lease, 100.0, 100.0 + silence)
     assert lease.renewed(100.0 + silence, 100.0 + silence) is doubtful
     assert not lease.renewed(101.0 + silence, 101.0 + silence)
     assert not lease.lapses
@@ -52,9 +73,11 @@ def test_a_silence_after_which_others_may_have_taken_over_is_followed_by_a_readi
 
 def test_answers_that_come_out_of_order_take_nothing_back() -> None:
     lease = Lease(TTL, 100.0)
+    assert all(turns(lease, 101.0, 105.0))
     lease.renewed(105.0, 105.1)
     lease.renewed(101.0, 105.2)
-    assert lease.holds(115.0)
+    assert all(turns(lease, 106.0, 115.0))
+    assert not lease.holds(115.1)
 
 
 @pytest.mark.parametrize(
