@@ -36,7 +36,7 @@ AWAY = 4.5
 """Seconds for which the message bus is: clients notice after some three."""
 ENV = {
     "PARLEY_WORKER_OWNERSHIP_TTL": f"{TTL}s",
-    "PARLEY_WORKER_LOOP_LIMIT": "1s",
+    "PARLEY_WORKER_LOOP_LIMIT": "2s",
     "PARLEY_WORKER_PARK_AFTER": "1s",
     "PARLEY_GATEWAY_FABRIC_WAIT": "500ms",
 }
