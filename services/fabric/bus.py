@@ -225,7 +225,8 @@ class Writer:
         """Who has something to publish; the first one's turn is next."""
         self._scheduled = False
         self.failed = 0
-        """Publications that NATS does not take for their size; the receiver's hole detection reports them."""
+        """Publications that NATS does not take for their size (the receiver's hole detection reports them), and senders
+        that failed at being asked."""
 
     def wake(self, sender: Sender) -> None:
         """`sender` has something to publish. Cheap, and safe to call for each message: what is said in one turn of the
@@ -254,7 +255,13 @@ class Writer:
             sender = next(iter(ready))
             del ready[sender]
             ready[sender] = None  # at the end of the line, unless it is forgotten while it is asked
-            publication = sender.next_publication()
+            try:
+                publication = sender.next_publication()
+            except Exception:
+                # One session's fault: the others' media goes on, and what has been taken from them leaves.
+                log.exception("nothing to publish")
+                self.failed += 1
+                publication = None
             if publication is None:
                 ready.pop(sender, None)
             elif len(publication[1]) > bus.client.max_payload:

@@ -199,3 +199,21 @@ async def test_writer_counts_what_nats_does_not_take(bus: Bus, client: Client) -
     writer.wake(sender)
     await eventually(lambda: seen == [("big.x", b"small")])
     assert writer.failed == 1
+
+
+async def test_a_sender_that_fails_is_counted_and_holds_nobody_up(bus: Bus, client: Client) -> None:
+    seen = await collect(client, "fault.x")
+    writer = Writer(bus)
+
+    class Faulty(Queue):
+        """Fails when it is asked the second time."""
+
+        def next_publication(self) -> tuple[str, bytes] | None:
+            if len(self.items) == 1:
+                raise ValueError
+            return super().next_publication()
+
+    writer.wake(Queue("fault.x", [b"1", b"3"]))
+    writer.wake(Faulty("fault.x", [b"2", b"never"]))
+    await eventually(lambda: [data for _, data in seen] == [b"1", b"2", b"3"])
+    assert writer.failed == 1

@@ -117,6 +117,28 @@ async def test_media_comes_after_a_reconnect_in_the_middle_of_a_message() -> Non
         await eventually(lambda: taken == [("media.x", b"again"), ("media.y", b"and again")])
 
 
+async def test_nonsense_ends_the_connection_and_the_next_one_serves() -> None:
+    connections = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        writer.write(b'INFO {"max_payload": 1048576}\r\n')
+        await reader.readuntil(b"PING\r\n")
+        writer.write(b"PONG\r\n" + (b"MSG media.x 1 nonsense\r\n" if connections == 1 else b""))
+        while await reader.read(1000):
+            writer.write(b"PONG\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    bus = Bus(ServiceSettings(nats_url=f"nats://127.0.0.1:{port}"), "test", "test-1")
+    bus.start()
+    await eventually(lambda: connections == 2 and bus.writable)
+    await bus.close()
+    server.close()
+
+
 async def test_a_server_that_does_not_read_stops_the_writer_which_goes_on_when_it_does() -> None:
     async with nats_server(max_pending=1 << 28) as server, bus_to(server) as bus:
         client = await nats_py.connect(server.url)
