@@ -104,7 +104,7 @@ async def test_what_taking_raises_is_counted_and_the_next_message_comes(bus: Bus
     assert bus.connected.is_set()
 
 
-async def test_media_comes_after_a_reconnect_in_the_middle_of_a_message() -> None:
+async def test_media_comes_after_a_reconnect() -> None:
     async with nats_server() as server, bus_to(server) as bus:
         taken = await taking(bus)
         await asyncio.to_thread(server.kill)
