@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+from contextlib import suppress
 from datetime import timedelta
 
 from parley import errors, events
@@ -190,23 +191,22 @@ class Streams:
         Returns the error of a try of which the service said nothing: that one may have taken the session over.
         """
         unanswered = None
-        self._retry.draining()
-        while not old.over:
-            delay = None
-            if self._retry.enabled:
-                try:
-                    await self._try(ATTEMPT)
-                except errors.ParleyError as error:
-                    unanswered = unanswered if error.reason else error
-                    delay = self._retry.beside(error)
-                else:
-                    break
-            try:
+        delay: float | None = None
+        if self._retry.enabled:
+            delay = self._retry.draining(self._loop.time(), self._mark())
+        while True:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(delay):
                     await old.until(old.is_over)
-            except TimeoutError:
-                continue
-        return unanswered
+            if old.over:
+                return unanswered
+            try:
+                await self._try(ATTEMPT)
+            except errors.ParleyError as error:
+                unanswered = unanswered if error.reason else error
+                delay = self._retry.beside(error)
+            else:
+                return None
 
     async def _resume(self, old: Stream, taken_over: errors.ParleyError | None) -> None:
         """Gets another stream in the place of one that is over, or ends the session with the reason why not."""
