@@ -217,7 +217,8 @@ class Streams:
         now = self._loop.time()
         if error is not None and self.downlink.ended is None:
             delay = self._retry.lost(error, now, self._mark())
-        if error is not None and delay is not None:
+        tried = delay is not None
+        if error is not None and tried:
             self.uplink.outbox.set_offline(offline=True)
             left = timedelta(seconds=self._retry.left(now))
             self.downlink.inbox.tell(events.StreamLost(0, copy.copy(error), left))
@@ -230,7 +231,7 @@ class Streams:
                 delay = self._retry.failed(refused, self._loop.time())
             else:
                 return
-        self._finish(error)
+        self._finish(self._given_up(error) if error is not None and tried else error)
 
     def _mark(self) -> tuple[int, int, int]:
         """Changes as the conversation goes on."""
@@ -243,8 +244,6 @@ class Streams:
         gone = isinstance(error, errors.SessionEnded) or (error is not None and error.reason == "SESSION_UNKNOWN")
         if gone and self.uplink.end_left:
             error = None  # `end` did its work; only the stream that would have said so was lost
-        if error is not None and self._retry.tries and self.downlink.ended is None:
-            error = self._given_up(error)
         self.finished = True
         self._failure = error
         self.uplink.outbox.close(self._error, discard=True)
@@ -254,7 +253,7 @@ class Streams:
     def _given_up(self, error: errors.ParleyError) -> errors.ParleyError:
         """The error of the last try, saying that it is the last, and what is lost with it."""
         seconds = self._loop.time() - self._retry.began
-        message = f"{error.message}; given up after {self._retry.tries} tries in {seconds:.1f} s"
+        message = f"{error.message}; given up after {seconds:.1f} s (tries: {self._retry.tries})"
         if undelivered := self.uplink.undelivered():
             message += f"; not acknowledged: {undelivered}"
         error = copy.copy(error)

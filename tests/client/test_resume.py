@@ -226,7 +226,7 @@ async def test_it_is_given_up_with_the_last_error_and_with_what_is_lost():
         with pytest.raises(errors.ResourceExhausted, match="given up"):
             await session.send_text("more")
     assert caught.value.reason == "NO_CAPACITY"
-    assert "tries in 0." in caught.value.message
+    assert "; given up after 0." in caught.value.message
     assert caught.value.message.endswith("not acknowledged: 1 text, 0.2 s of audio")
     assert (session.stats.unacked_messages, session.stats.unsent_messages) == (1, 5)
 
@@ -244,12 +244,18 @@ async def test_what_time_does_not_mend_is_not_tried_again(reason, code, kind):
         await stream.opened(**WINDOW)
         await stream.lose(reason=reason, code=code)
 
-    async with gateway_of(breaks) as gateway, parley.connect(gateway.target, profile="p") as session:
-        with pytest.raises(kind) as caught:
-            async for event in session:
-                assert isinstance(event, events.Opened)
-        assert caught.value.message == reason
-        assert len(gateway.streams) == 1
+    async def lost(stream: Stream) -> None:
+        await stream.opened(**WINDOW)
+        await stream.lose()
+
+    for before in ((), (lost,)):
+        async with gateway_of(*before, breaks) as gateway, parley.connect(gateway.target, profile="p") as session:
+            with pytest.raises(kind) as caught:
+                async for _ in session:
+                    pass
+            # Not "given up": nobody tried anything.
+            assert caught.value.message == reason
+            assert len(gateway.streams) == 1 + len(before)
 
 
 async def test_a_refused_resume_ends_the_session_with_that_refusal():
