@@ -14,6 +14,8 @@ from parley.v1 import live_pb2 as pb
 
 ATTEMPT = 10.0
 """Seconds that a gateway may take to attach a session that is there; then the next one is asked."""
+LAST_ATTEMPT = 1.0
+"""Seconds that it has at least, also where the outage's limit is nearer."""
 
 
 class Streams:
@@ -59,21 +61,21 @@ class Streams:
     # -- life ----------------------------------------------------------------------------------------------------
 
     async def open(self, addresses: int) -> None:
-        """Gets the first stream, with as many tries as it takes. Raises the last typed error of the service, if any.
+        """Gets the first stream, with as many tries as it takes. Raises the typed error of the last one that had time.
 
         Where there are several addresses, the first try leaves time for another.
         """
-        refusal: errors.ParleyError | None = None
+        before: errors.ParleyError | None = None
         while True:
             left = self._open_limit - self._loop.time()
             try:
                 await self._try(left / 2 if addresses > 1 else left)
                 break
             except errors.ParleyError as error:
-                refusal = error if error.reason else refusal
                 if self._loop.time() >= self._open_limit:
                     late = f"the service did not open the session within {self._open_timeout:g} s"
-                    raise refusal or errors.DeadlineExceeded(late, code="DEADLINE_EXCEEDED") from None
+                    raise before or errors.DeadlineExceeded(late, code="DEADLINE_EXCEEDED") from None
+                before = error
                 delay = self._retry.failed(error, self._loop.time())
                 if delay is None:
                     raise
@@ -224,8 +226,9 @@ class Streams:
             self.downlink.inbox.tell(events.StreamLost(0, copy.copy(error), left))
         while delay is not None:
             await asyncio.sleep(delay)
+            remaining = self._retry.left(self._loop.time())
             try:
-                await self._try(ATTEMPT)
+                await self._try(min(ATTEMPT, max(LAST_ATTEMPT, remaining)))
             except errors.ParleyError as refused:
                 error = refused
                 delay = self._retry.failed(refused, self._loop.time())

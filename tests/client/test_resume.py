@@ -7,10 +7,10 @@ import grpc
 import pytest
 
 import parley
-from parley import _retry, errors, events
+from parley import _retry, _streams, errors, events
 from parley.v1 import live_pb2 as pb
 from tests.client.fake_gateway import Stream
-from tests.client.streams import HERE, NONE, WINDOW, confirm_end, gateway_of, kinds, lose, take_until
+from tests.client.streams import HERE, NONE, WINDOW, confirm_end, gateway_of, hang, kinds, lose, take_until
 from tests.support.eventually import eventually
 
 FRAME = b"\1\0" * 640
@@ -251,6 +251,16 @@ async def test_without_outages_the_error_of_the_stream_is_the_session_s():
             # The tokens are the application's, in this process or another one.
             assert session.resume_point == parley.Resume("ses_test", "secret", 0)
         assert len(gateway.streams) == 1
+
+
+async def test_a_gateway_that_does_not_answer_does_not_make_an_outage_longer(monkeypatch):
+    monkeypatch.setattr(_streams, "LAST_ATTEMPT", 0.1)
+    outage = timedelta(seconds=0.3)
+
+    async with gateway_of(lose, hang) as gateway, asyncio.timeout(_streams.ATTEMPT / 2):
+        async with parley.connect(gateway.target, profile="p", max_outage=outage) as session:
+            with pytest.raises(errors.Unavailable, match="no gateway answered"):
+                await take_until(session, events.StreamResumed)
 
 
 @pytest.mark.parametrize("how", ["leave", "raise", "cancel"])
