@@ -35,6 +35,8 @@ from services.session_worker.turns import Turn, TurnState
 
 log = structlog.get_logger()
 
+_PLAYED = 1.0
+"""Seconds after an answer has played in which its turn may still end."""
 _SPEAKING = 1.0
 """Seconds after a sound in which the caller counts as speaking."""
 
@@ -327,7 +329,7 @@ class LinkKeeper:
             return
         waits = journal.position < journal.answered_position
         quiet = not turns.busy and not waits and not (self._rotation.leaving and journal.spoke_since(now - _SPEAKING))
-        decision = self._rotation.tick(now, quiet=quiet, due=self._due(turns), spoke_since=journal.spoke_since)
+        decision = self._rotation.tick(now, quiet=quiet, due=self._due(turns, now), spoke_since=journal.spoke_since)
         match decision:
             case Rotate(cause=cause):
                 self._leaving = cause
@@ -338,12 +340,15 @@ class LinkKeeper:
                 pass
 
     @staticmethod
-    def _due(turns: TurnState) -> Due:
+    def _due(turns: TurnState, now: float) -> Due:
         if turns.pending_calls:
             return Due.NOTHING
         turn = turns.current
         if turn is not None and turn.first_audio is not None:
-            return Due.NOTHING if turn.generated or turn.interrupted else Due.MORE
+            if not (turn.generated or turn.interrupted):
+                return Due.MORE
+            # The end of the turn comes when all of it could have been played.
+            return Due.ANSWER if now > turn.first_audio + turn.audio_seconds + _PLAYED else Due.NOTHING
         return Due.ANSWER if turns.owes_answer else Due.NOTHING
 
     async def _leave(self, link: Link) -> None:

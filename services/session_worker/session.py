@@ -236,7 +236,8 @@ class Session:
         self._downlink.acknowledge(envelope.downlink_acked_seq)
         if envelope.downlink_missing:
             self._downlink.resend([(item.from_seq, item.to_seq) for item in envelope.downlink_missing])
-        self._services.writer.wake(self._downlink)
+        if not self._downlink.drained:
+            self._services.writer.wake(self._downlink)  # the window may have opened
         self._act_on(self._uplink.take(envelope, now))
         everything = self._uplink.received >= envelope.last_seq
         if envelope.half_closed and everything and self._attachment.half_close(now):

@@ -130,6 +130,21 @@ class Call:
                 words = ""
         return words
 
+    def answers(self) -> int:
+        """Turns in which the model said something that it did not take back."""
+        count, spoke = 0, False
+        for event in self.got:
+            match event:
+                case events.Audio() | events.Text():
+                    spoke = True
+                case events.Interrupted(reason="RESTARTED"):
+                    spoke = False
+                case events.TurnComplete():
+                    count, spoke = count + spoke, False
+                case _:
+                    pass
+        return count
+
     def of(self, kind: type[events.Event], since: int = 0) -> list[Any]:
         """Every event of a kind."""
         return [event for event in self.got[since:] if isinstance(event, kind)]
@@ -188,7 +203,8 @@ async def check(call: Call, *, twice: float | None = None, asked_again: bool = F
     """
     lineage = await call.lineage()
     if asked_again:
-        del lineage["duplicates"]["turns"]
+        for kind in ("turns", "texts"):
+            del lineage["duplicates"][kind]
     audio = lineage["duplicates"].pop("audio")
     assert sum(run["last"] - run["first"] + 1 for run in audio) * FRAME / 2 <= (TWICE if twice is None else twice), (
         audio

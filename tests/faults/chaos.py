@@ -1,9 +1,10 @@
 """Many calls, and faults of every kind at random, for as long as wanted: `make chaos MINUTES=30 SEED=...`.
 
 Callers ask, one question after the other, spoken or typed, while links are closed, reset, hung and told to go away, and
-processes are killed and replaced. Each call is checked by what the model knows in the end and by what the caller got, as
-in the stories of this folder. Prints a summary (faults by kind and moment, sessions, gaps by cause) and exits with 1 when
-a promise was broken, or when fewer faults of a kind happened than `--at-least`. The seed is printed; it decides who asks
+processes are killed and replaced. Each call is checked by what the model knows in the end and by what the caller got,
+as in the stories of this folder; a question whose answer was cut off more than once may be known twice, but every
+question has one answer. Prints a summary (faults by kind and moment, sessions, gaps by cause) and exits with 1 when a
+promise was broken, or when fewer faults of a kind happened than `--at-least`. The seed is printed; it decides who asks
 what and which fault comes when, but not how processes race.
 """
 
@@ -150,7 +151,9 @@ class Chaos:
                 # Each once: the record takes words that come again on another link for a replay.
                 for words in chance.sample(list(QUESTIONS), chance.randint(2, 5)):
                     await self._exchange(call, words, chance, told)
-                await check(call)
+                await check(call, asked_again=True)
+                asked, answered = sum(word in QUESTIONS for word in told), call.answers()
+                assert answered == asked, f"{asked} questions, {answered} answers"
             except BaseException:
                 told.append(f"got {brief(call.got)[-12:]}")
                 raise

@@ -99,8 +99,7 @@ class Fabric:
         self.worker = Worker(services, LoopLag())
         await self.worker.subscribe()
         await settle(bus.client)
-        works = (writer.run(), self.worker.run(), leftovers.run(), lifeline.run())
-        running = [asyncio.create_task(work) for work in works]
+        running = [asyncio.create_task(work) for work in (self.worker.run(), leftovers.run(), lifeline.run())]
         self._stack.push_async_callback(stop_tasks, running)
         self._stack.push_async_callback(self.worker.stop, 5)
         gateway = GatewaySettings(
