@@ -7,6 +7,7 @@ what the next link is given. This module performs: it dials, restores, and tells
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import Callable, Coroutine
@@ -115,6 +116,8 @@ class LinkKeeper:
         """Calls since the newest handle: in the state that it restores they may wait for their results for ever."""
         self._stale_end = False
         """The end of a turn is due that is nobody's: of a call that was lost."""
+        self._may_be_stuck = False
+        """The link was resumed, and the model has not answered anything on it yet."""
         self._exact = False
         self._lost_at = 0.0
         self._session_context = Context()
@@ -165,11 +168,29 @@ class LinkKeeper:
             return self._leaving or "LINK_LOST", error
 
     def _is_stale(self, event: events.Event) -> bool:
-        """The empty turn with which a model lets go of a call that it waited for since another link."""
-        if self._stale_end and self._keeps.turns.current is None and isinstance(event, events.TurnComplete):
+        """An empty turn, with which a model lets go of a call that it waited for since another link.
+
+        Of a call that was answered with an error it says nothing. One that nobody knows of, because the link was lost
+        before it came, takes the place of the next question's answer: that question is asked again.
+        """
+        turn = self._keeps.turns.current
+        if not isinstance(event, events.TurnComplete) or (turn is not None and turn.first_output is not None):
+            return False
+        if self._stale_end and turn is None:
             self._stale_end = False
             return True
-        return False
+        question = self._keeps.conversation.unanswered()
+        if not (self._may_be_stuck and question):
+            return False
+        self._may_be_stuck = False
+        self._keeps.keep(self._ask(question), "ask again")
+        return True
+
+    async def _ask(self, question: list[types.Content]) -> None:
+        self._keeps.turns.asked(time.monotonic())
+        link = await self.there()
+        with contextlib.suppress(LinkClosedError):  # it is not answered, so the next link is given it
+            await link.send_turn(question, turn_complete=True)
 
     def _follow(self, event: events.Event, now: float) -> None:
         match event:
@@ -233,6 +254,7 @@ class LinkKeeper:
 
     def began(self, now: float) -> None:
         """The model has begun to answer."""
+        self._may_be_stuck = False
         if self._begun is None:
             self._begun = Begun(now, self._keeps.journal.last_seq, self._keeps.conversation.position)
 
@@ -390,6 +412,7 @@ class LinkKeeper:
                 raise link_error(error.failure) from error
             raise
         self._calls.clear()
+        self._may_be_stuck = resumed and keeps.context.model.stuck_on_lost_calls
         keeps.journal.restart(told=not resumed)
         self._take(link)
         replay = restoration.replay
