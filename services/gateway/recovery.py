@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -68,11 +68,15 @@ class Recovery:
         self.recovered = 0
         self.given_up = 0
 
-    async def recover(self, stream: Stream, proof: fabric_pb2.ProofOfDeath) -> None:
-        """Find a stream another worker; it ends with an error when there is none within the recovery window."""
+    def recover(self, stream: Stream, proof: fabric_pb2.ProofOfDeath) -> Coroutine[Any, Any, None]:
+        """From now on nothing of the old owner counts. What is to be run then finds the stream another worker; it ends
+        with an error when there is none within the recovery window."""
         gone = Owner(stream.worker, stream.epoch, proof)
         command = stream.lose_worker()
         command.gateway = self._me
+        return self._recover(stream, command, gone)
+
+    async def _recover(self, stream: Stream, command: fabric_pb2.TakeOver, gone: Owner) -> None:
         try:
             worker, attached = await self.place(command, gone, wanted=lambda: not stream.closed)
         except ServiceError as error:

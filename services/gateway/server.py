@@ -81,9 +81,7 @@ class Gateway:
         self._records = SessionRecords(self._bus.js)
         self._catalog = Catalog(self._bus.js)
         self._table = WorkerTable(random.Random())
-        self._recovery = Recovery(
-            settings, self.id, bus=self._bus, records=self._records, table=self._table, now=now
-        )
+        self._recovery = Recovery(settings, self.id, bus=self._bus, records=self._records, table=self._table, now=now)
         self._streams = Streams(settings, self._bus, self._writer, self._recovery, now)
         self._watches = Watches(settings, self._bus, self._records)
         self._fabric_ready = asyncio.Event()

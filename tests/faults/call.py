@@ -154,7 +154,8 @@ def brief(got: list[events.Event]) -> list[str]:
 async def calling(stack: Stack, *, microphone: bool = True, gateway: int = 0, **options: Any) -> AsyncIterator[Call]:
     """A call through one of the gateways; by default with a microphone that is always open."""
     options.setdefault("profile", "support")
-    async with parley.connect(str(stack.gateways[gateway].ready["address"]), **options) as session:
+    targets = options.pop("targets", str(stack.gateways[gateway].ready["address"]))
+    async with parley.connect(targets, **options) as session:
         call = Call(stack, session)
         tasks = [asyncio.create_task(call.listen())]
         if microphone:
