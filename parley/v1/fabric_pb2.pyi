@@ -241,7 +241,7 @@ class Attached(_message.Message):
     def __init__(self, epoch: _Optional[int] = ..., attach_generation: _Optional[int] = ..., next_uplink_seq: _Optional[int] = ..., next_downlink_seq: _Optional[int] = ..., resume_window: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class TakeOver(_message.Message):
-    __slots__ = ("session_id", "gateway", "tenant", "principal", "from_worker", "from_epoch", "proof", "floor", "downlink_acked_seq", "last_audio_seq", "attach_generation", "presented_token_sha256", "uplink_acked_seq", "uplink_sent_seq", "silence")
+    __slots__ = ("session_id", "gateway", "tenant", "principal", "from_worker", "from_epoch", "proof", "floor", "downlink_acked_seq", "last_audio_seq", "attach_generation", "presented_token_sha256", "uplink_acked_seq", "uplink_sent_seq", "silence", "new_token_sha256")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     GATEWAY_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
@@ -257,6 +257,7 @@ class TakeOver(_message.Message):
     UPLINK_ACKED_SEQ_FIELD_NUMBER: _ClassVar[int]
     UPLINK_SENT_SEQ_FIELD_NUMBER: _ClassVar[int]
     SILENCE_FIELD_NUMBER: _ClassVar[int]
+    NEW_TOKEN_SHA256_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     gateway: str
     tenant: str
@@ -272,7 +273,8 @@ class TakeOver(_message.Message):
     uplink_acked_seq: int
     uplink_sent_seq: int
     silence: _duration_pb2.Duration
-    def __init__(self, session_id: _Optional[str] = ..., gateway: _Optional[str] = ..., tenant: _Optional[str] = ..., principal: _Optional[str] = ..., from_worker: _Optional[str] = ..., from_epoch: _Optional[int] = ..., proof: _Optional[_Union[ProofOfDeath, str]] = ..., floor: _Optional[int] = ..., downlink_acked_seq: _Optional[int] = ..., last_audio_seq: _Optional[int] = ..., attach_generation: _Optional[int] = ..., presented_token_sha256: _Optional[bytes] = ..., uplink_acked_seq: _Optional[int] = ..., uplink_sent_seq: _Optional[int] = ..., silence: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    new_token_sha256: bytes
+    def __init__(self, session_id: _Optional[str] = ..., gateway: _Optional[str] = ..., tenant: _Optional[str] = ..., principal: _Optional[str] = ..., from_worker: _Optional[str] = ..., from_epoch: _Optional[int] = ..., proof: _Optional[_Union[ProofOfDeath, str]] = ..., floor: _Optional[int] = ..., downlink_acked_seq: _Optional[int] = ..., last_audio_seq: _Optional[int] = ..., attach_generation: _Optional[int] = ..., presented_token_sha256: _Optional[bytes] = ..., uplink_acked_seq: _Optional[int] = ..., uplink_sent_seq: _Optional[int] = ..., silence: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., new_token_sha256: _Optional[bytes] = ...) -> None: ...
 
 class CloseSession(_message.Message):
     __slots__ = ("session_id", "reason", "message")

@@ -309,14 +309,13 @@ class Opener:
 
     async def _take_over(self, attach: fabric_pb2.AttachSession) -> tuple[str, fabric_pb2.Attached]:
         """The session's worker is gone, or seems to be: another takes it over for the caller that comes back."""
-        if not attach.presented_token_sha256:
-            raise _worker_lost("unknown")
         command = fabric_pb2.TakeOver(
             session_id=attach.session_id,
             gateway=self._me,
             tenant=attach.tenant,
             principal=attach.principal,
             presented_token_sha256=attach.presented_token_sha256,
+            new_token_sha256=attach.new_token_sha256,
             floor=attach.last_received_seq,
             downlink_acked_seq=attach.last_received_seq,
         )

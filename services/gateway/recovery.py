@@ -131,7 +131,7 @@ class Recovery:
             return own.worker, await self._attach(own.worker, command)
         command.tenant, command.principal = own.tenant, own.principal
         command.from_worker, command.from_epoch, command.proof = own.worker, own.epoch, proof
-        worker = self._table.choose(tried | {own.worker})
+        worker = self._table.choose(tried if proof == fabric_pb2.PROOF_OF_DEATH_NOT_HELD else tried | {own.worker})
         tried.add(worker)
         return worker, await self._ask(worker, fabric_pb2.ControlRequest(schema_version=1, take_over=command))
 
@@ -148,6 +148,7 @@ class Recovery:
             tenant=command.tenant,
             principal=command.principal,
             presented_token_sha256=command.presented_token_sha256,
+            new_token_sha256=command.new_token_sha256,
             last_received_seq=command.floor,
         )
         return await self._ask(worker, fabric_pb2.ControlRequest(schema_version=1, attach=attach))
@@ -167,8 +168,8 @@ class Recovery:
         raise ServiceError(errors_pb2.ERROR_REASON_INTERNAL, "the worker's answer has no result")
 
     async def prove_gone(self, worker: str, session: str) -> fabric_pb2.ProofOfDeath | None:
-        """Ask a worker for a session; None when it has it. ServiceError when it does not answer, which proves nothing:
-        it hangs, or NATS does."""
+        """Ask a worker for a session, or whether it is there; None when it has it or is. ServiceError when it does not
+        answer, which proves nothing: it hangs, or NATS does."""
         ping = fabric_pb2.ControlRequest(schema_version=1, ping=fabric_pb2.Ping(session_id=session))
         for attempt in (1, 2):
             try:
@@ -177,6 +178,11 @@ class Recovery:
                 if attempt == 1:
                     await asyncio.sleep(PROBE_PAUSE)
                 continue
+            except ServiceError:
+                if not self._table.is_silent(worker, self._now()):
+                    raise
+                await self._bus.barrier()  # our own way to NATS is fine
+                return fabric_pb2.PROOF_OF_DEATH_SILENT
             lost = reply.failure.reason == errors_pb2.ERROR_REASON_SESSION_UNKNOWN
             return fabric_pb2.PROOF_OF_DEATH_NOT_HELD if lost else None
         self._table.gone(worker)

@@ -21,8 +21,10 @@ from services.gateway.stream import Stream, envelope_in
 log = structlog.get_logger()
 
 TICK: Final = 0.05
-SILENT: Final = 0.75
+SILENT: Final = 0.6
 """Seconds without downlink (a worker says something every 500 ms) after which it is asked whether it is there."""
+SESSION_SILENT: Final = 3.0
+"""Seconds after which it is asked whether it has the session."""
 LOST: Final = 15.0
 """Seconds without downlink after which a stream is given up although its worker answers, or cannot be asked."""
 FLUSH_LIMIT: Final = 5.0
@@ -130,7 +132,8 @@ class Streams:
         if now - stream.heard > LOST:
             stream.finish(_worker_lost(stream.worker))
             return
-        key = (stream.worker, stream.session)
+        # One question for all streams of a worker: where it has a hiccup, they are all silent.
+        key = (stream.worker, stream.session if now - stream.heard > SESSION_SILENT else "")
         if key not in self._probing and now - self._probed.get(key, -SILENT) >= SILENT:
             self._probing.add(key)
             self.keep(asyncio.create_task(self._probe(*key), name=f"probe {stream.session}"))
@@ -139,14 +142,13 @@ class Streams:
         """Ask a silent worker whether it is there and holds the session; nobody listening twice proves its death."""
         try:
             proof = await self._recovery.prove_gone(worker, session)
+            if proof == fabric_pb2.PROOF_OF_DEATH_NOT_HELD:
+                self._recover([each for each in self._by_session.get(session, []) if each.worker == worker], proof)
+            elif proof is not None:
+                log.warning("worker lost", worker=worker, proof=fabric_pb2.ProofOfDeath.Name(proof))
+                self._recover([stream for stream in self.all() if stream.worker == worker], proof)
         except ServiceError:
             pass  # it hangs, or NATS does: that is no proof
-        else:
-            if proof == fabric_pb2.PROOF_OF_DEATH_DEAD:
-                log.warning("worker lost", worker=worker)
-                self._recover([stream for stream in self.all() if stream.worker == worker], proof)
-            elif proof is not None:
-                self._recover([each for each in self._by_session.get(session, []) if each.worker == worker], proof)
         finally:
             self._probing.discard((worker, session))
             self._probed = {key: at for key, at in self._probed.items() if self._now() - at < SILENT}

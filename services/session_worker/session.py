@@ -525,8 +525,10 @@ class Session:
         if isinstance(error, ServiceError) and not isinstance(error, FencedError):
             self.finish(live_pb2.END_REASON_BACKEND, error.message, error)
         elif isinstance(error, FencedError):
-            log.warning("ownership lost", session=self.id)
-            self.ending = self.ending or EndCause(live_pb2.END_REASON_UNSPECIFIED, "fenced", time.monotonic())
+            # In silence: whoever has the session now speaks for it.
+            if self.ending is None:
+                log.warning("ownership lost", session=self.id)
+                self.ending = EndCause(live_pb2.END_REASON_UNSPECIFIED, "fenced", time.monotonic())
             self._downlink.detach()
         else:
             log.error("session failed", session=self.id, exc_info=error)

