@@ -22,6 +22,12 @@ class Stories:
         """Of all stories."""
         return list(self._all)
 
+    def only(self, name: str) -> Stories:
+        """One of them."""
+        chosen = Stories()
+        chosen._all[name] = self._all[name]
+        return chosen
+
     def add(self, *arguments: Any) -> Callable[[Story], Story]:
         """A story, told with these arguments after the place where it is told."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from tests.support import order_ledger
 from tests.support.counts import get_json
 from tests.support.eventually import eventually
 
+Strike = Callable[[Stack], Awaitable[None]]
+"""What happens to a stack."""
 killed, frozen = Stories(), Stories()
 
 
@@ -62,7 +64,7 @@ class Scene:
         if self._in_state >= self._stories:
             self._all_in_state.set()
 
-    async def direct(self, strike: Callable[[Stack], Awaitable[None]]) -> None:
+    async def direct(self, strike: Strike) -> None:
         """Start whoever takes over, then let what happens happen."""
         # Only now, so that every session is with the worker that dies.
         await self._all_ready.wait()
@@ -291,26 +293,32 @@ async def a_tool_runs_for_a_worker_that_froze(scene: Scene) -> None:
         assert order_ledger.runs(scene.folder, "3579") == 1
 
 
+async def tell(
+    stories: Stories, strike: Strike, folder: Path, env: Mapping[str, str] | None = None
+) -> dict[str, BaseException | None]:
+    """These stories in a stack of their own."""
+    orders = {order_ledger.FOLDER: str(folder), "PARLEY_TOOLS_MODULES": order_ledger.MODULES}
+    async with Stack(StackConfig(workers=1, gateways=2, env={**orders, **(env or {})})) as stack:
+        scene = Scene(stack, folder, len(stories.names))
+        directing = asyncio.create_task(scene.direct(strike))
+        try:
+            return await stories.tell(scene, scene.failed)
+        finally:
+            directing.cancel()
+
+
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, BaseException | None]:
     """Every story at once, in one stack for each thing that happens to workers."""
 
-    async def all_of(stories: Stories, strike: Callable[[Stack], Awaitable[None]]) -> dict[str, BaseException | None]:
-        folder = tmp_path_factory.mktemp("orders")
-        env = {order_ledger.FOLDER: str(folder), "PARLEY_TOOLS_MODULES": order_ledger.MODULES}
-        async with Stack(StackConfig(workers=1, gateways=2, env=env)) as stack:
-            scene = Scene(stack, folder, len(stories.names))
-            directing = asyncio.create_task(scene.direct(strike))
-            try:
-                return await stories.tell(scene, scene.failed)
-            finally:
-                directing.cancel()
-
-    async def both() -> dict[str, BaseException | None]:
-        first, second = await asyncio.gather(all_of(killed, kill_worker_and_gateway), all_of(frozen, freeze_worker))
+    async def all_of_them() -> dict[str, BaseException | None]:
+        first, second = await asyncio.gather(
+            tell(killed, kill_worker_and_gateway, tmp_path_factory.mktemp("killed")),
+            tell(frozen, freeze_worker, tmp_path_factory.mktemp("frozen")),
+        )
         return {**first, **second}
 
-    return asyncio.run(both())
+    return asyncio.run(all_of_them())
 
 
 @pytest.mark.parametrize("story", killed.names + frozen.names)
