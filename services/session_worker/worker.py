@@ -50,7 +50,7 @@ class Worker:
         self._announced = 0.0
         self._changed = True
         self.draining = False
-        self._taking_over = 0
+        self._taking_over: set[str] = set()
         self.opened = 0
         """Sessions opened since the start."""
         self.taken_over = 0
@@ -200,7 +200,7 @@ class Worker:
         if self.draining or len(self._sessions) + len(self._opening) >= self._services.settings.capacity:
             why = "is draining" if self.draining else "is full"
             raise ServiceError(errors_pb2.ERROR_REASON_NO_CAPACITY, f"worker {self._services.worker} {why}")
-        if session_id in self._sessions:
+        if session_id in self._sessions or session_id in self._taking_over:
             raise ServiceError(
                 errors_pb2.ERROR_REASON_NO_CAPACITY,
                 f"session {session_id} is open already",
@@ -237,7 +237,7 @@ class Worker:
                 retry_delay=_RECOVERY_RETRY,
             )
         services = self._services
-        self._taking_over += 1
+        self._taking_over.add(request.session_id)
         try:
             with self._counted():
                 inherited = await takeover.inherit(
@@ -252,14 +252,14 @@ class Worker:
                 self._sessions[session.id] = session
                 self.taken_over += 1
         finally:
-            self._taking_over -= 1
+            self._taking_over.discard(request.session_id)
         log.info("session taken over", session=session.id, before=request.from_worker, epoch=session.epoch)
         return attached
 
     @property
     def recovering(self) -> int:
         """Sessions that are being taken over, or whose link is not there yet."""
-        return self._taking_over + sum(session.recovering for session in self._sessions.values())
+        return len(self._taking_over) + sum(session.recovering for session in self._sessions.values())
 
     # Ending
 
