@@ -33,6 +33,8 @@ ASK_EVERY = 0.05
 """Least seconds between two requests for missing downlink."""
 HALF_CLOSE_WAIT = 0.05
 """Seconds after which a closed request side is believed: a call reads as closed just before it is cancelled."""
+SENDER_HEARD = 1.5
+"""Seconds since the worker was last heard in which what does not come is given up."""
 MAX_HELD = 256
 """Envelopes kept until the attachment is known. What is beyond is sent again on request."""
 
@@ -232,7 +234,8 @@ class Stream:
         downlink = self.downlink
         if downlink is None or self.closed:
             return
-        if downlink.tick(now):
+        # Of one that is silent nothing is known: perhaps it sends again, perhaps another takes its place.
+        if now - self.heard < SENDER_HEARD and downlink.tick(now):
             self._wake_writer.set()
         asks = now - self._asked_at >= ASK_EVERY and bool(downlink.missing())
         if asks:
