@@ -108,6 +108,11 @@ fuzz-emulator: setup-test  ## Mutated frames against the emulator, 5,000 convers
 fuzz-converse: setup-test  ## Random and mutated messages to a gateway and its worker, 5,000 streams (some 2 minutes)
 	CONVERSE_FUZZ_EXAMPLES=5000 $(BIN)/python -m pytest tests/fuzz
 
+MINUTES ?= 30
+.PHONY: chaos
+chaos: setup-test  ## Calls under faults of every kind for MINUTES=30; SEED= repeats one
+	$(BIN)/python -m tests.faults.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) --at-least 10
+
 .PHONY: bench
 bench: setup-test  ## What the fabric adds to a call and costs, beside the bare SDK (some 10 minutes)
 	$(BIN)/python -m bench.echo

@@ -72,6 +72,7 @@ class Retry:
         self._backoff = FIRST_BACKOFF
         self._opened_at = now
         self._mark: object = None
+        self._drain_mark: object = None
         self.began = now
         """When the outage began, or the opening."""
         self.tries = 1
@@ -106,9 +107,17 @@ class Retry:
             self.tries = 0
         return self.failed(error, now)
 
-    def draining(self) -> None:
-        """The attached stream still works, but its gateway goes away: `beside` says when to try another one."""
-        self._backoff = FIRST_BACKOFF
+    def draining(self, now: float, mark: Any) -> float:
+        """The attached stream works, but its gateway goes away: seconds until a stream beside it is tried.
+
+        That is at once, unless this one was such a stream itself and got no further: gateways that pass a session round
+        do so at the pace of an outage. `mark` as in `lost`.
+        """
+        if mark != self._drain_mark or now - self._opened_at >= STEADY:
+            self._drain_mark = mark
+            self._backoff = FIRST_BACKOFF
+            return 0.0
+        return self._doubled()
 
     def beside(self, error: errors.ParleyError) -> float | None:
         """A try beside the draining stream ended with `error`: seconds until the next; None: no more while it lasts."""
@@ -130,9 +139,13 @@ class Retry:
         return delay
 
     def _delay(self, error: errors.ParleyError) -> float:
-        delay = self._backoff * self._uniform(0.5, 1.0)
-        self._backoff = min(LAST_BACKOFF, self._backoff * 2)
+        delay = self._doubled()
         if error.retry_delay is None:
             return delay
         said = max(error.retry_delay.total_seconds(), FIRST_BACKOFF / 2)
         return said * self._uniform(1.0, LATER)
+
+    def _doubled(self) -> float:
+        delay = self._backoff * self._uniform(0.5, 1.0)
+        self._backoff = min(LAST_BACKOFF, self._backoff * 2)
+        return delay

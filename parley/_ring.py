@@ -82,8 +82,10 @@ class UplinkRing:
 
     def acked(self, seq: int) -> bool:
         """Forgets everything up to `seq`; true when that made room. A lower `seq` than before changes nothing."""
+        if seq <= self.acked_seq:
+            return False
         before = len(self._entries)
-        self.acked_seq = max(self.acked_seq, seq)
+        self.acked_seq = seq
         while self._entries and self._entries[0].seq <= seq:
             self._bytes -= self._entries.popleft().size
         if self._forgotten:

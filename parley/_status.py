@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -109,11 +109,16 @@ class FirstStatus:
         call.add_done_callback(self._on_done)
 
     async def settled(self) -> Status | None:
-        """The status once the call has ended; None when it has not."""
+        """The status once the call has ended; None when it has not.
+
+        UNAVAILABLE where gRPC alone said that it has: the connection failed, and the service said nothing.
+        """
         limit = time.monotonic() + self._WAIT
         while self._status is not None and self._is_from_core(self._status) and time.monotonic() < limit:
             await asyncio.sleep(0.005)
             self._status = _read(self._call)
+        if self._status is not None and self._is_from_core(self._status):
+            self._status = replace(self._status, code=grpc.StatusCode.UNAVAILABLE)
         return self._status
 
     def _is_from_core(self, status: Status) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+from contextlib import suppress
 from datetime import timedelta
 
 from parley import errors, events
@@ -13,6 +14,8 @@ from parley.v1 import live_pb2 as pb
 
 ATTEMPT = 10.0
 """Seconds that a gateway may take to attach a session that is there; then the next one is asked."""
+LAST_ATTEMPT = 1.0
+"""Seconds that it has at least, also where the outage's limit is nearer."""
 
 
 class Streams:
@@ -58,21 +61,21 @@ class Streams:
     # -- life ----------------------------------------------------------------------------------------------------
 
     async def open(self, addresses: int) -> None:
-        """Gets the first stream, with as many tries as it takes. Raises the last typed error of the service, if any.
+        """Gets the first stream, with as many tries as it takes. Raises the typed error of the last one that had time.
 
         Where there are several addresses, the first try leaves time for another.
         """
-        refusal: errors.ParleyError | None = None
+        before: errors.ParleyError | None = None
         while True:
             left = self._open_limit - self._loop.time()
             try:
                 await self._try(left / 2 if addresses > 1 else left)
                 break
             except errors.ParleyError as error:
-                refusal = error if error.reason else refusal
                 if self._loop.time() >= self._open_limit:
                     late = f"the service did not open the session within {self._open_timeout:g} s"
-                    raise refusal or errors.DeadlineExceeded(late, code="DEADLINE_EXCEEDED") from None
+                    raise before or errors.DeadlineExceeded(late, code="DEADLINE_EXCEEDED") from None
+                before = error
                 delay = self._retry.failed(error, self._loop.time())
                 if delay is None:
                     raise
@@ -190,23 +193,22 @@ class Streams:
         Returns the error of a try of which the service said nothing: that one may have taken the session over.
         """
         unanswered = None
-        self._retry.draining()
-        while not old.over:
-            delay = None
-            if self._retry.enabled:
-                try:
-                    await self._try(ATTEMPT)
-                except errors.ParleyError as error:
-                    unanswered = unanswered if error.reason else error
-                    delay = self._retry.beside(error)
-                else:
-                    break
-            try:
+        delay: float | None = None
+        if self._retry.enabled:
+            delay = self._retry.draining(self._loop.time(), self._mark())
+        while True:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(delay):
                     await old.until(old.is_over)
-            except TimeoutError:
-                continue
-        return unanswered
+            if old.over:
+                return unanswered
+            try:
+                await self._try(ATTEMPT)
+            except errors.ParleyError as error:
+                unanswered = unanswered if error.reason else error
+                delay = self._retry.beside(error)
+            else:
+                return None
 
     async def _resume(self, old: Stream, taken_over: errors.ParleyError | None) -> None:
         """Gets another stream in the place of one that is over, or ends the session with the reason why not."""
@@ -217,20 +219,22 @@ class Streams:
         now = self._loop.time()
         if error is not None and self.downlink.ended is None:
             delay = self._retry.lost(error, now, self._mark())
-        if error is not None and delay is not None:
+        tried = delay is not None
+        if error is not None and tried:
             self.uplink.outbox.set_offline(offline=True)
             left = timedelta(seconds=self._retry.left(now))
             self.downlink.inbox.tell(events.StreamLost(0, copy.copy(error), left))
         while delay is not None:
             await asyncio.sleep(delay)
+            remaining = self._retry.left(self._loop.time())
             try:
-                await self._try(ATTEMPT)
+                await self._try(min(ATTEMPT, max(LAST_ATTEMPT, remaining)))
             except errors.ParleyError as refused:
                 error = refused
                 delay = self._retry.failed(refused, self._loop.time())
             else:
                 return
-        self._finish(error)
+        self._finish(self._given_up(error) if error is not None and tried else error)
 
     def _mark(self) -> tuple[int, int, int]:
         """Changes as the conversation goes on."""
@@ -243,8 +247,6 @@ class Streams:
         gone = isinstance(error, errors.SessionEnded) or (error is not None and error.reason == "SESSION_UNKNOWN")
         if gone and self.uplink.end_left:
             error = None  # `end` did its work; only the stream that would have said so was lost
-        if error is not None and self._retry.tries and self.downlink.ended is None:
-            error = self._given_up(error)
         self.finished = True
         self._failure = error
         self.uplink.outbox.close(self._error, discard=True)
@@ -254,7 +256,7 @@ class Streams:
     def _given_up(self, error: errors.ParleyError) -> errors.ParleyError:
         """The error of the last try, saying that it is the last, and what is lost with it."""
         seconds = self._loop.time() - self._retry.began
-        message = f"{error.message}; given up after {self._retry.tries} tries in {seconds:.1f} s"
+        message = f"{error.message}; given up after {seconds:.1f} s (tries: {self._retry.tries})"
         if undelivered := self.uplink.undelivered():
             message += f"; not acknowledged: {undelivered}"
         error = copy.copy(error)

@@ -1,7 +1,7 @@
 """One NATS connection a process, and how to ask over it.
 
-nats-py is not free of waiting: `publish()` blocks while the server is frozen. So media leaves through `Writer` (one
-task a process), and nothing else on a media path awaits this connection.
+nats-py is not free of waiting: `publish()` blocks while the server is frozen. So media goes past it, in both
+directions (`media_transport`): it leaves through `Writer`, and nothing on a media path awaits this connection.
 """
 
 from __future__ import annotations
@@ -16,10 +16,13 @@ import nats.errors
 import structlog
 from google.protobuf.message import DecodeError, Message
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 
 from parley.v1 import errors_pb2
 from services.fabric.errors import ServiceError
+from services.fabric.media_split import Take
+from services.fabric.media_transport import MediaTransport
 from services.fabric.settings import ServiceSettings
 
 log = structlog.get_logger()
@@ -28,7 +31,9 @@ M = TypeVar("M", bound=Message)
 JETSTREAM_TIMEOUT = 5.0
 """Seconds that a JetStream request may take."""
 _PENDING_BYTES = 2 * 1024 * 1024
-"""Bytes that nats-py may hold for a server that does not read. More only makes data stale."""
+"""Bytes that nats-py may hold for a server that does not read. More only makes data stale. Media is not among them."""
+_MOST_IN_A_WRITE = 64 * 1024
+"""Bytes of media after which others get their turn of the event loop, and NATS its chance to say: too much."""
 
 
 async def settle(client: Client, timeout: float = 5.0) -> None:
@@ -53,11 +58,15 @@ class Bus:
         self._kind = kind
         self._instance = instance
         self.client = Client()
+        self._transport = self.client._transport = MediaTransport()  # nats-py has no public place for one
         self.js: JetStreamContext = self.client.jetstream(timeout=JETSTREAM_TIMEOUT)
         self.connected = asyncio.Event()
         self.errors = 0
         self._connecting: asyncio.Task[None] | None = None
         self.on_reconnect: Callable[[], Awaitable[None]] | None = None
+        self.on_writable: Callable[[], None] = lambda: None
+        """Called when media may be published that could not be before."""
+        self._transport.on_resumed = lambda: self.on_writable()  # noqa: PLW0108 - set later
 
     def start(self) -> None:
         """Begin to connect; tries for ever, once a second."""
@@ -90,6 +99,7 @@ class Bus:
             reconnected_cb=self._on_reconnected,
         )
         self.connected.set()
+        self.on_writable()
 
     async def wait_connected(self, timeout: float) -> None:
         """Wait for the connection; ServiceError FABRIC_UNAVAILABLE when it does not come in `timeout` seconds."""
@@ -119,6 +129,38 @@ class Bus:
             ) from error
         except DecodeError as error:
             raise ServiceError(errors_pb2.ERROR_REASON_INTERNAL, f"unreadable answer on {subject}") from error
+
+    # Media
+
+    async def subscribe_media(self, subject: str, take: Take) -> None:
+        """Hand every message of `subject`, which ends with `*`, to `take` as soon as it is read.
+
+        `take` must not wait. What it raises is logged and counted, and the next message comes all the same. Nothing
+        queues here: while `take` runs nothing is read, and the server holds what comes.
+        """
+
+        def take_safely(subject: str, payload: bytes) -> None:
+            try:
+                take(subject, payload)
+            except Exception as error:
+                self.errors += 1
+                log.exception("message not taken", subject=subject, error=repr(error))
+
+        async def with_headers(message: Msg) -> None:
+            take_safely(message.subject, message.data)
+
+        self._transport.splitter.route(subject.removesuffix("*"), take_safely)
+        # For the server and for reconnects; here arrives only what has headers.
+        await self.client.subscribe(subject, cb=with_headers)
+
+    @property
+    def writable(self) -> bool:
+        """Whether `publish_media` may be called."""
+        return self.connected.is_set() and self._transport.writable
+
+    def publish_media(self, publications: list[tuple[str, bytes]]) -> None:
+        """Publish messages, subject and payload, without waiting. None may be larger than `client.max_payload`."""
+        self._transport.publish(publications)
 
     async def barrier(self) -> None:
         """Return when the server has taken everything sent so far, subscriptions too. ServiceError otherwise."""
@@ -160,6 +202,7 @@ class Bus:
     async def _on_reconnected(self) -> None:
         log.info("nats reconnected")
         self.connected.set()
+        self.on_writable()
         if self.on_reconnect is not None:
             await self.on_reconnect()
 
@@ -172,45 +215,60 @@ class Sender(Protocol):
 
 
 class Writer:
-    """The one task of a process that publishes media. Senders keep their own bounded outboxes."""
+    """Publishes the media of a process, one publication a sender in turn, so that nobody waits for a long queue of
+    another. Senders keep their own bounded outboxes; nothing waits here."""
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
+        bus.on_writable = self._schedule
         self._ready: dict[Sender, None] = {}
-        self._round: dict[Sender, None] = {}
-        """Whose turn it is in this round."""
-        self._wake = asyncio.Event()
+        """Who has something to publish; the first one's turn is next."""
+        self._scheduled = False
         self.failed = 0
-        """Publishes that NATS did not take; the receiver's hole detection brings them back from the ring."""
+        """Publications that NATS does not take for their size (the receiver's hole detection reports them), and senders
+        that failed at being asked."""
 
     def wake(self, sender: Sender) -> None:
-        """`sender` has something to publish. Cheap, and safe to call for each message."""
+        """`sender` has something to publish. Cheap, and safe to call for each message: what is said in one turn of the
+        event loop can leave as one."""
         self._ready[sender] = None
-        self._wake.set()
+        self._schedule()
 
     def forget(self, sender: Sender) -> None:
         """`sender` is gone: it is not asked again."""
         self._ready.pop(sender, None)
-        self._round.pop(sender, None)
 
-    async def run(self) -> None:
-        """Publish for ever: one publication a sender in turn, so that nobody waits for a long queue of another."""
-        publish = self._bus.client.publish
-        while True:
-            await self._wake.wait()
-            await self._bus.connected.wait()
-            self._wake.clear()
-            self._round, self._ready = self._ready, {}
-            for sender in list(self._round):
-                publication = sender.next_publication() if sender in self._round else None
-                if publication is None:
-                    continue
-                try:
-                    await publish(*publication)
-                except nats.errors.Error:
-                    self.failed += 1
-                if sender in self._round:  # not forgotten meanwhile
-                    self._ready.setdefault(sender, None)
-            if self._ready:
-                self._wake.set()
-                await asyncio.sleep(0)
+    def _schedule(self) -> None:
+        if self._ready and not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._publish)
+
+    def _publish(self) -> None:
+        """One write of what waits, in turn, up to its bound; when NATS takes no more, `on_writable` comes back."""
+        self._scheduled = False
+        ready, bus = self._ready, self._bus
+        if not bus.writable:
+            return
+        publications: list[tuple[str, bytes]] = []
+        size = 0
+        while ready and size < _MOST_IN_A_WRITE:
+            sender = next(iter(ready))
+            del ready[sender]
+            ready[sender] = None  # at the end of the line, unless it is forgotten while it is asked
+            try:
+                publication = sender.next_publication()
+            except Exception:
+                # One session's fault: the others' media goes on, and what has been taken from them leaves.
+                log.exception("nothing to publish")
+                self.failed += 1
+                publication = None
+            if publication is None:
+                ready.pop(sender, None)
+            elif len(publication[1]) > bus.client.max_payload:
+                self.failed += 1
+            else:
+                publications.append(publication)
+                size += len(publication[1])
+        if publications:
+            bus.publish_media(publications)
+        self._schedule()

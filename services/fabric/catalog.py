@@ -69,14 +69,13 @@ class Catalog:
 
     async def all(self) -> list[tools_pb2.Tool]:
         """Every tool, by name."""
-        bucket = await self._open()
+        # Not `KeyValue.keys()`: on a busy machine it has been seen to say that there are none.
+        every = f"$KV.{subjects.CATALOG_BUCKET}.{_PREFIX}"
         try:
-            names = await bucket.keys()
-        except nats.js.errors.NoKeysError:
-            return []
+            info = await self._js.stream_info(f"KV_{subjects.CATALOG_BUCKET}", subjects_filter=f"{every}>")
         except (nats.errors.Error, TimeoutError) as error:
             raise unavailable(error) from error
-        found = [await self.get(name.removeprefix(_PREFIX)) for name in sorted(names)]
+        found = [await self.get(name.removeprefix(every)) for name in sorted(info.state.subjects or ())]
         return [tool for tool in found if tool is not None]
 
     async def _open(self) -> KeyValue:

@@ -54,8 +54,6 @@ _GRPC_OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
 )
-_DOWNLINK_PENDING = 65_536
-_DOWNLINK_PENDING_BYTES = 64 * _KIB * _KIB
 _ANNOUNCE_PENDING = 4_096
 _ANNOUNCE_PENDING_BYTES = 4 * _KIB * _KIB
 _RETRY = 0.5
@@ -137,7 +135,6 @@ class Gateway:
         self._bus.start()
         await self._server.start()
         for name, coroutine in (
-            ("writer", self._writer.run()),
             ("housekeeping", self._streams.run(self._on_tick)),
             ("loop lag", self._loop_lag.run()),
             ("fabric", self._join_fabric()),
@@ -184,12 +181,7 @@ class Gateway:
         """Subscribe once NATS is there, and see to it that the streams exist; tries until it works."""
         client = self._bus.client
         await self._bus.connected.wait()
-        await client.subscribe(
-            subjects.downlink_wildcard(self.id),
-            cb=self._streams.on_downlink,
-            pending_msgs_limit=_DOWNLINK_PENDING,
-            pending_bytes_limit=_DOWNLINK_PENDING_BYTES,
-        )
+        await self._bus.subscribe_media(subjects.downlink_wildcard(self.id), self._streams.on_downlink)
         await client.subscribe(
             subjects.FLEET_ANNOUNCE,
             cb=self._on_announcement,

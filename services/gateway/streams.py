@@ -8,7 +8,6 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Final
 
 import structlog
-from nats.aio.msg import Msg
 
 from parley.v1 import errors_pb2, fabric_pb2
 from services.fabric import subjects
@@ -80,13 +79,13 @@ class Streams:
         if not stream.flushed:
             self._closing[stream] = self._now() + FLUSH_LIMIT
 
-    async def on_downlink(self, message: Msg) -> None:
-        """Callback of the one downlink subscription."""
-        streams = self._by_session.get(subjects.session_of(message.subject))
+    def on_downlink(self, subject: str, payload: bytes) -> None:
+        """Takes what comes on the one downlink subscription."""
+        streams = self._by_session.get(subjects.session_of(subject))
         if not streams:
             self.dropped["downlink_unroutable"] += 1
             return
-        envelope = envelope_in(message.data)
+        envelope = envelope_in(payload)
         if envelope is None:
             self.dropped["downlink_unreadable"] += 1
             return

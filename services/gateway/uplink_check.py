@@ -118,11 +118,12 @@ class UplinkValidator:
 
     def _check_audio(self, audio: live_pb2.AudioInput) -> None:
         problem = ""
-        if not audio.frames:
+        sizes = [len(frame) for frame in audio.frames]
+        if not sizes:
             problem = "at least one frame"
-        elif any(not frame or len(frame) % 2 for frame in audio.frames):
+        elif any(not size or size % 2 for size in sizes):
             problem = "each frame holds whole 16 bit samples: an even number of bytes, at least 2"
-        elif sum(map(len, audio.frames)) > self._max_audio:
+        elif sum(sizes) > self._max_audio:
             problem = f"all frames together at most 1 s ({self._max_audio} bytes)"
         if problem:
             raise invalid_field("audio.frames", problem, errors_pb2.ERROR_REASON_AUDIO_INVALID)

@@ -241,6 +241,9 @@ class Conversation:
             self._drop(piece)
         more = any(piece.more for piece in sent)
         text = retelling.outcome(record)
+        # A turn that begins anew calls again, and is told the same again.
+        for piece in [piece for piece in self._open() if isinstance(piece, _Outcome) and piece.text == text]:
+            self._drop(piece)
         self._keep(_Outcome(self.position, "user", text, call_id=record.call_id, told=True, more=more))
 
     def _outcomes(self, call_id: str, *, told: bool) -> list[_Outcome]:

@@ -13,7 +13,7 @@ _MOST_PICTURES = 8
 
 @dataclass(frozen=True, slots=True)
 class AudioBatch:
-    """Audio frames that waited together, to leave as one message."""
+    """Audio that leaves as one message: of one request, or of several that waited together."""
 
     pcm: bytes
     first_seq: int
@@ -43,7 +43,7 @@ class InputQueue:
     """Audio joined into one message at most: 200 ms at 16 kHz."""
 
     def __init__(self, max_audio_bytes: int, picture_interval: float = 0.0) -> None:
-        self._queue: deque[live_pb2.ConverseRequest] = deque()
+        self._queue: deque[AudioBatch | live_pb2.ConverseRequest] = deque()
         self._max_audio_bytes = max_audio_bytes
         self._audio_bytes = 0
         self._picture: live_pb2.ConverseRequest | None = None
@@ -59,14 +59,15 @@ class InputQueue:
         """Take one request in order; return what had to go for it."""
         match request.WhichOneof("payload"):
             case "audio":
-                self._queue.append(request)
-                self._audio_bytes += _audio_size(request)
+                pcm = b"".join(request.audio.frames)
+                self._queue.append(AudioBatch(pcm, request.seq, request.seq))
+                self._audio_bytes += len(pcm)
                 return self._shed_audio()
             case "video":
                 older, self._picture = self._picture, request
                 if older is None:
                     return []
-                return [self._gone(older, live_pb2.MEDIA_CLASS_VIDEO, len(older.video.image.data), "PACE")]
+                return [self._gone(older.seq, live_pb2.MEDIA_CLASS_VIDEO, len(older.video.image.data), "PACE")]
             case _:
                 shed = self._enqueue_picture()
                 self._queue.append(request)
@@ -80,9 +81,8 @@ class InputQueue:
             return self._sent(picture, now)
         if not self._queue:
             return None
-        if self._queue[0].WhichOneof("payload") == "audio":
-            return self._joined_audio()
-        return self._sent(self._queue.popleft(), now)
+        following = self._queue.popleft()
+        return self._joined(following) if isinstance(following, AudioBatch) else self._sent(following, now)
 
     @property
     def due(self) -> float | None:
@@ -99,53 +99,46 @@ class InputQueue:
         if picture is None:
             return []
         self._queue.append(picture)
-        queued = [request for request in self._queue if request.HasField("video")]
+        queued = [item for item in self._queue if not isinstance(item, AudioBatch) and item.HasField("video")]
         if len(queued) <= _MOST_PICTURES:
             return []
         self._queue.remove(queued[0])
-        return [self._gone(queued[0], live_pb2.MEDIA_CLASS_VIDEO, len(queued[0].video.image.data), "OVERLOAD")]
+        return [self._gone(queued[0].seq, live_pb2.MEDIA_CLASS_VIDEO, len(queued[0].video.image.data), "OVERLOAD")]
 
-    def _is_next(self, request: live_pb2.ConverseRequest) -> bool:
-        return not self._queue or request.seq < self._queue[0].seq
+    def _is_next(self, picture: live_pb2.ConverseRequest) -> bool:
+        if not self._queue:
+            return True
+        first = self._queue[0]
+        return picture.seq < (first.last_seq if isinstance(first, AudioBatch) else first.seq)
 
     def _sent(self, request: live_pb2.ConverseRequest, now: float) -> live_pb2.ConverseRequest:
         if request.HasField("video"):
             self._picture_due = now + self._picture_interval
         return request
 
-    def _joined_audio(self) -> AudioBatch:
-        frames: list[bytes] = []
-        size = last = 0
-        first = self._queue[0].seq
-        while self._queue and self._queue[0].WhichOneof("payload") == "audio":
-            more = _audio_size(self._queue[0])
-            if frames and size + more > self.JOIN_BYTES:
+    def _joined(self, first: AudioBatch) -> AudioBatch:
+        """`first` and the audio behind it, up to the bound of a message."""
+        pieces, size, last = [first.pcm], len(first.pcm), first.last_seq
+        while self._queue and isinstance(more := self._queue[0], AudioBatch):
+            if size + len(more.pcm) > self.JOIN_BYTES:
                 break
-            request = self._queue.popleft()
-            frames += request.audio.frames
-            size += more
-            last = request.seq
+            self._queue.popleft()
+            pieces.append(more.pcm)
+            size += len(more.pcm)
+            last = more.last_seq
         self._audio_bytes -= size
-        return AudioBatch(frames[0] if len(frames) == 1 else b"".join(frames), first, last)
+        return first if len(pieces) == 1 else AudioBatch(b"".join(pieces), first.first_seq, last)
 
     def _shed_audio(self) -> list[Shed]:
         shed: list[Shed] = []
         while self._audio_bytes > self._max_audio_bytes:
-            index = next(at for at, request in enumerate(self._queue) if request.WhichOneof("payload") == "audio")
-            request = self._queue[index]
-            size = _audio_size(request)
-            del self._queue[index]
-            self._audio_bytes -= size
-            shed.append(self._gone(request, live_pb2.MEDIA_CLASS_AUDIO, size, "OVERLOAD"))
+            oldest = next(item for item in self._queue if isinstance(item, AudioBatch))
+            self._queue.remove(oldest)
+            self._audio_bytes -= len(oldest.pcm)
+            shed.append(self._gone(oldest.last_seq, live_pb2.MEDIA_CLASS_AUDIO, len(oldest.pcm), "OVERLOAD"))
         return shed
 
-    def _gone(
-        self, request: live_pb2.ConverseRequest, media_class: live_pb2.MediaClass, size: int, reason: str
-    ) -> Shed:
+    def _gone(self, seq: int, media_class: live_pb2.MediaClass, size: int, reason: str) -> Shed:
         self.shed_items += 1
         self.shed_bytes += size
-        return Shed(request.seq, media_class, size, reason)
-
-
-def _audio_size(request: live_pb2.ConverseRequest) -> int:
-    return sum(map(len, request.audio.frames))
+        return Shed(seq, media_class, size, reason)

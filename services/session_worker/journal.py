@@ -70,11 +70,9 @@ class Replay:
 class Journal:
     """The unanswered input of one session, and how far its newest handle reaches."""
 
-    def __init__(self, rate: int, *, covers_later_input: bool = False) -> None:
-        """`rate`: hertz of the caller's audio. `covers_later_input`: handles restore whatever their link had heard when
-        it closed, not only what it had heard when they were issued."""
+    def __init__(self, rate: int) -> None:
+        """`rate`: hertz of the caller's audio."""
         self._bytes_per_second = rate * 2
-        self._covers_later_input = covers_later_input
         self._open: deque[_Sent] = deque()
         self._too_old: list[Range] = []
         """Sounds that nobody has answered, older than the horizon."""
@@ -161,17 +159,18 @@ class Journal:
                 _extend(self._too_old, sent.seqs)
             self.covered = max(self.covered, sent.seqs[1])
 
-    def replay(self, now: float, *, after: float = 0.0, round_trip: float = 0.0, exact: bool = False) -> Replay:
+    @property
+    def asks(self) -> bool:
+        """Something was typed that is not answered."""
+        return any(_is_question(sent.item) for sent in self._open)
+
+    def replay(self, now: float, *, after: float = 0.0, exact: bool = False) -> Replay:
         """What a link that begins now is to be given again; it stays here, to be marked as sent again.
 
-        `after`: what was sent until then is told in words. `exact`: the handle says itself what it restores; otherwise
-        silence in the beginning is left out. `round_trip`: what was sent that long ago may not have arrived.
+        `after`: what was sent until then is known to it. `exact`: silence in the beginning is given, too.
         """
         self.expire(now)
         waiting = [sent for sent in self._open if sent.at > after]
-        if self._covers_later_input and not exact and waiting:
-            closed = waiting[-1].at
-            waiting = [sent for sent in waiting if sent.at > closed - round_trip or _is_question(sent.item)]
         result = Replay(dropped=list(self._too_old) if not after else [])
         newest_picture = max((sent.seqs[0] for sent in waiting if _is_picture(sent.item)), default=0)
         for sent in self._from_first_sound(waiting, exact=exact):

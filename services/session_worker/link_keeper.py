@@ -35,6 +35,8 @@ from services.session_worker.turns import Turn, TurnState
 
 log = structlog.get_logger()
 
+_PLAYED = 1.0
+"""Seconds after an answer has played in which its turn may still end."""
 _SPEAKING = 1.0
 """Seconds after a sound in which the caller counts as speaking."""
 
@@ -86,6 +88,8 @@ class Restoration:
     """What happened since the handle, in words."""
     question: list[types.Content]
     """What was being answered, in words, to be answered again."""
+    ask: bool
+    """An answer is to be asked for."""
     replay: Replay
     """What had not begun to be answered, as it was."""
 
@@ -116,6 +120,7 @@ class LinkKeeper:
         self._stale_end = False
         """The end of a turn is due that is nobody's: of a call that was lost."""
         self._exact = False
+        self._lost_at = 0.0
         self._session_context = Context()
 
     # Links
@@ -329,7 +334,7 @@ class LinkKeeper:
         turns, journal = self._keeps.turns, self._keeps.journal
         waits = journal.position < journal.answered_position
         quiet = not turns.busy and not waits and not (self._rotation.leaving and journal.spoke_since(now - _SPEAKING))
-        decision = self._rotation.tick(now, quiet=quiet, due=self._due(turns), spoke_since=journal.spoke_since)
+        decision = self._rotation.tick(now, quiet=quiet, due=self._due(turns, now), spoke_since=journal.spoke_since)
         match decision:
             case Rotate(cause=cause):
                 self._leaving = cause
@@ -340,12 +345,15 @@ class LinkKeeper:
                 pass
 
     @staticmethod
-    def _due(turns: TurnState) -> Due:
+    def _due(turns: TurnState, now: float) -> Due:
         if turns.pending_calls:
             return Due.NOTHING
         turn = turns.current
         if turn is not None and turn.first_audio is not None:
-            return Due.NOTHING if turn.generated or turn.interrupted else Due.MORE
+            if not (turn.generated or turn.interrupted):
+                return Due.MORE
+            # The end of the turn comes when all of it could have been played.
+            return Due.ANSWER if now > turn.first_audio + turn.audio_seconds + _PLAYED else Due.NOTHING
         return Due.ANSWER if turns.owes_answer else Due.NOTHING
 
     async def _leave(self, link: Link) -> None:
@@ -373,6 +381,7 @@ class LinkKeeper:
         keeps = self._keeps
         began = time.monotonic()
         planned = self._leaving is not None
+        self._lost_at = began
         self._link = None
         self._there.clear()
         log.info("link over", session=keeps.spec.session_id, link=self.number, cause=cause, close=str(lost))
@@ -453,20 +462,23 @@ class LinkKeeper:
         journal, conversation = keeps.journal, keeps.conversation
         seed: Seed | None = None
         told: list[types.Content] = []
-        if resumed:
-            told = conversation.since(journal.position)
-        else:
-            configured = [live_config.content(content) for content in keeps.spec.config.history]
-            seed = conversation.seed(configured)
         question: list[types.Content] = []
         if begun is not None:
             question = conversation.unanswered(begun.seq, begun.position)
         elif conversation.has_outcomes:
             question = conversation.unanswered(0, 0)
-        replay = journal.replay(
-            time.monotonic(), after=0.0 if begun is None else begun.at, round_trip=self.round_trip, exact=self._exact
-        )
-        return Restoration(seed, told, question, replay)
+        after = 0.0 if begun is None else begun.at
+        ask = bool(question)
+        if not resumed:
+            configured = [live_config.content(content) for content in keeps.spec.config.history]
+            seed = conversation.seed(configured)
+        elif keeps.settings.handles_cover_later_input:
+            # All that the link had heard is in its state; what was on its way is given again.
+            after, ask = max(after, self._lost_at - self.round_trip), ask or journal.asks
+        else:
+            told = conversation.since(journal.position)
+        replay = journal.replay(time.monotonic(), after=after, exact=self._exact)
+        return Restoration(seed, told, question, ask, replay)
 
     async def _tell(self, link: Link, restoration: Restoration) -> None:
         """LinkClosedError when it closes on that."""
@@ -480,7 +492,7 @@ class LinkKeeper:
             await link.send_turn(seed.turns, turn_complete=seed.turn_complete)
         if restoration.told:
             await link.send_turn(restoration.told, turn_complete=False)
-        if restoration.question:
+        if restoration.ask:
             await link.send_turn(restoration.question, turn_complete=True)
-        if restoration.question or (seed is not None and seed.answered):
+        if restoration.ask or (seed is not None and seed.answered):
             self._keeps.turns.asked(time.monotonic())

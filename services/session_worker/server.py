@@ -61,7 +61,6 @@ async def serve(settings: WorkerSettings) -> None:
             tasks = [
                 asyncio.create_task(work, name=name)
                 for work, name in (
-                    (writer.run(), "writer"),
                     (worker.run(), "worker"),
                     (leftovers.run(), "leftovers"),
                     (lag.run(), "loop lag"),

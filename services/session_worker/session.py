@@ -115,7 +115,7 @@ class Session:
             fenced=lambda: self._fail(FencedError(self.id)),
         )
         self._caller_tools = CallerTools(spec.config, self._context.model, settings.caller_tool_timeout.total_seconds())
-        self._journal = Journal(rate, covers_later_input=settings.handles_cover_later_input)
+        self._journal = Journal(rate)
         self._feeder = Feeder(
             self.id,
             Feeds(
@@ -307,7 +307,8 @@ class Session:
         self._downlink.acknowledge(envelope.downlink_acked_seq)
         if envelope.downlink_missing:
             self._downlink.resend([(item.from_seq, item.to_seq) for item in envelope.downlink_missing])
-        self._services.writer.wake(self._downlink)
+        if not self._downlink.drained:
+            self._services.writer.wake(self._downlink)  # the window may have opened
         self._act_on(self._uplink.take(envelope, now))
         everything = self._uplink.received >= envelope.last_seq
         if envelope.half_closed and everything and self._attachment.half_close(now):

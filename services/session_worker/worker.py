@@ -64,8 +64,8 @@ class Worker:
         """One subscription each for uplink and commands, whatever the number of sessions."""
         client = self._services.bus.client
         me = self._services.worker
+        await self._services.bus.subscribe_media(subjects.uplink_wildcard(me), self._on_uplink)
         for subject, callback in (
-            (subjects.uplink_wildcard(me), self._on_uplink),
             (subjects.control(me), self._on_command),
             (subjects.WORKER_QUERY, self._on_query),
         ):
@@ -128,13 +128,13 @@ class Worker:
 
     # Uplink
 
-    async def _on_uplink(self, message: Msg) -> None:
-        session = self._sessions.get(subjects.session_of(message.subject))
+    def _on_uplink(self, subject: str, payload: bytes) -> None:
+        session = self._sessions.get(subjects.session_of(subject))
         if session is None:
             self.unroutable += 1
             return
         try:
-            session.on_uplink(fabric_pb2.UplinkEnvelope.FromString(message.data), time.monotonic())
+            session.on_uplink(fabric_pb2.UplinkEnvelope.FromString(payload), time.monotonic())
         except DecodeError:
             self.unroutable += 1
             log.exception("unreadable uplink envelope", session=session.id)

@@ -4,7 +4,7 @@ import grpc
 import pytest
 
 from parley import errors
-from parley._status import Status
+from parley._status import FirstStatus, Status
 from parley.v1 import errors_pb2
 from services.fabric.errors import ServiceError
 
@@ -85,3 +85,42 @@ def test_a_status_without_a_class_is_still_a_parley_error():
 def test_a_call_that_a_closing_gateway_never_looked_at_may_be_repeated():
     error = Status(grpc.StatusCode.CANCELLED, "CANCELLED", ()).error()
     assert (type(error), error.code) == (errors.Unavailable, "CANCELLED")
+
+
+class EndedCall:
+    """A call of grpc.aio whose status is replaced as time goes by."""
+
+    def __init__(self, *statuses):
+        self.statuses = list(statuses)
+
+    def add_done_callback(self, callback):
+        callback(self)
+
+    async def code(self):
+        return self.statuses[0][0]
+
+    async def details(self):
+        return self.statuses[0][1]
+
+    async def trailing_metadata(self):
+        if len(self.statuses) > 1:
+            del self.statuses[0]
+        return ()
+
+
+FROM_CORE = (grpc.StatusCode.INTERNAL, 'Internal error from Core. Batch completion with failure ops "send message"')
+
+
+async def test_the_status_of_the_service_counts_also_when_it_is_the_second():
+    said = (grpc.StatusCode.NOT_FOUND, "no such session")
+    status = await FirstStatus(EndedCall(FROM_CORE, said)).settled()
+    assert (status.code, status.message) == said
+    fault = (grpc.StatusCode.INTERNAL, "a fault of the service")
+    assert (await FirstStatus(EndedCall(fault)).settled()).code is grpc.StatusCode.INTERNAL
+
+
+async def test_a_connection_that_failed_without_a_word_of_the_service_is_unavailable(monkeypatch):
+    monkeypatch.setattr(FirstStatus, "_WAIT", 0.02)
+    error = (await FirstStatus(EndedCall(FROM_CORE)).settled()).error()
+    assert type(error) is errors.Unavailable
+    assert "from Core" in error.message

@@ -1,8 +1,6 @@
 """A session that survives its streams, against a scripted gateway over real sockets. The real one: tests/e2e."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import grpc
@@ -11,44 +9,11 @@ import pytest
 import parley
 from parley import _retry, _streams, errors, events
 from parley.v1 import live_pb2 as pb
-from tests.client.fake_gateway import Stream, fake_gateway
+from tests.client.fake_gateway import Stream
+from tests.client.streams import HERE, NONE, WINDOW, confirm_end, gateway_of, hang, kinds, lose, take_until
 from tests.support.eventually import eventually
 
 FRAME = b"\1\0" * 640
-WINDOW = {"resume_window": {"seconds": 20}}
-NONE = timedelta(0)
-HERE = {"existing": True, **WINDOW}
-
-Script = Callable[[Stream], Awaitable[None]]
-
-
-@asynccontextmanager
-async def gateway_of(*scripts: Script):
-    """A gateway whose streams run these scripts, one each; the last one runs for all that follow."""
-
-    async def script(stream: Stream) -> None:
-        await scripts[min(len(gateway.streams), len(scripts)) - 1](stream)
-
-    async with fake_gateway(script) as gateway:
-        yield gateway
-
-
-async def confirm_end(stream: Stream) -> None:
-    await stream.read_until("end")
-    await stream.ended()
-
-
-def kinds(seen):
-    return [type(event).__name__ for event in seen]
-
-
-async def take_until(session, kind):
-    seen = []
-    async for event in session:
-        seen.append(event)
-        if isinstance(event, kind):
-            return seen
-    raise AssertionError(f"no {kind.__name__} in {kinds(seen)}")
 
 
 # -- the stream is lost ----------------------------------------------------------------------------------------------
@@ -108,10 +73,6 @@ async def test_the_conversation_goes_on_where_the_stream_broke(how):
 async def test_what_is_sent_meanwhile_waits_and_arrives_in_order():
     back = asyncio.Event()
 
-    async def breaks(stream: Stream) -> None:
-        await stream.opened(**WINDOW)
-        await stream.lose()
-
     async def away(stream: Stream) -> None:
         await stream.lose(reason="NO_WORKER", after=0.01)
 
@@ -122,7 +83,7 @@ async def test_what_is_sent_meanwhile_waits_and_arrives_in_order():
         await confirm_end(stream)
 
     speech = bytes(range(250)) * 128 * 10  # 10 s
-    async with gateway_of(breaks, goes_on) as gateway:
+    async with gateway_of(lose, goes_on) as gateway:
         async with parley.connect(gateway.target, profile="p") as session:
             await take_until(session, events.StreamLost)
             await session.send_audio(speech)  # returns: a microphone may go on
@@ -226,7 +187,7 @@ async def test_it_is_given_up_with_the_last_error_and_with_what_is_lost():
         with pytest.raises(errors.ResourceExhausted, match="given up"):
             await session.send_text("more")
     assert caught.value.reason == "NO_CAPACITY"
-    assert "tries in 0." in caught.value.message
+    assert "; given up after 0." in caught.value.message
     assert caught.value.message.endswith("not acknowledged: 1 text, 0.2 s of audio")
     assert (session.stats.unacked_messages, session.stats.unsent_messages) == (1, 5)
 
@@ -244,23 +205,21 @@ async def test_what_time_does_not_mend_is_not_tried_again(reason, code, kind):
         await stream.opened(**WINDOW)
         await stream.lose(reason=reason, code=code)
 
-    async with gateway_of(breaks) as gateway, parley.connect(gateway.target, profile="p") as session:
-        with pytest.raises(kind) as caught:
-            async for event in session:
-                assert isinstance(event, events.Opened)
-        assert caught.value.message == reason
-        assert len(gateway.streams) == 1
+    for before in ((), (lose,)):
+        async with gateway_of(*before, breaks) as gateway, parley.connect(gateway.target, profile="p") as session:
+            with pytest.raises(kind) as caught:
+                async for _ in session:
+                    pass
+            # Not "given up": nobody tried anything.
+            assert caught.value.message == reason
+            assert len(gateway.streams) == 1 + len(before)
 
 
 async def test_a_refused_resume_ends_the_session_with_that_refusal():
-    async def breaks(stream: Stream) -> None:
-        await stream.opened(**WINDOW)
-        await stream.lose()
-
     async def refuses(stream: Stream) -> None:
         await stream.lose(reason="SESSION_UNKNOWN", code=grpc.StatusCode.NOT_FOUND)
 
-    async with gateway_of(breaks, refuses) as gateway, parley.connect(gateway.target, profile="p") as session:
+    async with gateway_of(lose, refuses) as gateway, parley.connect(gateway.target, profile="p") as session:
         await take_until(session, events.StreamLost)
         with pytest.raises(errors.NotFound):
             await anext(session)
@@ -294,13 +253,22 @@ async def test_without_outages_the_error_of_the_stream_is_the_session_s():
         assert len(gateway.streams) == 1
 
 
+async def test_a_gateway_that_does_not_answer_does_not_make_an_outage_longer(monkeypatch):
+    monkeypatch.setattr(_streams, "LAST_ATTEMPT", 0.1)
+    outage = timedelta(seconds=0.3)
+
+    async with (
+        asyncio.timeout(_streams.ATTEMPT / 2),
+        gateway_of(lose, hang) as gateway,
+        parley.connect(gateway.target, profile="p", max_outage=outage) as session,
+    ):
+        with pytest.raises(errors.Unavailable, match="no gateway answered"):
+            await take_until(session, events.StreamResumed)
+
+
 @pytest.mark.parametrize("how", ["leave", "raise", "cancel"])
 async def test_leaving_in_an_outage_leaves_nothing_behind(how):
     lost = asyncio.Event()
-
-    async def breaks(stream: Stream) -> None:
-        await stream.opened(**WINDOW)
-        await stream.lose()
 
     async def hangs(stream: Stream) -> None:
         lost.set()
@@ -314,7 +282,7 @@ async def test_leaving_in_an_outage_leaves_nothing_behind(how):
             if how == "cancel":
                 await asyncio.Event().wait()
 
-    async with gateway_of(breaks, hangs) as gateway:
+    async with gateway_of(lose, hangs) as gateway:
         running = asyncio.all_tasks()
         task = asyncio.create_task(use(gateway.target))
         await lost.wait()
@@ -331,12 +299,8 @@ async def test_a_fault_of_the_client_reaches_the_application(monkeypatch):
     def broken(*_):
         raise KeyError("a fault")
 
-    async def breaks(stream: Stream) -> None:
-        await stream.opened(**WINDOW)
-        await stream.lose()
-
     monkeypatch.setattr(_retry.Retry, "lost", broken)
-    async with gateway_of(breaks) as gateway, parley.connect(gateway.target, profile="p") as session:
+    async with gateway_of(lose) as gateway, parley.connect(gateway.target, profile="p") as session:
         with pytest.raises(errors.InternalError, match="a fault"):
             await take_until(session, events.StreamLost)
 
@@ -376,7 +340,6 @@ async def test_a_session_leaves_a_gateway_that_drains_without_a_gap():
         second = gateway.streams[1]
     assert sorted(kinds(seen)) == ["GatewayDraining", "Opened", "StreamResumed", "Text", "Text"]
     assert [event.text for event in seen if isinstance(event, events.Text)] == ["still served here", "and here"]
-    assert [event.gap for event in seen if isinstance(event, events.StreamResumed)] == [NONE]
     assert [request.text.text for request in second.of("text")] == ["hello"]
     assert session.audit.result().whole
 
@@ -434,128 +397,3 @@ async def test_a_gateway_that_drains_alone_is_used_to_its_end():
         await session.send_text("hello")
         seen = await take_until(session, events.StreamResumed)
     assert kinds(seen) == ["Opened", "GatewayDraining", "Text", "StreamLost", "StreamResumed"]
-
-
-# -- opening, and where to -------------------------------------------------------------------------------------------
-
-
-async def test_an_open_that_was_lost_is_said_again_and_finds_its_session():
-    async def lost(stream: Stream) -> None:
-        await stream.read()
-        await stream.lose()
-
-    async def opens(stream: Stream) -> None:
-        await stream.opened(resume_token="another", **HERE)
-        await confirm_end(stream)
-
-    async with gateway_of(lost, lost, opens) as gateway:
-        async with parley.connect(gateway.target, profile="p", labels={"a": "b"}) as session:
-            assert session.opened.resume_token == "another"
-            assert kinds([await anext(session)]) == ["Opened"]
-        first, *others = [stream.requests[0] for stream in gateway.streams]
-    assert first.open.request_id
-    assert others == [first, first]
-
-
-async def test_an_open_is_given_up_with_the_last_refusal():
-    async def refuses(stream: Stream) -> None:
-        await stream.lose(reason="NO_WORKER", after=0.1)
-
-    async with gateway_of(refuses) as gateway:
-        with pytest.raises(errors.Unavailable) as caught:
-            async with parley.connect(gateway.target, profile="p", open_timeout=timedelta(seconds=0.4)):
-                pytest.fail("the block must not run")
-    assert caught.value.reason == "NO_WORKER"
-    assert 1 < len(gateway.streams) < 6
-
-
-async def serve(stream: Stream) -> None:
-    await stream.opened(**HERE)
-    await confirm_end(stream)
-
-
-@pytest.mark.parametrize("name", [True, False], ids=["one name", "several targets"])
-async def test_an_address_that_is_dead_is_passed_over(name):
-    async def breaks(stream: Stream) -> None:
-        await stream.opened(**WINDOW)
-        await stream.read_until("text")
-        await stream.lose()
-
-    async with gateway_of(breaks, serve) as gateway:
-        # gRPC's own scheme for a name that stands for several addresses.
-        target = f"ipv4:127.0.0.1:1,{gateway.target}" if name else ["127.0.0.1:1", gateway.target]
-        async with parley.connect(target, profile="p") as session:
-            await session.send_text("hello")
-            await take_until(session, events.StreamResumed)
-    assert len(gateway.streams) == 2
-
-
-async def test_the_streams_of_a_name_spread_over_its_addresses():
-    async def breaks(stream: Stream) -> None:
-        await stream.opened(resume_window={"seconds": 20})
-        await stream.send(seq=len(first.streams) + len(second.streams), text=pb.TextOutput(text="new"))
-        if first.streams and second.streams:
-            await confirm_end(stream)
-        else:
-            await stream.lose(after=0.01)
-
-    async with (
-        gateway_of(breaks) as first,
-        gateway_of(breaks) as second,
-        parley.connect(f"ipv4:{first.target},{second.target}", profile="p") as session,
-    ):
-        await eventually(lambda: first.streams and second.streams)
-        await eventually(lambda: session.stats.resumes)
-
-
-async def test_a_gateway_that_does_not_answer_is_passed_over(monkeypatch):
-    monkeypatch.setattr(_streams, "ATTEMPT", 0.2)
-
-    async def breaks(stream: Stream) -> None:
-        await stream.opened(**WINDOW)
-        await stream.lose()
-
-    async def hangs(stream: Stream) -> None:
-        await asyncio.Event().wait()
-
-    async with gateway_of(breaks, serve) as good, gateway_of(hangs) as frozen:
-        async with parley.connect([good.target, frozen.target], profile="p") as session:
-            await take_until(session, events.StreamResumed)
-        assert len(frozen.streams) == 1
-
-
-async def test_each_stream_has_a_connection_of_its_own():
-    peers = []
-
-    async def breaks(stream: Stream) -> None:
-        peers.append(stream.context.peer())
-        await stream.opened(**WINDOW)
-        await stream.lose()
-
-    async def goes_on(stream: Stream) -> None:
-        peers.append(stream.context.peer())
-        await serve(stream)
-
-    async with gateway_of(breaks, goes_on) as gateway, parley.connect(gateway.target, profile="p") as session:
-        await take_until(session, events.StreamResumed)
-    assert len(set(peers)) == 2
-
-
-async def test_no_target_is_a_mistake():
-    with pytest.raises(ValueError, match="at least one target"):
-        async with parley.connect([], profile="p"):
-            pass
-
-
-async def test_an_open_that_runs_out_of_time_says_what_it_was_refused_for():
-    async def refuses(stream: Stream) -> None:
-        await stream.lose(reason="NO_WORKER", after=0.01)
-
-    async def hangs(stream: Stream) -> None:
-        await asyncio.Event().wait()
-
-    async with gateway_of(refuses, hangs) as gateway:
-        with pytest.raises(errors.Unavailable) as caught:
-            async with parley.connect(gateway.target, profile="p", open_timeout=timedelta(seconds=0.3)):
-                pytest.fail("the block must not run")
-    assert caught.value.reason == "NO_WORKER"

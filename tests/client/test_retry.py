@@ -182,10 +182,19 @@ def test_an_address_where_nobody_answers_is_given_up_sooner():
 
 def test_beside_a_draining_stream_there_is_no_hurry_and_no_end():
     decision = retry(window=WINDOW)
-    decision.draining()
+    assert decision.draining(1.0, "a") == 0.0
     draining = refused("GATEWAY_DRAINING", 1.0)
     assert [decision.beside(draining) for _ in range(3)] == [pytest.approx(LATER)] * 3
     assert decision.beside(refused("RESUME_REFUSED")) is None
+
+
+def test_gateways_that_pass_a_session_round_are_slowed_down():
+    decision = retry(window=WINDOW)
+    assert [decision.draining(now, "same") for now in (0.0, 0.1, 0.2)] == [0.0, FIRST_BACKOFF, 2 * FIRST_BACKOFF]
+    assert decision.draining(0.3, "it went on") == 0.0
+    assert decision.draining(STEADY, "it went on") == 0.0
+    assert decision.lost(LOST, 20.0, "it went on") == FIRST_BACKOFF
+    assert decision.left(20.0) == WINDOW
 
 
 def test_the_reasons_are_those_of_the_service():

@@ -29,7 +29,7 @@ from parley.v1 import live_pb2 as pb
 from services.fabric.errors import ServiceError
 from services.gateway import content_check, server
 from services.gateway.settings import GatewaySettings
-from services.session_worker import coverage
+from services.session_worker import journal
 from services.session_worker.settings import WorkerSettings
 from tests.support.counts import heard, held
 from tests.support.eventually import eventually
@@ -92,7 +92,7 @@ def test_what_a_client_may_report_is_what_is_read() -> None:
         (r"at most (\d+) ms of audio are sent beyond", GatewaySettings.model_fields["audio_ahead"].default, "ms"),
         (r"within (\d+) s \|", GatewaySettings.model_fields["open_timeout"].default, "s"),
         (r"`opened.resume_window` \((\d+) min", WorkerSettings.model_fields["resume_window"].default, "min"),
-        (r"or (\d+) s after it was sent", timedelta(seconds=coverage.REPLAY_HORIZON), "s"),
+        (r"or (\d+) s after it was sent", timedelta(seconds=journal.HORIZON), "s"),
         (r"speech of less than (\d+) s", timedelta(seconds=LONGEST_QUESTION), "s"),
     ],
 )
@@ -131,6 +131,8 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
     # Answers are made, and played, faster than they sound.
     speed = {"PARLEY_EMULATOR_GENERATION_SPEED": "20", "PARLEY_EMULATOR_PLAYBACK_SPEED": "10"}
     env = {"PARLEY_GATEWAY_API_KEYS_FILE": str(keys), **speed}
+    # Where the model stays away, tests do not wait a minute for the session to give up.
+    env["PARLEY_WORKER_RECOVERY_TIME"] = "1s"
     async with Stack(StackConfig(profiles_dir=PROFILES, env=env)) as running:
         yield running
 

@@ -226,9 +226,8 @@ def test_a_gateway_that_goes_away_costs_nobody_a_word(stories: Stories, name: st
     call = stories.calls[name]
     call.check()
     (resumed,) = call.of(events.StreamResumed)
-    # The old gateway may tell that it was superseded a moment before the new one tells that it has the session.
-    assert (resumed.gap < timedelta(seconds=0.1)) is (name == "drains")
-    assert len(call.of(events.StreamLost)) == (name != "drains")
+    assert resumed.gap >= timedelta(0)
+    assert len(call.of(events.StreamLost)) == (name != "drains"), "one that drains is left before it is lost"
     assert bool(call.of(events.GatewayDraining)) is (name == "drains")
     if name in {"speaking", "lost"}:
         assert resumed.replayed, "the gateway took nothing with it: this proves nothing"

@@ -154,6 +154,7 @@ PROBES: dict[str, Callable[[str], Any]] = {
     ),
     "context_update": lambda model: DEVELOPER[model].context_update,
     "idle_by_interaction_status": idle_by_status,
+    "stuck_on_lost_calls": lambda model: DEVELOPER[model].lost_calls == "stuck",
     "transcribes_words": lambda model: DEVELOPER[model].transcribes_words,
     "pictures_per_second": lambda _: 1 / SECONDS_PER_FRAME,
 }

@@ -97,6 +97,30 @@ async def test_the_session_s_end_ends_the_example(microphone: ModuleType, capsys
     assert "ended: LIMIT 15 minutes" in capsys.readouterr().out
 
 
+async def test_while_the_gateway_is_away_nothing_that_is_said_is_dropped(microphone: ModuleType, capsys: Any) -> None:
+    away = 4.0  # seconds: more than the microphone and the queue of a stream hold together
+    card = Card()
+    lost_at = len(card.played)
+
+    async def script(stream: Stream) -> None:
+        nonlocal lost_at
+        if len(gateway.streams) == 1:
+            await stream.opened(resume_window={"seconds": 60})
+            lost_at = len(card.played)
+            await stream.lose()
+        if len(card.played) < lost_at + away * RATE * 2:
+            await stream.lose(reason="NO_WORKER", after=0.1)
+        await stream.opened(existing=True, resume_window={"seconds": 60})
+        while sum(len(frame) for request in stream.of("audio") for frame in request.audio.frames) < away * 32_000:
+            await stream.read()
+        await stream.send(ended=pb.Ended(reason=pb.END_REASON_OPERATOR))
+
+    async with fake_gateway(script) as gateway, running(microphone, gateway.target, card) as main:
+        assert await main == 0
+        assert len(gateway.streams) > 2
+    assert "dropped 0 pieces of yours" in capsys.readouterr().out
+
+
 async def test_ctrl_c_ends_the_session(microphone: ModuleType) -> None:
     card = Card()
     async with fake_gateway(converse_until_end) as gateway:

@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import nats as nats_py
 import pytest
@@ -44,17 +44,6 @@ class Queue:
 
     def next_publication(self) -> tuple[str, bytes] | None:
         return (self.subject, self.items.popleft()) if self.items else None
-
-
-@asynccontextmanager
-async def running(writer: Writer) -> AsyncIterator[None]:
-    task = asyncio.create_task(writer.run())
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
 
 
 async def collect(client: Client, subject: str) -> list[tuple[str, bytes]]:
@@ -148,8 +137,7 @@ async def test_writer_takes_turns(bus: Bus, client: Client) -> None:
     short = Queue("turns.short", [b"0", b"1"])
     writer.wake(long)
     writer.wake(short)
-    async with running(writer):
-        await eventually(lambda: len(seen) == 102)
+    await eventually(lambda: len(seen) == 102)
     assert [data for subject, data in seen if subject == "turns.long"] == [b"%d" % number for number in range(100)]
     assert [index for index, (subject, _) in enumerate(seen) if subject == "turns.short"] == [1, 3]
 
@@ -157,11 +145,10 @@ async def test_writer_takes_turns(bus: Bus, client: Client) -> None:
 async def test_writer_publishes_what_comes_while_it_runs(bus: Bus, client: Client) -> None:
     seen = await collect(client, "later.x")
     writer, sender = Writer(bus), Queue("later.x", [])
-    async with running(writer):
-        for number in range(5):
-            sender.items.append(b"%d" % number)
-            writer.wake(sender)
-            await eventually(lambda: seen and seen[-1] == ("later.x", b"%d" % number))  # noqa: B023 - awaited here
+    for number in range(5):
+        sender.items.append(b"%d" % number)
+        writer.wake(sender)
+        await eventually(lambda: seen and seen[-1] == ("later.x", b"%d" % number))  # noqa: B023 - awaited here
 
 
 async def test_writer_forgets_a_sender_at_once(bus: Bus, client: Client) -> None:
@@ -181,8 +168,7 @@ async def test_writer_forgets_a_sender_at_once(bus: Bus, client: Client) -> None
     writer.wake(other)
     marker = Queue("gone.marker", [b"1", b"2", b"3"])
     writer.wake(marker)
-    async with running(writer):
-        await eventually(lambda: sum(subject == "gone.marker" for subject, _ in seen) == 3)
+    await eventually(lambda: sum(subject == "gone.marker" for subject, _ in seen) == 3)
     assert [item for item in seen if item[0] != "gone.marker"] == [("gone.me", b"last")]
 
 
@@ -190,21 +176,20 @@ async def test_writer_pauses_while_disconnected() -> None:
     async with nats_server() as server, bus_to(server.url) as bus:
         await bus.wait_connected(10)
         writer, sender = Writer(bus), Queue("pause.x", [])
-        async with running(writer):
-            await asyncio.to_thread(server.kill)
-            await eventually(lambda: not bus.connected.is_set())
-            sender.items.extend([b"1", b"2"])
-            writer.wake(sender)
-            for _ in range(20):
-                await asyncio.sleep(0)
-            # What waits stays in the bounded outbox of its owner, who may shed it.
-            assert len(sender.items) == 2
-            await asyncio.to_thread(server.start)
-            client = await nats_py.connect(server.url)
-            await bus.wait_connected(10)
-            await eventually(lambda: not sender.items)
-            assert writer.failed == 0
-            await client.close()
+        await asyncio.to_thread(server.kill)
+        await eventually(lambda: not bus.connected.is_set())
+        sender.items.extend([b"1", b"2"])
+        writer.wake(sender)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        # What waits stays in the bounded outbox of its owner, who may shed it.
+        assert len(sender.items) == 2
+        await asyncio.to_thread(server.start)
+        client = await nats_py.connect(server.url)
+        await bus.wait_connected(10)
+        await eventually(lambda: not sender.items)
+        assert writer.failed == 0
+        await client.close()
 
 
 async def test_writer_counts_what_nats_does_not_take(bus: Bus, client: Client) -> None:
@@ -212,6 +197,23 @@ async def test_writer_counts_what_nats_does_not_take(bus: Bus, client: Client) -
     writer = Writer(bus)
     sender = Queue("big.x", [b"x" * (2 * 1024 * 1024), b"small"])
     writer.wake(sender)
-    async with running(writer):
-        await eventually(lambda: seen == [("big.x", b"small")])
+    await eventually(lambda: seen == [("big.x", b"small")])
+    assert writer.failed == 1
+
+
+async def test_a_sender_that_fails_is_counted_and_holds_nobody_up(bus: Bus, client: Client) -> None:
+    seen = await collect(client, "fault.x")
+    writer = Writer(bus)
+
+    class Faulty(Queue):
+        """Fails when it is asked the second time."""
+
+        def next_publication(self) -> tuple[str, bytes] | None:
+            if len(self.items) == 1:
+                raise ValueError
+            return super().next_publication()
+
+    writer.wake(Queue("fault.x", [b"1", b"3"]))
+    writer.wake(Faulty("fault.x", [b"2", b"never"]))
+    await eventually(lambda: [data for _, data in seen] == [b"1", b"2", b"3"])
     assert writer.failed == 1

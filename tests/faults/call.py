@@ -7,7 +7,7 @@ import itertools
 import json
 import urllib.request
 import wave
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -35,6 +35,9 @@ async def order_fault(stack: Stack, session: str, fault: str) -> None:
 class Call:
     """A caller that speaks into an open microphone and keeps everything that it gets."""
 
+    LIMIT = 30.0
+    """Seconds for anything that it waits for."""
+
     def __init__(self, stack: Stack, session: parley.Session) -> None:
         self.stack = stack
         self.session = session
@@ -44,6 +47,7 @@ class Call:
         self._frame = 0
         self._to_say: list[bytes] = []
         self._said = asyncio.Event()
+        self.has_microphone = True
         self.problem: BaseException | None = None
 
     # What the caller does
@@ -92,9 +96,10 @@ class Call:
 
     # What the caller gets
 
-    async def until(self, wanted: Callable[[events.Event], bool], since: int = 0, limit: float = 30.0) -> events.Event:
+    async def until(self, wanted: Callable[[events.Event], bool], since: int = 0, limit: float = 0.0) -> events.Event:
         """The first such event after the first `since`."""
         at = since
+        limit = limit or self.LIMIT
         try:
             async with asyncio.timeout(limit), self._news:
                 while True:
@@ -108,7 +113,7 @@ class Call:
         except TimeoutError:
             raise AssertionError(f"not within {limit:g} s; got since then: {brief(self.got[since:])}") from None
 
-    async def answer(self, since: int = 0, containing: str = "", limit: float = 30.0) -> str:
+    async def answer(self, since: int = 0, containing: str = "", limit: float = 0.0) -> str:
         """What the model says, until the turn is over in which it said this."""
         await self.until(
             lambda event: isinstance(event, events.TurnComplete) and containing in self.said(since), since, limit
@@ -124,6 +129,21 @@ class Call:
             elif isinstance(event, events.Interrupted) and event.reason == "RESTARTED":
                 words = ""
         return words
+
+    def answers(self) -> int:
+        """Turns in which the model said something that it did not take back."""
+        count, spoke = 0, False
+        for event in self.got:
+            match event:
+                case events.Audio() | events.Text():
+                    spoke = True
+                case events.Interrupted(reason="RESTARTED"):
+                    spoke = False
+                case events.TurnComplete():
+                    count, spoke = count + spoke, False
+                case _:
+                    pass
+        return count
 
     def of(self, kind: type[events.Event], since: int = 0) -> list[Any]:
         """Every event of a kind."""
@@ -151,12 +171,14 @@ def brief(got: list[events.Event]) -> list[str]:
 
 
 @asynccontextmanager
-async def calling(stack: Stack, *, microphone: bool = True, gateway: int = 0, **options: Any) -> AsyncIterator[Call]:
-    """A call through one of the gateways; by default with a microphone that is always open."""
+async def calling(
+    stack: Stack, *, microphone: bool = True, targets: Sequence[str] = (), **options: Any
+) -> AsyncIterator[Call]:
+    """A call, by default through the first gateway and with a microphone that is always open."""
     options.setdefault("profile", "support")
-    targets = options.pop("targets", str(stack.gateways[gateway].ready["address"]))
-    async with parley.connect(targets, **options) as session:
+    async with parley.connect(targets or str(stack.gateways[0].ready["address"]), **options) as session:
         call = Call(stack, session)
+        call.has_microphone = microphone
         tasks = [asyncio.create_task(call.listen())]
         if microphone:
             tasks.append(asyncio.create_task(call.hold_the_microphone()))
@@ -172,11 +194,20 @@ TWICE = 0.24
 """Seconds of an open utterance that the model may hear twice: a round trip, and the silence before the first sound."""
 
 
-async def check(call: Call) -> dict[str, Any]:
-    """Promise 1 and 2, by what the model knows: nothing forgotten, nothing given twice that is not named."""
+async def check(call: Call, *, twice: float | None = None, asked_again: bool = False) -> dict[str, Any]:
+    """Promise 1 and 2, by what the model knows: nothing forgotten, nothing given twice that is not named.
+
+    `twice`: seconds of an open utterance that it may have heard twice. `asked_again`: it still knows the question whose
+    answer was cut off, and is asked again in words.
+    """
     lineage = await call.lineage()
+    if asked_again:
+        for kind in ("turns", "texts"):
+            del lineage["duplicates"][kind]
     audio = lineage["duplicates"].pop("audio")
-    assert sum(run["last"] - run["first"] + 1 for run in audio) * FRAME / 2 <= TWICE, audio
+    assert sum(run["last"] - run["first"] + 1 for run in audio) * FRAME / 2 <= (TWICE if twice is None else twice), (
+        audio
+    )
     forgotten = {kind: what for kind, what in lineage["forgotten"].items() if what and kind != "silence"}
     told = [gap for gap in call.of(events.Gap) if gap.direction == "UPLINK"]
     assert not forgotten or told, (forgotten, brief(call.got))

@@ -3,45 +3,46 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from pathlib import Path
 
 import pytest
 
-import tests
+from parley.cli.stack import Stack
 from tests.faults import test_workers as stories
+from tests.support.sabotage_stack import Sabotaged
+from tests.support.sabotage_workers import SABOTAGES
 
-FOLDER = Path(tests.__file__).parent / "support" / "sabotage"
-BROKEN = {
+SEEN_BY = {
     "no_replay": "the_caller_speaks",
     "restarted_seq": "the_model_speaks",
     "no_fence": "nobody_speaks_to_a_worker_that_froze",
     "early_ack": "the_caller_speaks",
 }
-"""What is taken away, and a story that must notice."""
 
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, BaseException | None]:
-    """Each story in a stack whose workers are sabotaged, all at once."""
+    """What went wrong with each sabotage, all at once."""
 
-    async def one(sabotage: str, name: str) -> BaseException | None:
-        everything = stories.frozen if name in stories.frozen.names else stories.killed
-        strike = stories.freeze_worker if name in stories.frozen.names else stories.kill_worker_and_gateway
-        env = {
-            "PARLEY_TEST_SABOTAGE": sabotage,
-            "PYTHONPATH": os.pathsep.join((str(FOLDER), str(FOLDER.parents[2]), os.environ.get("PYTHONPATH", ""))),
-        }
-        outcomes = await stories.tell(everything.only(name), strike, tmp_path_factory.mktemp(sabotage), env)
-        return outcomes[name]
+    async def tell(sabotage: str) -> BaseException | None:
+        name = SEEN_BY[sabotage]
+        among = stories.frozen if name in stories.frozen.names else stories.killed
+        strike = stories.freeze_worker if among is stories.frozen else stories.kill_worker_and_gateway
 
-    async def all_of_them() -> dict[str, BaseException | None]:
-        outcomes = await asyncio.gather(*(one(*each) for each in BROKEN.items()))
-        return dict(zip(BROKEN, outcomes, strict=True))
+        def stack(config: stories.StackConfig) -> Stack:
+            return Sabotaged(config, "tests.support.sabotage_workers", sabotage)
 
-    return asyncio.run(all_of_them())
+        return (await stories.tell(among.only(name), strike, tmp_path_factory.mktemp(sabotage), stack))[name]
+
+    async def all_of_them() -> list[BaseException | None]:
+        return await asyncio.gather(*map(tell, SEEN_BY))
+
+    return dict(zip(SEEN_BY, asyncio.run(all_of_them()), strict=True))
 
 
-@pytest.mark.parametrize("sabotage", BROKEN)
-def test_a_story_notices(told: dict[str, BaseException | None], sabotage: str) -> None:
+def test_every_sabotage_has_its_story() -> None:
+    assert set(SEEN_BY) == set(SABOTAGES)
+
+
+@pytest.mark.parametrize("sabotage", SEEN_BY)
+def test_a_story_fails(told: dict[str, BaseException | None], sabotage: str) -> None:
     assert isinstance(told[sabotage], AssertionError), told[sabotage]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -110,11 +110,15 @@ async def taken_over(call: Call, since: int = 0) -> events.LinkRecovered:
 @asynccontextmanager
 async def in_the_scene(scene: Scene, **options: Any) -> AsyncIterator[Call]:
     """A call that has had an answer, together with all the others."""
-    async with calling(scene.stack, **options) as call:
-        await call.session.send_text("hello")
-        await call.answer(containing="help you")
-        await scene.prepared()
-        yield call
+    try:
+        async with calling(scene.stack, **options) as call:
+            await call.session.send_text("hello")
+            await call.answer(containing="help you")
+            await scene.prepared()
+            yield call
+    except BaseException:
+        scene.failed()
+        raise
 
 
 async def goes_on(call: Call) -> None:
@@ -220,7 +224,7 @@ async def text_is_sent_while_nobody_is_there(scene: Scene) -> None:
 @killed.add("the model speaks")
 async def the_gateway_dies_too(scene: Scene, state: str) -> None:
     targets = [str(gateway.ready["address"]) for gateway in reversed(scene.stack.gateways)]
-    async with in_the_scene(scene, gateway=1, targets=targets) as call:
+    async with in_the_scene(scene, targets=targets) as call:
         since = len(call.got)
         if state == "the caller speaks":
             await call.speak("weather_paris", wait=False)
@@ -294,15 +298,15 @@ async def a_tool_runs_for_a_worker_that_froze(scene: Scene) -> None:
 
 
 async def tell(
-    stories: Stories, strike: Strike, folder: Path, env: Mapping[str, str] | None = None
+    stories: Stories, strike: Strike, folder: Path, make_stack: Callable[[StackConfig], Stack] = Stack
 ) -> dict[str, BaseException | None]:
     """These stories in a stack of their own."""
-    orders = {order_ledger.FOLDER: str(folder), "PARLEY_TOOLS_MODULES": order_ledger.MODULES}
-    async with Stack(StackConfig(workers=1, gateways=2, env={**orders, **(env or {})})) as stack:
+    env = {order_ledger.FOLDER: str(folder), "PARLEY_TOOLS_MODULES": order_ledger.MODULES}
+    async with make_stack(StackConfig(workers=1, gateways=2, env=env)) as stack:
         scene = Scene(stack, folder, len(stories.names))
         directing = asyncio.create_task(scene.direct(strike))
         try:
-            return await stories.tell(scene, scene.failed)
+            return await stories.tell(scene)
         finally:
             directing.cancel()
 

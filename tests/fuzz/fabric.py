@@ -97,7 +97,7 @@ class Fabric:
         self.worker = Worker(services, LoopLag())
         await self.worker.subscribe()
         await settle(bus.client)
-        running = [asyncio.create_task(work) for work in (writer.run(), self.worker.run(), leftovers.run())]
+        running = [asyncio.create_task(work) for work in (self.worker.run(), leftovers.run())]
         self._stack.push_async_callback(stop_tasks, running)
         self._stack.push_async_callback(self.worker.stop, 5)
         gateway = GatewaySettings(

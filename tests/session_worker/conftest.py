@@ -213,7 +213,7 @@ async def rig(nats: NatsServer, request: pytest.FixtureRequest) -> AsyncIterator
     )
     await worker.subscribe()
     await settle(bus.client)
-    running = [asyncio.create_task(work) for work in (writer.run(), worker.run(), leftovers.run())]
+    running = [asyncio.create_task(work) for work in (worker.run(), leftovers.run())]
     client = await nats_py.connect(nats.url)
     try:
         started = Rig(client, worker, dialer, me)

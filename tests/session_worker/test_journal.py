@@ -34,8 +34,8 @@ def mark(seq, name):
 class Talk:
     """A journal, fed in real time with numbers counted."""
 
-    def __init__(self, **options):
-        self.journal = Journal(RATE, **options)
+    def __init__(self):
+        self.journal = Journal(RATE)
         self.now = 100.0
         self.seq = 0
         self.messages = 0
@@ -288,11 +288,12 @@ class TestHandles:
         talk.audio(SILENCE, 2)
         assert seqs(talk.replay(exact=True)) == [7, 8, 9, 10, 11, 12]
 
-    def test_where_handles_cover_later_input_only_what_was_on_its_way_is_given(self):
-        talk = Talk(covers_later_input=True)
+    def test_it_tells_whether_something_typed_waits(self):
+        talk = Talk()
+        talk.audio(SOUND)
+        assert not talk.journal.asks
         talk.say(text)
-        talk.audio(SOUND, 10)
-        assert seqs(talk.replay(round_trip=0.1)) == [1, 9, 10, 11]
+        assert talk.journal.asks
 
     @pytest.mark.parametrize("told", [True, False])
     def test_a_restart_forgets_what_the_next_link_is_given(self, told):

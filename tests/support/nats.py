@@ -22,8 +22,10 @@ _START_LIMIT = 10.0
 class NatsServer:
     """The process. It keeps port and store when it is started again."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, **options: object) -> None:
+        """`options`: of the configuration file, besides the tests' own."""
         self._directory = directory
+        self._options = options
         self._port = -1
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -43,6 +45,7 @@ class NatsServer:
                     "port": self._port,
                     "ports_file_dir": str(ports),
                     "jetstream": {"store_dir": str(self._directory / "store")},
+                    **self._options,
                 }
             )
         )
@@ -85,10 +88,10 @@ class NatsServer:
 
 
 @contextlib.contextmanager
-def running_nats_server() -> Iterator[NatsServer]:
+def running_nats_server(**options: object) -> Iterator[NatsServer]:
     """For fixtures that many tests share."""
     with tempfile.TemporaryDirectory(prefix="parley-nats-", ignore_cleanup_errors=True) as directory:
-        server = NatsServer(Path(directory))
+        server = NatsServer(Path(directory), **options)
         try:
             server.start()
             yield server
@@ -97,7 +100,7 @@ def running_nats_server() -> Iterator[NatsServer]:
 
 
 @contextlib.asynccontextmanager
-async def nats_server() -> AsyncIterator[NatsServer]:
+async def nats_server(**options: object) -> AsyncIterator[NatsServer]:
     """For one test."""
     with contextlib.ExitStack() as stack:
-        yield await asyncio.to_thread(stack.enter_context, running_nats_server())
+        yield await asyncio.to_thread(stack.enter_context, running_nats_server(**options))

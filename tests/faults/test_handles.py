@@ -1,0 +1,65 @@
+"""Handles of other kinds: exact ones (Vertex), and ones that cover what their link heard after they were issued."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from parley import events
+from parley.cli.stack import Stack, StackConfig
+from tests.faults.call import calling, check
+from tests.faults.stories import Stories
+
+KINDS: dict[str, dict[str, str]] = {
+    "exact": {"PARLEY_WORKER_BACKEND": "vertex", "PARLEY_GATEWAY_BACKEND": "vertex"},
+    "covering": {
+        "PARLEY_WORKER_HANDLES_COVER_LATER_INPUT": "true",
+        "PARLEY_EMULATOR_HANDLE_SCOPE": "close",
+    },
+}
+stories = Stories()
+
+
+async def goes_on(stack: Stack, kind: str, moment: str) -> None:
+    """A link that ends at a moment of a spoken question."""
+    async with calling(stack) as call:
+        await call.speak("hello")
+        await call.answer()
+        await call.fault(f"reset on={moment} after=300ms link=1")
+        since = len(call.got)
+        await call.speak("weather_paris")
+        await call.answer(since, containing="degrees")
+        (recovered,) = call.of(events.LinkRecovered)
+        assert recovered.method == "RESUMED"
+        since = len(call.got)
+        await call.speak("order_4711")
+        await call.answer(since, containing="four seven one one")
+        await check(call, twice=0.0 if kind == "exact" else None, asked_again=kind == "covering")
+
+
+for _moment in ("speech_began", "speech_ended", "first_audio", "turn_complete"):
+    stories.add(_moment)(goes_on)
+
+
+async def all_of(kind: str) -> dict[str, BaseException | None]:
+    async with Stack(StackConfig(env=KINDS[kind])) as stack:
+        return await stories.tell(stack, kind)
+
+
+@pytest.fixture(scope="module")
+def told() -> dict[str, dict[str, BaseException | None]]:
+    """Every kind and every story at once."""
+
+    async def every_kind() -> list[dict[str, BaseException | None]]:
+        return await asyncio.gather(*map(all_of, KINDS))
+
+    return dict(zip(KINDS, asyncio.run(every_kind()), strict=True))
+
+
+@pytest.mark.parametrize("story", stories.names)
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_conversation_goes_on(told: dict[str, dict[str, BaseException | None]], kind: str, story: str) -> None:
+    problem = told[kind][story]
+    if problem is not None:
+        raise problem

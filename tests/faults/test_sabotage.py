@@ -1,0 +1,59 @@
+"""The stories of tests/faults fail where a promise is taken away: without that they would prove nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from parley.cli.stack import Stack, StackConfig
+from tests.faults.call import Call
+from tests.faults.test_links import a_link_that_ends_while_the_caller_speaks, a_typed_question_and_a_link_that_ends
+from tests.support.sabotage_links import SABOTAGES
+from tests.support.sabotage_stack import Sabotaged
+
+
+async def speaks(stack: Stack) -> None:
+    await a_link_that_ends_while_the_caller_speaks(stack, "reset")
+
+
+async def was_answered(stack: Stack) -> None:
+    await a_typed_question_and_a_link_that_ends(stack, "turn_complete")
+
+
+SEEN_BY: dict[str, Callable[[Stack], Awaitable[None]]] = {
+    "no_replay": speaks,
+    "double_replay": speaks,
+    "no_words": was_answered,
+}
+
+
+@pytest.fixture(scope="module")
+def told() -> dict[str, BaseException | None]:
+    """What went wrong with each sabotage, all at once."""
+
+    async def tell(sabotage: str) -> None:
+        async with Sabotaged(StackConfig(), "tests.support.sabotage_links", sabotage) as stack:
+            stack.failed = False
+            await SEEN_BY[sabotage](stack)
+
+    async def all_of_them() -> list[BaseException | None]:
+        # What must fail mostly fails by never coming.
+        Call.LIMIT = 15.0
+        return await asyncio.gather(*map(tell, SEEN_BY), return_exceptions=True)
+
+    limit = Call.LIMIT
+    try:
+        return dict(zip(SEEN_BY, asyncio.run(all_of_them()), strict=True))
+    finally:
+        Call.LIMIT = limit
+
+
+def test_every_sabotage_has_its_story() -> None:
+    assert set(SEEN_BY) == set(SABOTAGES)
+
+
+@pytest.mark.parametrize("sabotage", SEEN_BY)
+def test_a_story_fails(told: dict[str, BaseException | None], sabotage: str) -> None:
+    assert isinstance(told[sabotage], AssertionError), told[sabotage]
