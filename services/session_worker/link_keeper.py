@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,6 +73,10 @@ class Begun:
     """Number of the last request before."""
     position: int
     """Entries of the conversation before."""
+    turn: int
+    """Number of the turn."""
+    first_seq: int
+    """Downlink `seq` with which the answer begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +144,38 @@ class LinkKeeper:
         assert self._link is not None
         self._keeps.feeder.give(self._link)
 
+    def restore(
+        self,
+        handle: str,
+        begun: Begun | None,
+        calls: Sequence[events.FunctionCall],
+        *,
+        exact: bool,
+        session_context: Context,
+    ) -> None:
+        """Begin where another worker ended, with its newest handle, the answer that was cut off, and the calls since
+        the handle."""
+        self.handle, self._begun, self._exact = handle, begun, exact
+        self._calls = list(calls)
+        self._session_context = session_context
+
+    def adopt(self, call: events.FunctionCall) -> None:
+        """A call of a link of another worker, whose result is told in words."""
+        self._issued[call.id] = (0, call)
+
     async def there(self) -> Link:
         """The link, as soon as there is one."""
         while (link := self._link) is None:
             await self._there.wait()
         return link
+
+    async def take_over(self, silence: float, replayed: Sequence[live_pb2.SeqRange], *, proven: bool) -> None:
+        """Bring a link to a session of another worker's, and keep it as `run` does. `silence`: seconds since the model
+        last heard the caller; `replayed`: uplink that it may have heard before; `proven`: that worker is dead."""
+        began = time.monotonic() - silence
+        step = self._ladder.reopen(time.monotonic(), handle=self.handle, can_seed=True, takeover=not proven)
+        await self._climb_until_there(step, began, replayed)
+        await self.run()
 
     async def run(self) -> None:
         """Read the link, and replace it whenever it ends, for ever. LinkError when no other can be had."""
@@ -252,11 +283,28 @@ class LinkKeeper:
 
     # Answers and calls
 
-    def began(self, now: float) -> None:
-        """The model has begun to answer."""
+    def began(self, now: float, turn: int, first_seq: int) -> bool:
+        """The model has begun to answer; False when it had before."""
         self._may_be_stuck = False
-        if self._begun is None:
-            self._begun = Begun(now, self._keeps.journal.last_seq, self._keeps.conversation.position)
+        if self._begun is not None:
+            return False
+        self._begun = Begun(now, self._keeps.journal.last_seq, self._keeps.conversation.position, turn, first_seq)
+        return True
+
+    @property
+    def begun(self) -> fabric_pb2.AnswerBegun | None:
+        """The answer in progress, for a checkpoint."""
+        begun = self._begun
+        if begun is None:
+            return None
+        return fabric_pb2.AnswerBegun(
+            turn=begun.turn, given_seq=begun.seq, log_position=begun.position, first_downlink_seq=begun.first_seq
+        )
+
+    @property
+    def exact(self) -> bool:
+        """The newest handle says itself how far it reaches."""
+        return self._exact
 
     @property
     def given_seq(self) -> int:
@@ -363,13 +411,15 @@ class LinkKeeper:
         await link.close()
         await keeps.feeder.let_go()
         self._settle_turn(began)
-        step = self._next_step(None if planned else lost.failure)
+        await self._climb_until_there(self._next_step(None if planned else lost.failure), began)
+
+    async def _climb_until_there(self, step: Step, began: float, replayed: Sequence[live_pb2.SeqRange] = ()) -> None:
         while not isinstance(step, Fail):
             await asyncio.sleep(step.delay)
             try:
-                await self._climb(step, began)
+                await self._climb(step, began, replayed)
             except LinkError as error:
-                log.warning("no new link", session=keeps.spec.session_id, error=str(error))
+                log.warning("no new link", session=self._keeps.spec.session_id, error=str(error))
                 step = self._next_step(error.failure)
             else:
                 return
@@ -396,7 +446,7 @@ class LinkKeeper:
             if self._begun is not None:
                 self._issued.pop(call_id, None)
 
-    async def _climb(self, step: Resume | Begin, began: float) -> None:
+    async def _climb(self, step: Resume | Begin, began: float, replayed: Sequence[live_pb2.SeqRange]) -> None:
         """One try. LinkError when the link cannot be had, or does not outlive what it is given first."""
         keeps = self._keeps
         resumed = isinstance(step, Resume)
@@ -421,7 +471,7 @@ class LinkKeeper:
             method="RESUMED" if resumed else "RESEEDED",
             state_restored=True,
             gap=responses.duration(time.monotonic() - began),
-            replayed=spans(replay.replayed),
+            replayed=[*replayed, *spans(replay.replayed)],
             dropped=spans(replay.dropped),
         )
         keeps.say(live_pb2.ConverseResponse(link_state=live_pb2.LinkState(recovered=recovered)))
