@@ -58,6 +58,8 @@ class Keeps:
     say: Callable[[live_pb2.ConverseResponse], None]
     restart: Callable[[Turn], None]
     """The link was lost in the middle of this turn, which begins anew: tell the caller."""
+    generated_anew: Callable[[int], None]
+    """The turn of this number comes again: its calls are the same calls."""
     handle_came: Callable[[], None]
     keep: Callable[[Coroutine[Any, Any, None], str], None]
     """Run this to its end."""
@@ -440,10 +442,15 @@ class LinkKeeper:
             keeps.on_event(events.TurnComplete(reason="", waiting_for_input=False, idle=True), now)
         elif turn is not None:
             keeps.restart(turn)
-        for call_id in keeps.turns.restart():
+        begun = self._begun
+        # A turn of calls alone may be over, but not the answer that it belongs to.
+        first = keeps.turns.over + 1 if begun is None else begun.turn
+        for number in range(first, keeps.turns.count + 1):
+            keeps.generated_anew(number)
+        for call_id in keeps.turns.restart(first):
             # The question that they belong to is asked again, and so are they; or it is answered already, and then what
             # they return is told in words.
-            if self._begun is not None:
+            if begun is not None:
                 self._issued.pop(call_id, None)
 
     async def _climb(self, step: Resume | Begin, began: float, replayed: Sequence[live_pb2.SeqRange]) -> None:
