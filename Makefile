@@ -96,6 +96,10 @@ $(VENV)/clients/.installed: requirements-clients.lock | $(BIN)/python
 test-clients: setup-test $(VENV)/clients/.installed  ## Agent frameworks against the emulator
 	$(BIN)/python -m tests.clients.run $(VENV)/clients/bin/python tests/clients/frameworks -W ignore::DeprecationWarning
 
+.PHONY: test-sabotage
+test-sabotage: setup-test  ## Do the stories of dying workers notice broken promises? (a minute)
+	$(BIN)/python -m pytest tests/faults/sabotage_workers.py
+
 .PHONY: fuzz-emulator
 fuzz-emulator: setup-test  ## Mutated frames against the emulator, 5,000 conversations (some 5 minutes)
 	EMULATOR_FUZZ_EXAMPLES=5000 $(BIN)/python -m pytest tests/emulator/test_machine.py

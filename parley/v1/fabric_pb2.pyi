@@ -16,6 +16,13 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class ProofOfDeath(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PROOF_OF_DEATH_UNSPECIFIED: _ClassVar[ProofOfDeath]
+    PROOF_OF_DEATH_DEAD: _ClassVar[ProofOfDeath]
+    PROOF_OF_DEATH_SILENT: _ClassVar[ProofOfDeath]
+    PROOF_OF_DEATH_NOT_HELD: _ClassVar[ProofOfDeath]
+
 class ClaimState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     CLAIM_STATE_UNSPECIFIED: _ClassVar[ClaimState]
@@ -30,6 +37,10 @@ class CallStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CALL_STATUS_NOT_BEGUN: _ClassVar[CallStatus]
     CALL_STATUS_RUNNING: _ClassVar[CallStatus]
     CALL_STATUS_FENCED: _ClassVar[CallStatus]
+PROOF_OF_DEATH_UNSPECIFIED: ProofOfDeath
+PROOF_OF_DEATH_DEAD: ProofOfDeath
+PROOF_OF_DEATH_SILENT: ProofOfDeath
+PROOF_OF_DEATH_NOT_HELD: ProofOfDeath
 CLAIM_STATE_UNSPECIFIED: ClaimState
 CLAIM_STATE_RUNNING: ClaimState
 CLAIM_STATE_SETTLED: ClaimState
@@ -137,18 +148,20 @@ class Failure(_message.Message):
     def __init__(self, code: _Optional[int] = ..., reason: _Optional[_Union[_errors_pb2.ErrorReason, str]] = ..., message: _Optional[str] = ..., field_violations: _Optional[_Iterable[_Union[_errors_pb2.FieldViolation, _Mapping]]] = ..., retry_delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class ControlRequest(_message.Message):
-    __slots__ = ("schema_version", "open", "attach", "end", "ping")
+    __slots__ = ("schema_version", "open", "attach", "end", "ping", "take_over")
     SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
     OPEN_FIELD_NUMBER: _ClassVar[int]
     ATTACH_FIELD_NUMBER: _ClassVar[int]
     END_FIELD_NUMBER: _ClassVar[int]
     PING_FIELD_NUMBER: _ClassVar[int]
+    TAKE_OVER_FIELD_NUMBER: _ClassVar[int]
     schema_version: int
     open: OpenSession
     attach: AttachSession
     end: CloseSession
     ping: Ping
-    def __init__(self, schema_version: _Optional[int] = ..., open: _Optional[_Union[OpenSession, _Mapping]] = ..., attach: _Optional[_Union[AttachSession, _Mapping]] = ..., end: _Optional[_Union[CloseSession, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ...) -> None: ...
+    take_over: TakeOver
+    def __init__(self, schema_version: _Optional[int] = ..., open: _Optional[_Union[OpenSession, _Mapping]] = ..., attach: _Optional[_Union[AttachSession, _Mapping]] = ..., end: _Optional[_Union[CloseSession, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ..., take_over: _Optional[_Union[TakeOver, _Mapping]] = ...) -> None: ...
 
 class ControlReply(_message.Message):
     __slots__ = ("schema_version", "failure", "attached", "done", "pong")
@@ -227,6 +240,42 @@ class Attached(_message.Message):
     resume_window: _duration_pb2.Duration
     def __init__(self, epoch: _Optional[int] = ..., attach_generation: _Optional[int] = ..., next_uplink_seq: _Optional[int] = ..., next_downlink_seq: _Optional[int] = ..., resume_window: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
+class TakeOver(_message.Message):
+    __slots__ = ("session_id", "gateway", "tenant", "principal", "from_worker", "from_epoch", "proof", "floor", "downlink_acked_seq", "last_audio_seq", "attach_generation", "presented_token_sha256", "uplink_acked_seq", "uplink_sent_seq", "silence", "new_token_sha256")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    GATEWAY_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
+    FROM_WORKER_FIELD_NUMBER: _ClassVar[int]
+    FROM_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    PROOF_FIELD_NUMBER: _ClassVar[int]
+    FLOOR_FIELD_NUMBER: _ClassVar[int]
+    DOWNLINK_ACKED_SEQ_FIELD_NUMBER: _ClassVar[int]
+    LAST_AUDIO_SEQ_FIELD_NUMBER: _ClassVar[int]
+    ATTACH_GENERATION_FIELD_NUMBER: _ClassVar[int]
+    PRESENTED_TOKEN_SHA256_FIELD_NUMBER: _ClassVar[int]
+    UPLINK_ACKED_SEQ_FIELD_NUMBER: _ClassVar[int]
+    UPLINK_SENT_SEQ_FIELD_NUMBER: _ClassVar[int]
+    SILENCE_FIELD_NUMBER: _ClassVar[int]
+    NEW_TOKEN_SHA256_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    gateway: str
+    tenant: str
+    principal: str
+    from_worker: str
+    from_epoch: int
+    proof: ProofOfDeath
+    floor: int
+    downlink_acked_seq: int
+    last_audio_seq: int
+    attach_generation: int
+    presented_token_sha256: bytes
+    uplink_acked_seq: int
+    uplink_sent_seq: int
+    silence: _duration_pb2.Duration
+    new_token_sha256: bytes
+    def __init__(self, session_id: _Optional[str] = ..., gateway: _Optional[str] = ..., tenant: _Optional[str] = ..., principal: _Optional[str] = ..., from_worker: _Optional[str] = ..., from_epoch: _Optional[int] = ..., proof: _Optional[_Union[ProofOfDeath, str]] = ..., floor: _Optional[int] = ..., downlink_acked_seq: _Optional[int] = ..., last_audio_seq: _Optional[int] = ..., attach_generation: _Optional[int] = ..., presented_token_sha256: _Optional[bytes] = ..., uplink_acked_seq: _Optional[int] = ..., uplink_sent_seq: _Optional[int] = ..., silence: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., new_token_sha256: _Optional[bytes] = ...) -> None: ...
+
 class CloseSession(_message.Message):
     __slots__ = ("session_id", "reason", "message")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
@@ -280,7 +329,7 @@ class AttachmentRecord(_message.Message):
     def __init__(self, schema_version: _Optional[int] = ..., attach_generation: _Optional[int] = ..., gateway: _Optional[str] = ..., resume_token_sha256: _Optional[bytes] = ...) -> None: ...
 
 class CheckpointRecord(_message.Message):
-    __slots__ = ("schema_version", "epoch", "handle", "covered_uplink_seq", "config", "tools", "traceparent")
+    __slots__ = ("schema_version", "epoch", "handle", "covered_uplink_seq", "config", "tools", "traceparent", "handle_position", "exact", "log_position", "turns", "turn_end_downlink_seq", "begun", "caller_calls")
     SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     HANDLE_FIELD_NUMBER: _ClassVar[int]
@@ -288,6 +337,13 @@ class CheckpointRecord(_message.Message):
     CONFIG_FIELD_NUMBER: _ClassVar[int]
     TOOLS_FIELD_NUMBER: _ClassVar[int]
     TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
+    HANDLE_POSITION_FIELD_NUMBER: _ClassVar[int]
+    EXACT_FIELD_NUMBER: _ClassVar[int]
+    LOG_POSITION_FIELD_NUMBER: _ClassVar[int]
+    TURNS_FIELD_NUMBER: _ClassVar[int]
+    TURN_END_DOWNLINK_SEQ_FIELD_NUMBER: _ClassVar[int]
+    BEGUN_FIELD_NUMBER: _ClassVar[int]
+    CALLER_CALLS_FIELD_NUMBER: _ClassVar[int]
     schema_version: int
     epoch: int
     handle: str
@@ -295,7 +351,36 @@ class CheckpointRecord(_message.Message):
     config: _live_pb2.SessionConfig
     tools: _containers.RepeatedCompositeFieldContainer[_tools_pb2.Tool]
     traceparent: str
-    def __init__(self, schema_version: _Optional[int] = ..., epoch: _Optional[int] = ..., handle: _Optional[str] = ..., covered_uplink_seq: _Optional[int] = ..., config: _Optional[_Union[_live_pb2.SessionConfig, _Mapping]] = ..., tools: _Optional[_Iterable[_Union[_tools_pb2.Tool, _Mapping]]] = ..., traceparent: _Optional[str] = ...) -> None: ...
+    handle_position: int
+    exact: bool
+    log_position: int
+    turns: int
+    turn_end_downlink_seq: int
+    begun: AnswerBegun
+    caller_calls: _containers.RepeatedCompositeFieldContainer[CallerCall]
+    def __init__(self, schema_version: _Optional[int] = ..., epoch: _Optional[int] = ..., handle: _Optional[str] = ..., covered_uplink_seq: _Optional[int] = ..., config: _Optional[_Union[_live_pb2.SessionConfig, _Mapping]] = ..., tools: _Optional[_Iterable[_Union[_tools_pb2.Tool, _Mapping]]] = ..., traceparent: _Optional[str] = ..., handle_position: _Optional[int] = ..., exact: _Optional[bool] = ..., log_position: _Optional[int] = ..., turns: _Optional[int] = ..., turn_end_downlink_seq: _Optional[int] = ..., begun: _Optional[_Union[AnswerBegun, _Mapping]] = ..., caller_calls: _Optional[_Iterable[_Union[CallerCall, _Mapping]]] = ...) -> None: ...
+
+class CallerCall(_message.Message):
+    __slots__ = ("call_id", "name", "arguments_json")
+    CALL_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ARGUMENTS_JSON_FIELD_NUMBER: _ClassVar[int]
+    call_id: str
+    name: str
+    arguments_json: str
+    def __init__(self, call_id: _Optional[str] = ..., name: _Optional[str] = ..., arguments_json: _Optional[str] = ...) -> None: ...
+
+class AnswerBegun(_message.Message):
+    __slots__ = ("turn", "given_seq", "log_position", "first_downlink_seq")
+    TURN_FIELD_NUMBER: _ClassVar[int]
+    GIVEN_SEQ_FIELD_NUMBER: _ClassVar[int]
+    LOG_POSITION_FIELD_NUMBER: _ClassVar[int]
+    FIRST_DOWNLINK_SEQ_FIELD_NUMBER: _ClassVar[int]
+    turn: int
+    given_seq: int
+    log_position: int
+    first_downlink_seq: int
+    def __init__(self, turn: _Optional[int] = ..., given_seq: _Optional[int] = ..., log_position: _Optional[int] = ..., first_downlink_seq: _Optional[int] = ...) -> None: ...
 
 class RequestRecord(_message.Message):
     __slots__ = ("schema_version", "session_id")
@@ -332,14 +417,16 @@ class EpochBegins(_message.Message):
     def __init__(self, worker: _Optional[str] = ...) -> None: ...
 
 class ModelSaid(_message.Message):
-    __slots__ = ("text", "interrupted", "given_seq")
+    __slots__ = ("text", "interrupted", "given_seq", "turn")
     TEXT_FIELD_NUMBER: _ClassVar[int]
     INTERRUPTED_FIELD_NUMBER: _ClassVar[int]
     GIVEN_SEQ_FIELD_NUMBER: _ClassVar[int]
+    TURN_FIELD_NUMBER: _ClassVar[int]
     text: str
     interrupted: bool
     given_seq: int
-    def __init__(self, text: _Optional[str] = ..., interrupted: _Optional[bool] = ..., given_seq: _Optional[int] = ...) -> None: ...
+    turn: int
+    def __init__(self, text: _Optional[str] = ..., interrupted: _Optional[bool] = ..., given_seq: _Optional[int] = ..., turn: _Optional[int] = ...) -> None: ...
 
 class ToolRecord(_message.Message):
     __slots__ = ("call_id", "name", "arguments_json", "response_json", "outcome", "claim_key")

@@ -203,6 +203,11 @@ class SessionRecords(RecordStore):
         """Write the first `own`; return its revision. FencedError when the session exists already."""
         return await self._compare_and_set(session, 0, record, None)
 
+    async def take_own(self, session: str, revision: int, record: fabric_pb2.OwnRecord) -> int:
+        """Write `record` over the `own` of this revision; return its revision. FencedError when ownership has moved
+        on."""
+        return await self._compare_and_set(session, revision, record, None)
+
     async def end_own(self, session: str, revision: int, record: fabric_pb2.OwnRecord, retention: timedelta) -> int:
         """Replace `own` by a tombstone that stays for `retention`. FencedError when ownership has moved on."""
         return await self._compare_and_set(session, revision, record, retention)

@@ -53,6 +53,8 @@ class Downlink:
         self._ahead_ms = 0
         self.acked = next_seq - 1
         """Highest `seq` that the caller acked."""
+        self.last_audio = 0
+        """Newest audio that the caller was or will be sent."""
         self.refused_items = 0
         self.voided_items = 0
         self.voided_bytes = 0
@@ -99,6 +101,18 @@ class Downlink:
         self._push_all(released)
         return bool(lost)
 
+    def cut(self) -> int:
+        """The worker is gone: what did not come will not come. Return the highest `seq` that is here or was sent."""
+        received = self._receiver.received
+        self.go_on(received + 1)
+        return received
+
+    def go_on(self, next_seq: int) -> None:
+        """Another worker goes on with this number."""
+        duplicates = self._receiver.duplicates
+        self._receiver = SequenceReceiver(next_seq - 1)
+        self._receiver.duplicates = duplicates
+
     def missing(self) -> list[Lost]:
         """What to ask the worker for."""
         return [] if self._full else self._receiver.missing()
@@ -124,6 +138,8 @@ class Downlink:
     def _push(self, outgoing: Outgoing) -> None:
         if outgoing.void_from and outgoing.void_to >= outgoing.void_from:
             self._void(outgoing.void_from, outgoing.void_to)
+        if outgoing.audio_ms:
+            self.last_audio = outgoing.seq
         self._queue.append(outgoing)
         self._queue_bytes += len(outgoing.response)
 

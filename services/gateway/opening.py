@@ -19,6 +19,7 @@ from services.fabric.errors import ServiceError
 from services.fabric.records import SessionRecords
 from services.gateway.auth import Identity
 from services.gateway.placement import WorkerTable
+from services.gateway.recovery import Recovery
 from services.gateway.session_config import SESSION_ID, unknown_tool
 from services.gateway.settings import GatewaySettings
 from services.gateway.stream import Stream
@@ -61,6 +62,7 @@ class Opener:
         catalog: Catalog,
         profiles: Mapping[str, live_pb2.SessionConfig],
         table: WorkerTable,
+        recovery: Recovery,
         streams: Streams,
         fabric_ready: asyncio.Event,
     ) -> None:
@@ -71,6 +73,7 @@ class Opener:
         self._catalog = catalog
         self._profiles = profiles
         self._table = table
+        self._recovery = recovery
         self._streams = streams
         self._fabric_ready = fabric_ready
 
@@ -295,10 +298,28 @@ class Opener:
             try:
                 attached = await self._control(worker, request, open_traceparent)
             except NoResponderError:
-                self._table.gone(worker)
-                raise _worker_lost(worker) from None
+                worker, attached = await self._take_over(command)
+            except ServiceError as error:
+                # Its owner says it has not got it; a repeated open waits until the first one is done.
+                if error.reason != errors_pb2.ERROR_REASON_SESSION_UNKNOWN or resume is None:
+                    raise
+                worker, attached = await self._take_over(command)
         self._hand_over(stream, worker, attached, checkpoint.config if checkpoint else None, existing=True)
         return Session(session, worker, token, attached, existing=True)
+
+    async def _take_over(self, attach: fabric_pb2.AttachSession) -> tuple[str, fabric_pb2.Attached]:
+        """The session's worker is gone, or seems to be: another takes it over for the caller that comes back."""
+        command = fabric_pb2.TakeOver(
+            session_id=attach.session_id,
+            gateway=self._me,
+            tenant=attach.tenant,
+            principal=attach.principal,
+            presented_token_sha256=attach.presented_token_sha256,
+            new_token_sha256=attach.new_token_sha256,
+            floor=attach.last_received_seq,
+            downlink_acked_seq=attach.last_received_seq,
+        )
+        return await self._recovery.place(command, None)
 
     def _hand_over(
         self,

@@ -5,12 +5,21 @@ from __future__ import annotations
 import random
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Final
 
 from parley.v1 import errors_pb2, fabric_pb2, fleet_pb2
 from services.fabric.errors import ServiceError
 
 FORGET_AFTER = 3.5
 """Seconds without an announcement (one a second) after which a worker is taken for gone."""
+
+
+REMEMBER: Final = 60.0
+"""Seconds for which a worker that fell silent counts as one of the fleet."""
+PROVEN_SILENT: Final = 5.0
+"""Seconds without an announcement after which a worker counts as gone if most others are heard (design, section 8)."""
+MOST: Final = 0.7
+"""More than this part of the others must be heard: a sick message bus must not look like a dead fleet."""
 
 
 @dataclass(slots=True)
@@ -30,6 +39,8 @@ class WorkerTable:
 
     def __init__(self, rng: random.Random) -> None:
         self._known: dict[str, _Known] = {}
+        self._silent: dict[str, float] = {}
+        """Workers that are not announced any more, and when they last were."""
         self._rng = rng
 
     def __len__(self) -> int:
@@ -41,6 +52,7 @@ class WorkerTable:
     def heard(self, announcement: fabric_pb2.WorkerAnnouncement, now: float) -> None:
         """Take an announcement."""
         name = announcement.worker.worker
+        self._silent.pop(name, None)
         if announcement.leaving:
             self._known.pop(name, None)
         elif name:
@@ -49,11 +61,21 @@ class WorkerTable:
     def gone(self, worker: str) -> None:
         """Nobody answers there: forget it until it announces itself again."""
         self._known.pop(worker, None)
+        self._silent.pop(worker, None)
 
     def forget_silent(self, now: float) -> None:
         """Forget who has not been heard for too long."""
         for name in [name for name, known in self._known.items() if now - known.heard > FORGET_AFTER]:
-            del self._known[name]
+            self._silent[name] = self._known.pop(name).heard
+        self._silent = {name: heard for name, heard in self._silent.items() if now - heard < REMEMBER}
+
+    def is_silent(self, worker: str, now: float) -> bool:
+        """Whether a worker has said nothing for so long that it counts as gone, while most of the others are heard."""
+        if now - self._silent.get(worker, now) < PROVEN_SILENT:
+            return False
+        heard = len(self._known)
+        silent = sum(name != worker for name in self._silent)
+        return heard > MOST * (heard + silent)
 
     def choose(self, exclude: Collection[str] = ()) -> str:
         """The better of two picked at random (power of two choices). ServiceError when nobody can."""

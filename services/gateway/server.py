@@ -28,6 +28,7 @@ from services.gateway.live_service import SERVICE as LIVE
 from services.gateway.live_service import LiveService
 from services.gateway.opening import Opener
 from services.gateway.placement import WorkerTable
+from services.gateway.recovery import Recovery
 from services.gateway.session_service import SessionService
 from services.gateway.settings import GatewaySettings
 from services.gateway.streams import Streams
@@ -79,8 +80,9 @@ class Gateway:
         self._records = SessionRecords(self._bus.js)
         self._catalog = Catalog(self._bus.js)
         self._table = WorkerTable(random.Random())
-        self._streams = Streams(settings, self._bus, self._writer, self._table, now)
-        self._sweeper = Sweeper(settings, self._bus, self._records, self._table)
+        self._recovery = Recovery(settings, self.id, bus=self._bus, records=self._records, table=self._table, now=now)
+        self._streams = Streams(settings, self._bus, self._writer, self._recovery, now)
+        self._sweeper = Sweeper(settings, self._bus, self._records, self._table, prove_gone=self._recovery.prove_gone)
         self._watches = Watches(settings, self._bus, self._records)
         self._fabric_ready = asyncio.Event()
         self._loop_lag = process.LoopLag()
@@ -93,6 +95,7 @@ class Gateway:
             catalog=self._catalog,
             profiles=profiles,
             table=self._table,
+            recovery=self._recovery,
             streams=self._streams,
             fabric_ready=self._fabric_ready,
         )
@@ -249,6 +252,8 @@ class Gateway:
             "bus_errors": self._bus.errors,
             "publish_failed": self._writer.failed,
             "sessions_swept": self._sweeper.swept,
+            "sessions_recovered": self._recovery.recovered,
+            "sessions_not_recovered": self._recovery.given_up,
             "loop_lag_ms": round(self._loop_lag.worst * 1000, 1),
             **self._streams.counts(),
             **self._counters(),

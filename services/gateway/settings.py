@@ -49,6 +49,11 @@ class GatewaySettings(ServiceSettings):
     place_timeout: PositiveDuration = Field(
         timedelta(seconds=15), description="Time a worker may take to open or attach a session."
     )
+    recovery_window: PositiveDuration = Field(
+        timedelta(seconds=20),
+        description="Time in which a session whose worker is gone must be with another; then its stream ends with "
+        "UNAVAILABLE and the caller may resume.",
+    )
     audio_ahead: PositiveDuration = Field(
         timedelta(milliseconds=400),
         description="Playing time of audio that is sent beyond what the caller has acked. "

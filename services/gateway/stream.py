@@ -33,6 +33,8 @@ ASK_EVERY = 0.05
 """Least seconds between two requests for missing downlink."""
 HALF_CLOSE_WAIT = 0.05
 """Seconds after which a closed request side is believed: a call reads as closed just before it is cancelled."""
+SENDER_HEARD = 1.5
+"""Seconds since the worker was last heard in which what does not come is given up."""
 MAX_HELD = 256
 """Envelopes kept until the attachment is known. What is beyond is sent again on request."""
 
@@ -49,6 +51,8 @@ class Stream:
         self.epoch = 0
         self.generation = 0
         self.closed = False
+        self.recovering = False
+        """Its worker is gone, and another is being looked for."""
         self.flushed = False
         """After it was closed: everything has been handed to NATS."""
         self.heard = now()
@@ -99,15 +103,57 @@ class Stream:
             max_items=settings.downlink_queue_items,
             max_bytes=settings.downlink_queue_bytes,
         )
-        self.heard = self._sent_at = self._progress_at = now
+        self._sent_at = self._progress_at = now
+        self._take_held()
+
+    def _take_held(self) -> None:
+        self.heard = self._now()
         held, self._held = self._held, []
         for envelope in held:
             self.on_envelope(envelope)
+
+    def lose_worker(self) -> fabric_pb2.TakeOver:
+        """The worker is gone: nothing of its epoch counts any more, while the caller's side goes on. Return what the
+        next one must know."""
+        uplink, downlink = self.uplink, self.downlink
+        assert uplink is not None
+        assert downlink is not None
+        self.recovering = True
+        command = fabric_pb2.TakeOver(
+            session_id=self.session,
+            floor=downlink.cut(),
+            downlink_acked_seq=downlink.acked,
+            last_audio_seq=downlink.last_audio,
+            attach_generation=self.generation,
+            uplink_acked_seq=uplink.acked,
+            uplink_sent_seq=uplink.last_sent,
+        )
+        command.silence.FromMilliseconds(round((self._now() - self.heard) * 1000))
+        return command
+
+    def reattach(self, worker: str, attached: fabric_pb2.Attached) -> None:
+        """Another worker has the session; the caller's stream goes on."""
+        uplink, downlink = self.uplink, self.downlink
+        assert uplink is not None
+        assert downlink is not None
+        self.worker, self.epoch, self.generation = worker, attached.epoch, attached.attach_generation
+        self._subject = subjects.uplink(worker, self.session)
+        self._uplink_acked = 0
+        uplink.send_from(attached.next_uplink_seq)
+        downlink.go_on(attached.next_downlink_seq)
+        self.recovering = False
+        self._take_held()
+        self.say_status()
 
     @property
     def attached(self) -> bool:
         """Whether a worker has it."""
         return self.uplink is not None
+
+    @property
+    def needs_worker(self) -> bool:
+        """It has had a worker, and cannot do without one."""
+        return self.attached and not self.told_to_end and not self.recovering and not self.closed
 
     @property
     def told_to_end(self) -> bool:
@@ -119,11 +165,13 @@ class Stream:
     def on_envelope(self, envelope: fabric_pb2.DownlinkEnvelope) -> None:
         """Downlink for this session; not necessarily for this stream of it."""
         uplink, downlink = self.uplink, self.downlink
-        if uplink is None or downlink is None:
+        early = uplink is None or (self.recovering and envelope.epoch > self.epoch)
+        if early and not self.closed:
             if len(self._held) < MAX_HELD:
                 self._held.append(envelope)
             return
-        if envelope.attach_generation != self.generation or envelope.epoch < self.epoch or self.closed:
+        known = (envelope.attach_generation, envelope.epoch) == (self.generation, self.epoch)
+        if uplink is None or downlink is None or self.recovering or self.closed or not known:
             self.stale_envelopes += 1
             return
         now = self._now()
@@ -153,7 +201,7 @@ class Stream:
     def next_publication(self) -> tuple[str, bytes] | None:
         """The next envelope; None when there is nothing to say."""
         uplink, downlink = self.uplink, self.downlink
-        if uplink is None or downlink is None or self.flushed:
+        if uplink is None or downlink is None or self.flushed or self.recovering:
             return None
         if not (uplink.pending or self._status_due or self.closed):
             return None
@@ -186,7 +234,8 @@ class Stream:
         downlink = self.downlink
         if downlink is None or self.closed:
             return
-        if downlink.tick(now):
+        # Of one that is silent nothing is known: perhaps it sends again, perhaps another takes its place.
+        if now - self.heard < SENDER_HEARD and downlink.tick(now):
             self._wake_writer.set()
         asks = now - self._asked_at >= ASK_EVERY and bool(downlink.missing())
         if asks:
@@ -237,7 +286,7 @@ class Stream:
         self._held.clear()
         self._wake_writer.set()
         self._room.set()
-        if self.attached and self._ending is None:
+        if self.attached and self._ending is None and not self.recovering:
             self._writer.wake(self)
         else:  # the worker never had it, or let go of it by itself
             self.flushed = True

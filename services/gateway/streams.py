@@ -4,29 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Final
 
 import structlog
 
 from parley.v1 import errors_pb2, fabric_pb2
 from services.fabric import subjects
-from services.fabric.bus import Bus, NoResponderError, Writer
+from services.fabric.bus import Bus, Writer
 from services.fabric.errors import ServiceError
-from services.gateway.placement import WorkerTable
+from services.gateway.recovery import Recovery
 from services.gateway.settings import GatewaySettings
 from services.gateway.stream import Stream, envelope_in
 
 log = structlog.get_logger()
 
 TICK: Final = 0.05
-SILENT: Final = 3.0
+SILENT: Final = 0.6
 """Seconds without downlink (a worker says something every 500 ms) after which it is asked whether it is there."""
+SESSION_SILENT: Final = 3.0
+"""Seconds after which it is asked whether it has the session."""
 LOST: Final = 15.0
 """Seconds without downlink after which a stream is given up although its worker answers, or cannot be asked."""
-PROBE_PAUSE: Final = 0.3
-"""Two "no responders" this far apart are proof of death (design, section 8)."""
-PROBE_TIMEOUT: Final = 2.0
 FLUSH_LIMIT: Final = 5.0
 """Seconds that a closed stream may take to hand its last uplink to NATS."""
 
@@ -35,12 +34,12 @@ class Streams:
     """The streams by session. A session has two for the moment in which one takes over from another."""
 
     def __init__(
-        self, settings: GatewaySettings, bus: Bus, writer: Writer, table: WorkerTable, now: Callable[[], float]
+        self, settings: GatewaySettings, bus: Bus, writer: Writer, recovery: Recovery, now: Callable[[], float]
     ) -> None:
         self._settings = settings
         self._bus = bus
         self._writer = writer
-        self._table = table
+        self._recovery = recovery
         self._now = now
         self._by_session: dict[str, list[Stream]] = {}
         self._closing: dict[Stream, float] = {}
@@ -116,7 +115,7 @@ class Streams:
             stream.tick(now)
             if not connected:
                 stream.heard = now  # nobody can be heard; silence proves nothing
-            elif stream.attached and not stream.told_to_end and now - stream.heard > SILENT:
+            elif stream.needs_worker and now - stream.heard > SILENT:
                 self._doubt(stream, now)
         for stream, limit in list(self._closing.items()):
             if not stream.flushed and now < limit:
@@ -132,45 +131,34 @@ class Streams:
         if now - stream.heard > LOST:
             stream.finish(_worker_lost(stream.worker))
             return
-        key = (stream.worker, stream.session)
+        # One question for all streams of a worker: where it has a hiccup, they are all silent.
+        key = (stream.worker, stream.session if now - stream.heard > SESSION_SILENT else "")
         if key not in self._probing and now - self._probed.get(key, -SILENT) >= SILENT:
             self._probing.add(key)
             self.keep(asyncio.create_task(self._probe(*key), name=f"probe {stream.session}"))
 
     async def _probe(self, worker: str, session: str) -> None:
         """Ask a silent worker whether it is there and holds the session; nobody listening twice proves its death."""
-        ping = fabric_pb2.ControlRequest(schema_version=1, ping=fabric_pb2.Ping(session_id=session))
         try:
-            for attempt in (1, 2):
-                try:
-                    reply = await self._bus.request(
-                        subjects.control(worker), ping, fabric_pb2.ControlReply, PROBE_TIMEOUT
-                    )
-                except NoResponderError:
-                    if attempt == 1:
-                        await asyncio.sleep(PROBE_PAUSE)
-                        continue
-                    self._worker_is_gone(worker)
-                except ServiceError:
-                    pass  # it hangs, or NATS does: that is no proof
-                else:
-                    if reply.failure.reason == errors_pb2.ERROR_REASON_SESSION_UNKNOWN:
-                        for stream in self._by_session.get(session, []):
-                            if not stream.told_to_end:
-                                stream.finish(_worker_lost(worker))
-                return
+            proof = await self._recovery.prove_gone(worker, session)
+            if proof == fabric_pb2.PROOF_OF_DEATH_NOT_HELD:
+                self._recover([each for each in self._by_session.get(session, []) if each.worker == worker], proof)
+            elif proof is not None:
+                log.warning("worker lost", worker=worker, proof=fabric_pb2.ProofOfDeath.Name(proof))
+                self._recover([stream for stream in self.all() if stream.worker == worker], proof)
+        except ServiceError:
+            pass  # it hangs, or NATS does: that is no proof
         finally:
             self._probing.discard((worker, session))
             self._probed = {key: at for key, at in self._probed.items() if self._now() - at < SILENT}
             self._probed[worker, session] = self._now()
 
-    def _worker_is_gone(self, worker: str) -> None:
-        """A worker is proven dead: its streams end."""
-        log.warning("worker lost", worker=worker)
-        self._table.gone(worker)
-        for stream in self.all():
-            if stream.worker == worker and stream.attached and not stream.told_to_end:
-                stream.finish(_worker_lost(worker))
+    def _recover(self, streams: Iterable[Stream], proof: fabric_pb2.ProofOfDeath) -> None:
+        """The worker of these is gone: others go on with them."""
+        for stream in streams:
+            if stream.needs_worker:
+                recovery = self._recovery.recover(stream, proof)
+                self.keep(asyncio.create_task(recovery, name=f"recover {stream.session}"))
 
     async def on_reconnect(self) -> None:
         """NATS is back: everybody says where it stands, which shows both sides what was lost."""

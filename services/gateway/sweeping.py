@@ -11,14 +11,13 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import structlog
 
-from parley.v1 import errors_pb2, fabric_pb2, live_pb2, sessions_pb2
-from services.fabric import subjects
-from services.fabric.bus import Bus, NoResponderError
+from parley.v1 import fabric_pb2, live_pb2, sessions_pb2
+from services.fabric.bus import Bus
 from services.fabric.errors import ServiceError
 from services.fabric.records import FencedError, SessionRecords
 from services.gateway.burial import bury
@@ -32,9 +31,6 @@ _PAUSE: Final = 0.1
 """Seconds between two pages: nobody waits for this."""
 _MOST_WATCHED: Final = 10_000
 """Sessions without a worker that are kept in mind; the others have their turn when these are ended."""
-_PING_PAUSE: Final = 0.3
-"""Two "no responders" this far apart are proof of death (design, section 8)."""
-_PING_TIMEOUT: Final = 2.0
 
 
 class Ownerless:
@@ -76,14 +72,19 @@ class Sweeper:
         bus: Bus,
         records: SessionRecords,
         table: WorkerTable,
+        *,
+        prove_gone: Callable[[str, str], Awaitable[fabric_pb2.ProofOfDeath | None]],
         rng: Callable[[], float] = random.random,
     ) -> None:
-        """`rng`: numbers from 0 to 1; gateways that were started together do not look all at once."""
+        """`prove_gone`: that a worker does not hold a session; None when it does, ServiceError when it is not clear.
+
+        `rng`: numbers from 0 to 1; gateways that were started together do not look all at once."""
         self._every = settings.sweep_every.total_seconds()
         self._retention = settings.ended_retention
         self._bus = bus
         self._records = records
         self._table = table
+        self._prove_gone = prove_gone
         self._rng = rng
         self._ownerless = Ownerless(settings.abandoned_after.total_seconds())
         self.swept = 0
@@ -121,7 +122,7 @@ class Sweeper:
 
     async def _end(self, own: fabric_pb2.OwnRecord, revision: int) -> None:
         session = own.session.session_id
-        if not await self._gone(own.session.worker, session):
+        if await self._prove_gone(own.session.worker, session) is None:
             return
         try:
             await bury(
@@ -136,15 +137,3 @@ class Sweeper:
             return  # somebody else was faster, or it has an owner again
         self.swept += 1
         log.info("abandoned session ended", session=session, worker=own.session.worker)
-
-    async def _gone(self, worker: str, session: str) -> bool:
-        """Whether it is proven that the worker does not hold the session. ServiceError when it does not answer."""
-        ping = fabric_pb2.ControlRequest(schema_version=1, ping=fabric_pb2.Ping(session_id=session))
-        for pause in (_PING_PAUSE, 0.0):
-            try:
-                reply = await self._bus.request(subjects.control(worker), ping, fabric_pb2.ControlReply, _PING_TIMEOUT)
-            except NoResponderError:
-                await asyncio.sleep(pause)
-            else:
-                return reply.failure.reason == errors_pb2.ERROR_REASON_SESSION_UNKNOWN
-        return True

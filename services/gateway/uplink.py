@@ -203,6 +203,18 @@ class Uplink:
             expected = entry.seq + 1
         self._never_again(expected, last)
 
+    def send_from(self, seq: int) -> None:
+        """Another worker goes on from here: what the one before was sent comes again."""
+        self._again.clear()
+        self._lost.clear()
+        self._stored.clear()
+        self.send_again(seq, self.last_sent)
+
+    @property
+    def acked(self) -> int:
+        """Highest `seq` that the worker can restore without the caller."""
+        return self._ring.acked
+
     def _never_again(self, first: int, last: int) -> None:
         if first > last:
             return

@@ -94,6 +94,12 @@ class Attachment:
         """Attach the stream of the open; return the first downlink `seq`. ServiceError."""
         return await self._take(self._spec.gateway, 0, self._token)
 
+    async def inherit(self, generation: int, last_received: int) -> int:
+        """Go on with the stream of the owner before, whose generation this was; return the first downlink `seq`.
+        ServiceError."""
+        self.generation = generation
+        return await self._take(self._spec.gateway, last_received, self._token)
+
     async def take_over(self, request: fabric_pb2.AttachSession) -> int:
         """Let another stream take the session over; return the first downlink `seq` that it gets. ServiceError when
         it may not."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -60,6 +61,16 @@ class CallerTools:
 
     def __len__(self) -> int:
         return len(self._pending)
+
+    @property
+    def pending(self) -> list[events.FunctionCall]:
+        """Calls that the caller runs."""
+        return [pending.call for pending in self._pending.values()]
+
+    def restore(self, calls: Iterable[events.FunctionCall], now: float) -> None:
+        """Calls that an earlier owner gave out, whose results may come."""
+        for call in calls:
+            self._pending[call.id] = Pending(call, self._blocks.get(call.name, False), now)
 
     def __contains__(self, name: str) -> bool:
         return name in self._blocks

@@ -187,6 +187,11 @@ class Conversation:
         return retelling.contents(piece for piece in self._open() if _led_to(piece, last, end))
 
     @property
+    def unanswered_requests(self) -> set[int]:
+        """Numbers of the texts and turns that no answer has settled."""
+        return {piece.seq for piece in self._open() if isinstance(piece, _Request) and not isinstance(piece, _Outcome)}
+
+    @property
     def has_outcomes(self) -> bool:
         """The model was told what a function returned, and its answer to that is not complete."""
         return any(isinstance(piece, _Outcome) and piece.told for piece in self._open())

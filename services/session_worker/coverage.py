@@ -19,6 +19,10 @@ class Coverage:
         self._settled: set[int] = set()
         self._vital: set[int] = set()
 
+    def restore(self, acked: int) -> None:
+        """Begin where another owner ended."""
+        self.acked = self.covered = acked
+
     def vital(self, seq: int) -> None:
         """This request counts only when it is stored: a handle alone is not enough."""
         self._vital.add(seq)

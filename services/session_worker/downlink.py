@@ -30,7 +30,8 @@ class _Uplink:
 class Downlink:
     """Everything on its way to the caller. A `Sender` for the process's writer."""
 
-    def __init__(self, session: str, epoch: int, max_bytes: int, audio_ahead_ms: int) -> None:
+    def __init__(self, session: str, epoch: int, max_bytes: int, audio_ahead_ms: int, *, last_seq: int = 0) -> None:
+        """`last_seq`: number of the newest message of the owner before."""
         self._session = session
         self._epoch = epoch
         self._audio_ahead_ms = audio_ahead_ms
@@ -41,9 +42,9 @@ class Downlink:
         self._skips: list[fabric_pb2.Skip] = []
         self._in_flight: deque[tuple[int, int]] = deque()  # (seq, audio ms) that the gateway has not passed on
         self._in_flight_ms = 0
-        self._last_seq = 0
+        self._last_seq = last_seq
         self._explained: deque[tuple[int, int]] = deque()  # ranges that the caller was told will not come
-        self._turn_first = 1
+        self._turn_first = last_seq + 1
         self._farewells: deque[tuple[str, bytes]] = deque()
         self._gateway = ""
         self._generation = 0

@@ -86,6 +86,20 @@ class Journal:
         self.covered = 0
         """Input up to here is restored without being given again."""
 
+    def restore(self, received: int, position: int, answered_position: int) -> None:
+        """Begin where another worker's ended: input up to `received` needs no giving, `position` is the handle's."""
+        self.last_seq = self.covered = received
+        self.position, self.answered_position = position, answered_position
+
+    def settled(self, *, exact: bool) -> int:
+        """Input up to here need not be given to a link that begins now and is told in words what was answered.
+
+        `exact`: the newest handle says itself how far it reaches. Takes a millisecond for a long utterance.
+        """
+        if exact and self.position == self.answered_position:
+            return self.covered
+        return max(self.covered, self._open_from() - 1)
+
     def sent(self, item: Item, now: float, number: int) -> None:
         """A link was given this, as its message number `number`."""
         sent = _Sent(item, now, number)

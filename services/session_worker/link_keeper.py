@@ -7,9 +7,10 @@ what the next link is given. This module performs: it dials, restores, and tells
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +58,8 @@ class Keeps:
     say: Callable[[live_pb2.ConverseResponse], None]
     restart: Callable[[Turn], None]
     """The link was lost in the middle of this turn, which begins anew: tell the caller."""
+    generated_anew: Callable[[int], None]
+    """The turn of this number comes again: its calls are the same calls."""
     handle_came: Callable[[], None]
     keep: Callable[[Coroutine[Any, Any, None], str], object]
     """Run this to its end."""
@@ -72,6 +75,10 @@ class Begun:
     """Number of the last request before."""
     position: int
     """Entries of the conversation before."""
+    turn: int
+    """Number of the turn."""
+    first_seq: int
+    """Downlink `seq` with which the answer begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +126,8 @@ class LinkKeeper:
         """Calls since the newest handle: in the state that it restores they may wait for their results for ever."""
         self._stale_end = False
         """The end of a turn is due that is nobody's: of a call that was lost."""
+        self._may_be_stuck = False
+        """The link was resumed, and the model has not answered anything on it yet."""
         self._exact = False
         self._lost_at = 0.0
         self._session_context = Context()
@@ -141,11 +150,38 @@ class LinkKeeper:
         assert self._link is not None
         self._keeps.feeder.give(self._link)
 
+    def restore(
+        self,
+        handle: str,
+        begun: Begun | None,
+        calls: Sequence[events.FunctionCall],
+        *,
+        exact: bool,
+        session_context: Context,
+    ) -> None:
+        """Begin where another worker ended, with its newest handle, the answer that was cut off, and the calls since
+        the handle."""
+        self.handle, self._begun, self._exact = handle, begun, exact
+        self._calls = list(calls)
+        self._session_context = session_context
+
+    def adopt(self, call: events.FunctionCall) -> None:
+        """A call of a link of another worker, whose result is told in words."""
+        self._issued[call.id] = (0, call)
+
     async def there(self) -> Link:
         """The link, as soon as there is one."""
         while (link := self._link) is None:
             await self._there.wait()
         return link
+
+    async def take_over(self, silence: float, replayed: Sequence[live_pb2.SeqRange], *, proven: bool) -> None:
+        """Bring a link to a session of another worker's, and keep it as `run` does. `silence`: seconds since the model
+        last heard the caller; `replayed`: uplink that it may have heard before; `proven`: that worker is dead."""
+        began = time.monotonic() - silence
+        step = self._ladder.reopen(time.monotonic(), handle=self.handle, can_seed=True, takeover=not proven)
+        await self._climb_until_there(step, began, replayed)
+        await self.run()
 
     async def run(self) -> None:
         """Read the link, and replace it whenever it ends, for ever. LinkError when no other can be had."""
@@ -170,11 +206,29 @@ class LinkKeeper:
             return self._leaving or "LINK_LOST", error
 
     def _is_stale(self, event: events.Event) -> bool:
-        """The empty turn with which a model lets go of a call that it waited for since another link."""
-        if self._stale_end and self._keeps.turns.current is None and isinstance(event, events.TurnComplete):
+        """An empty turn, with which a model lets go of a call that it waited for since another link.
+
+        Of a call that was answered with an error it says nothing. One that nobody knows of, because the link was lost
+        before it came, takes the place of the next question's answer: that question is asked again.
+        """
+        turn = self._keeps.turns.current
+        if not isinstance(event, events.TurnComplete) or (turn is not None and turn.first_output is not None):
+            return False
+        if self._stale_end and turn is None:
             self._stale_end = False
             return True
-        return False
+        question = self._keeps.conversation.unanswered()
+        if not (self._may_be_stuck and question):
+            return False
+        self._may_be_stuck = False
+        self._keeps.keep(self._ask(question), "ask again")
+        return True
+
+    async def _ask(self, question: list[types.Content]) -> None:
+        self._keeps.turns.asked(time.monotonic())
+        link = await self.there()
+        with contextlib.suppress(LinkClosedError):  # it is not answered, so the next link is given it
+            await link.send_turn(question, turn_complete=True)
 
     def _follow(self, event: events.Event, now: float) -> None:
         match event:
@@ -227,7 +281,7 @@ class LinkKeeper:
         """
         await self._keeps.dialer.slot()
         step = self._ladder.reopen(time.monotonic(), handle=self.handle, can_seed=True, takeover=cut_off)
-        await self._bring(step, since)
+        await self._climb_until_there(step, since)
 
     def _forget_link(self) -> Link | None:
         link, self._link = self._link, None
@@ -270,10 +324,28 @@ class LinkKeeper:
 
     # Answers and calls
 
-    def began(self, now: float) -> None:
-        """The model has begun to answer."""
-        if self._begun is None:
-            self._begun = Begun(now, self._keeps.journal.last_seq, self._keeps.conversation.position)
+    def began(self, now: float, turn: int, first_seq: int) -> bool:
+        """The model has begun to answer; False when it had before."""
+        self._may_be_stuck = False
+        if self._begun is not None:
+            return False
+        self._begun = Begun(now, self._keeps.journal.last_seq, self._keeps.conversation.position, turn, first_seq)
+        return True
+
+    @property
+    def begun(self) -> fabric_pb2.AnswerBegun | None:
+        """The answer in progress, for a checkpoint."""
+        begun = self._begun
+        if begun is None:
+            return None
+        return fabric_pb2.AnswerBegun(
+            turn=begun.turn, given_seq=begun.seq, log_position=begun.position, first_downlink_seq=begun.first_seq
+        )
+
+    @property
+    def exact(self) -> bool:
+        """The newest handle says itself how far it reaches."""
+        return self._exact
 
     @property
     def given_seq(self) -> int:
@@ -382,14 +454,14 @@ class LinkKeeper:
         await link.close()
         await keeps.feeder.let_go()
         self._settle_turn(began)
-        await self._bring(self._next_step(None if planned else lost.failure), began)
+        await self._climb_until_there(self._next_step(None if planned else lost.failure), began)
 
-    async def _bring(self, step: Step, began: float) -> None:
-        """The next link, one step of the ladder after another. LinkError when nothing helps."""
+    async def _climb_until_there(self, step: Step, began: float, replayed: Sequence[live_pb2.SeqRange] = ()) -> None:
+        """One step of the ladder after another. LinkError when nothing helps."""
         while not isinstance(step, Fail):
             await asyncio.sleep(step.delay)
             try:
-                await self._climb(step, began)
+                await self._climb(step, began, replayed)
             except LinkError as error:
                 log.warning("no new link", session=self._keeps.spec.session_id, error=str(error))
                 step = self._next_step(error.failure)
@@ -412,13 +484,18 @@ class LinkKeeper:
             keeps.on_event(events.TurnComplete(reason="", waiting_for_input=False, idle=True), now)
         elif turn is not None:
             keeps.restart(turn)
-        for call_id in keeps.turns.restart():
+        begun = self._begun
+        # A turn of calls alone may be over, but not the answer that it belongs to.
+        first = keeps.turns.over + 1 if begun is None else begun.turn
+        for number in range(first, keeps.turns.count + 1):
+            keeps.generated_anew(number)
+        for call_id in keeps.turns.restart(first):
             # The question that they belong to is asked again, and so are they; or it is answered already, and then what
             # they return is told in words.
-            if self._begun is not None:
+            if begun is not None:
                 self._issued.pop(call_id, None)
 
-    async def _climb(self, step: Resume | Begin, began: float) -> None:
+    async def _climb(self, step: Resume | Begin, began: float, replayed: Sequence[live_pb2.SeqRange]) -> None:
         """One try. LinkError when the link cannot be had, or does not outlive what it is given first."""
         keeps = self._keeps
         resumed = isinstance(step, Resume)
@@ -434,6 +511,7 @@ class LinkKeeper:
                 raise link_error(error.failure) from error
             raise
         self._calls.clear()
+        self._may_be_stuck = resumed and keeps.context.model.stuck_on_lost_calls
         keeps.journal.restart(told=not resumed)
         self._take(link)
         replay = restoration.replay
@@ -442,7 +520,7 @@ class LinkKeeper:
             method="RESUMED" if resumed else "RESEEDED",
             state_restored=True,
             gap=responses.duration(time.monotonic() - began),
-            replayed=spans(replay.replayed),
+            replayed=[*replayed, *spans(replay.replayed)],
             dropped=spans(replay.dropped),
         )
         keeps.say(live_pb2.ConverseResponse(link_state=live_pb2.LinkState(recovered=recovered)))

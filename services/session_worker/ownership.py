@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Final
 
 import structlog
 
@@ -13,16 +14,24 @@ from services.fabric.records import FencedError, SessionRecords
 
 log = structlog.get_logger()
 
+FIRST_EPOCH: Final = 1
+_MOST_EPOCHS: Final = 16
+"""Ranges that `own` keeps; nothing of an older one is on its way any more."""
+
 
 class Ownership:
     """One worker's hold on one session."""
 
-    epoch = 1
-    """Number of this ownership; takeovers, which raise it, are not served yet."""
-
     def __init__(
-        self, spec: fabric_pb2.OpenSession, worker: str, records: SessionRecords, conversation: ConversationLog
+        self,
+        spec: fabric_pb2.OpenSession,
+        worker: str,
+        records: SessionRecords,
+        conversation: ConversationLog,
+        epoch: int = FIRST_EPOCH,
     ) -> None:
+        self.epoch = epoch
+        """Number of this ownership; each takeover raises it."""
         self._spec = spec
         self._worker = worker
         self._records = records
@@ -59,6 +68,17 @@ class Ownership:
             raise ServiceError(
                 errors_pb2.ERROR_REASON_NO_CAPACITY, f"session {spec.session_id} is being opened elsewhere"
             ) from None
+
+    async def succeed(self, own: fabric_pb2.OwnRecord, revision: int, first_downlink_seq: int) -> None:
+        """Write `own` over that of an owner that is gone, and begin the log: from here on it can write nothing more.
+        FencedError when somebody else was faster; ServiceError, and then it may have been written."""
+        self._own.CopyFrom(own)
+        session = self._own.session
+        session.worker, session.epoch = self._worker, self.epoch
+        self._own.epochs.add(epoch=self.epoch, first_downlink_seq=first_downlink_seq)
+        del self._own.epochs[:-_MOST_EPOCHS]
+        self.revision = await self._records.take_own(self._spec.session_id, revision, self._own)
+        await self._conversation.begin(self._worker)
 
     async def confirm(self) -> None:
         """Read whether the session is still ours, after others may have had reason to take it over. FencedError when it

@@ -24,12 +24,18 @@ class Recorder:
     """In order: log entries as they come, and the newest checkpoint whenever the log is quiet."""
 
     def __init__(
-        self, records: SessionRecords, conversation: ConversationLog, session: str, stored: Callable[[int], None]
+        self,
+        records: SessionRecords,
+        conversation: ConversationLog,
+        session: str,
+        stored: Callable[[int], None],
+        checkpointed: Callable[[fabric_pb2.CheckpointRecord], None],
     ) -> None:
         self._records = records
         self._conversation = conversation
         self._session = session
         self._stored = stored
+        self._checkpointed = checkpointed
         self._entries: deque[tuple[fabric_pb2.LogEntry, int]] = deque()
         self._checkpoint: fabric_pb2.CheckpointRecord | None = None
         self._wake = asyncio.Event()
@@ -48,7 +54,7 @@ class Recorder:
         self._wake.set()
 
     def checkpoint(self, record: fabric_pb2.CheckpointRecord) -> None:
-        """Store a checkpoint; only the newest counts."""
+        """Store a checkpoint; only the newest counts. `checkpointed` is called when it is safe."""
         self._checkpoint = record
         self._wake.set()
 
@@ -89,5 +95,7 @@ class Recorder:
                 try:
                     await self._records.write_checkpoint(self._session, self.own_revision, newest)
                 except ServiceError as error:
-                    # A newer one comes with the next handle; until then recovery starts from an older state.
+                    # A newer one comes soon; until then recovery starts from an older state, and acks wait.
                     log.warning("checkpoint not written", session=self._session, error=str(error))
+                else:
+                    self._checkpointed(newest)

@@ -45,6 +45,11 @@ def tool_record(
     )
 
 
+def caller_call(call: events.FunctionCall) -> fabric_pb2.CallerCall:
+    """A call that the caller runs, for a checkpoint."""
+    return fabric_pb2.CallerCall(call_id=call.id, name=call.name, arguments_json=json.dumps(call.args))
+
+
 def response_for(event: events.Event, config: live_pb2.SessionConfig) -> live_pb2.ConverseResponse | None:
     """What the caller is told of an event; None when it is not for the caller.
 

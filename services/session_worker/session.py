@@ -35,12 +35,14 @@ from services.session_worker.journal import Journal
 from services.session_worker.leftovers import Leftovers
 from services.session_worker.lifeline import Lifeline
 from services.session_worker.link import Dialer
-from services.session_worker.link_keeper import Keeps, LinkKeeper
-from services.session_worker.ownership import Ownership
+from services.session_worker.link_keeper import Begun, Keeps, LinkKeeper
+from services.session_worker.ownership import FIRST_EPOCH, Ownership
 from services.session_worker.recorder import Recorder
+from services.session_worker.restored_state import RestoredState
 from services.session_worker.session_context import SessionContext
 from services.session_worker.settings import WorkerSettings
 from services.session_worker.standby import Standby
+from services.session_worker.takeover import Inherited
 from services.session_worker.toolcalls import ToolCalls
 from services.session_worker.turn_span import TurnSpans
 from services.session_worker.turns import RepeatedTranscript, Turn, TurnState
@@ -49,6 +51,8 @@ from services.session_worker.uplink import Taken, Uplink
 log = structlog.get_logger()
 
 _NACK_INTERVAL = 0.05
+_CHECKPOINT_INTERVAL = 5.0
+"""Seconds without a turn after which a checkpoint is written if it covers more than the one before."""
 _LINGER = 3.0
 """Seconds that an ended session waits for a slow gateway to take its last messages."""
 
@@ -71,16 +75,20 @@ class Services:
 class Session:
     """A conversation that this worker owns."""
 
-    def __init__(self, spec: fabric_pb2.OpenSession, services: Services) -> None:
+    def __init__(self, spec: fabric_pb2.OpenSession, services: Services, inherited: Inherited | None = None) -> None:
+        """`inherited`: it was another worker's."""
         self.spec = spec
         self.id = spec.session_id
-        self.epoch = Ownership.epoch
+        self._inherited = inherited
+        self._taken_over = inherited is not None
+        self.epoch = FIRST_EPOCH if inherited is None else inherited.ownership.epoch
         self.ending: EndCause | None = None
         """Set once: why the session ends. The worker then calls `close`."""
         self._services = services
         settings = services.settings
         ahead = round(settings.gateway_audio_ahead.total_seconds() * 1000)
-        self._downlink = Downlink(self.id, self.epoch, settings.downlink_buffer_bytes, ahead)
+        last_seq = 0 if inherited is None else inherited.last_downlink_seq
+        self._downlink = Downlink(self.id, self.epoch, settings.downlink_buffer_bytes, ahead, last_seq=last_seq)
         rate = live_config.input_rate(spec.config)
         self._context = SessionContext(spec, services.catalog, settings.backend)
         self._uplink = Uplink(
@@ -88,10 +96,14 @@ class Session:
             picture_interval=1 / self._context.model.pictures_per_second,
         )
         self._turns = TurnState()
-        conversation = ConversationLog(services.bus.js, self.id, self.epoch)
-        self._ownership = Ownership(spec, services.worker, services.records, conversation)
-        self._recorder = Recorder(services.records, conversation, self.id, self._stored)
-        self._conversation = Conversation(self._context.model)
+        if inherited is None:
+            stored = ConversationLog(services.bus.js, self.id, self.epoch)
+            self._ownership = Ownership(spec, services.worker, services.records, stored)
+            self._conversation = Conversation(self._context.model)
+        else:
+            stored, self._ownership = inherited.log, inherited.ownership
+            self._conversation = inherited.state.conversation
+        self._recorder = Recorder(services.records, stored, self.id, self._stored, self._checkpointed)
         self._session_context = Context()
         self._spans = TurnSpans(spec, self._session_context)
         self._tools = ToolCalls(
@@ -135,7 +147,8 @@ class Session:
                 on_event=self._on_event,
                 say=self._say,
                 restart=self._restart_turn,
-                handle_came=self._on_handle,
+                generated_anew=self._tools.turn_restarted,
+                handle_came=self._checkpoint,
                 keep=self._supervise,
             )
         )
@@ -153,6 +166,11 @@ class Session:
         self._end_recorded = False
         """It was ours when it ended, and nobody can take it any more."""
         self._asked_again = 0.0
+        self._checkpoint_at = 0.0
+        self._checkpoint_seq = 0
+        """Input that the newest checkpoint covers."""
+        self._turn_end_seq = 0
+        """Downlink `seq` with which the newest turn ended."""
         self._attachment = Attachment(
             spec,
             settings,
@@ -172,27 +190,95 @@ class Session:
         """Write the ownership, connect the link, attach the stream. ServiceError; nothing is left behind then."""
         self._session_context = session_context
         self._spans = TurnSpans(self.spec, session_context)
-        lapses = self._services.lifeline.lapses
         try:
             await self._ownership.take()
-            self._recorder.own_revision = self._ownership.revision
+            self._record()  # while the link is dialled: without a checkpoint nobody could take the session over
             await self._links.open(parent, session_context)
             attached = self._attached(await self._attachment.open())
-            if self._services.lifeline.lapses != lapses:
-                raise ServiceError(errors_pb2.ERROR_REASON_FABRIC_UNAVAILABLE, "the worker was out of touch with NATS")
         except BaseException:
             await self._undo_open()
             raise
         self._links.start()
-        self._standby.start()
+        self._standby.start(self._links.run())
         self._supervise(self._feeder.run(), "feed")
-        self._supervise(self._recorder.run(), "record")
         return attached
+
+    def _record(self) -> None:
+        self._recorder.own_revision = self._ownership.revision
+        self._supervise(self._recorder.run(), "record")
+        self._checkpoint()
+
+    async def take_over(self) -> fabric_pb2.Attached:
+        """Go on where another worker ended; the link follows. ServiceError; `own` names this worker all the same."""
+        assert self._inherited is not None
+        inherited, self._inherited = self._inherited, None
+        state, request, now = inherited.state, inherited.request, time.monotonic()
+        self._session_context = telemetry.context_from({telemetry.TRACEPARENT: state.checkpoint.traceparent})
+        self._spans = TurnSpans(self.spec, self._session_context)
+        calls = await self._tools.recover(state.told_claims)
+        self._turns.count = state.turns
+        self._journal.restore(state.received, state.checkpoint.handle_position, self._conversation.settled)
+        self._uplink.restore(
+            state.received, state.stored, state.to_give, numbered=bool(request.attach_generation), now=now
+        )
+        self._downlink.uplink.received = self._uplink.received
+        self._downlink.uplink.acked = self._uplink.coverage.acked
+        self._turn_end_seq = inherited.last_downlink_seq
+        self._repeated = RepeatedTranscript(state.heard)
+        attached = self._attached(await self._attachment.inherit(inherited.generation, request.floor))
+        self._tell_taken_over(state)
+        begun = state.answering
+        self._links.restore(
+            state.checkpoint.handle,
+            None
+            if begun is None
+            else Begun(now, begun.given_seq, begun.position, self._turns.count + 1, self._downlink.last_seq + 1),
+            [*state.lost_calls, *(owed.call for owed in calls.owed)],
+            exact=state.checkpoint.exact,
+            session_context=self._session_context,
+        )
+        for owed in calls.owed:
+            if owed.identity.turn <= self._turns.count:  # else it comes again
+                self._links.adopt(owed.call)
+                self._supervise(self._tools.finish(owed, self._respond), "finish a call")
+        self._record()
+        silence = request.silence.ToTimedelta().total_seconds()
+        proven = request.proof != fabric_pb2.PROOF_OF_DEATH_SILENT
+        self._standby.start(self._links.take_over(silence, inherited.replayed, proven=proven))
+        self._supervise(self._feeder.run(), "feed")
+        self._feeder.wake()
+        return attached
+
+    @property
+    def recovering(self) -> bool:
+        """It was taken over, and its link is not there yet."""
+        return self._taken_over and self._links.number == 0
+
+    def _tell_taken_over(self, state: RestoredState) -> None:
+        rotating = live_pb2.Rotating(cause="WORKER_LOST")
+        self._say(live_pb2.ConverseResponse(link_state=live_pb2.LinkState(rotating=rotating)))
+        if state.undelivered is not None:
+            # The stream is told of the gap; what ended there has ended.
+            self._say(live_pb2.ConverseResponse(turn_complete=live_pb2.TurnComplete()))
+        if state.void is not None:
+            first, last = state.void
+            cut_off = live_pb2.Interrupted(
+                reason=live_pb2.INTERRUPTION_REASON_RESTARTED, void_from_seq=first, void_to_seq=last
+            )
+            self._say(live_pb2.ConverseResponse(interrupted=cut_off))
+        calls = state.caller_calls
+        if state.answering is None:
+            self._caller_tools.restore(calls, time.monotonic())
+            for call in calls:
+                self._links.adopt(call)
+        else:
+            self._tell_cancelled([call.id for call in calls])  # the model makes them again
 
     async def _undo_open(self) -> None:
         self._services.writer.forget(self._downlink)
 
         async def undo() -> None:
+            await stop_tasks(self._tasks)
             await self._links.close()
             try:
                 await self._ownership.undo()
@@ -276,8 +362,10 @@ class Session:
             if not event.text:
                 return
         ended = self._turns.on_event(event, now)
-        if self._turns.current is not None and self._turns.current.first_output is not None:
-            self._links.began(now)
+        turn = self._turns.current
+        answers = turn is not None and turn.first_output is not None
+        if turn is not None and answers and self._links.began(now, turn.number, self._downlink.last_seq + 1):
+            self._checkpoint()
         self._spans.on_event(event, ended or self._turns.current, now)
         match event:
             case events.Interrupted():
@@ -307,27 +395,30 @@ class Session:
         self._spans.finish(turn)
         if turn.tool_calls and not turn.said:
             return  # the answer is still to come
-        said = fabric_pb2.ModelSaid(text=turn.said, interrupted=turn.interrupted, given_seq=self._links.given_seq)
+        said = fabric_pb2.ModelSaid(
+            text=turn.said, interrupted=turn.interrupted, given_seq=self._links.given_seq, turn=turn.number
+        )
         self._log(fabric_pb2.LogEntry(model_said=said))
         began = now if turn.first_output is None else turn.first_output
         self._journal.turn_ended(now, began, self._conversation.settled, self._links.round_trip)
         self._links.settled()
-
-    def _on_handle(self) -> None:
-        self._cover()
+        self._turn_end_seq = self._downlink.last_seq
         self._checkpoint()
 
-    def _cover(self) -> None:
-        """What the journal does not keep need not be kept by anybody; a picture that waits is not in it yet."""
-        coverage = self._uplink.coverage
-        if coverage.cover(self._uplink.queue.handed_over(self._journal.covered)) > self._downlink.uplink.acked:
+    @property
+    def _restorable(self) -> int:
+        """Input up to here need not be given again to anybody; a picture that waits is not with the link yet."""
+        return self._uplink.queue.handed_over(self._journal.settled(exact=self._links.exact))
+
+    def _checkpointed(self, record: fabric_pb2.CheckpointRecord) -> None:
+        """Only now can another worker do without what it covers, and so can the caller."""
+        if self._uplink.coverage.cover(record.covered_uplink_seq) > self._downlink.uplink.acked:
             self._tell_stored()
 
     def _restart_turn(self, turn: Turn) -> None:
         """The link was lost in the middle of a turn: what was heard of the answer is void."""
         self._spans.finish(turn, "the link was lost in the middle of the turn")
         self._repeated = RepeatedTranscript(turn.heard)
-        self._tools.turn_restarted(turn.number)
         if turn.said or turn.first_audio is not None:
             self._downlink.interrupt(live_pb2.INTERRUPTION_REASON_RESTARTED)
             self._services.writer.wake(self._downlink)
@@ -338,15 +429,23 @@ class Session:
         self._recorder.log(entry, seq)
 
     def _checkpoint(self) -> None:
+        self._checkpoint_at, self._checkpoint_seq = time.monotonic(), self._restorable
         self._recorder.checkpoint(
             fabric_pb2.CheckpointRecord(
                 schema_version=1,
                 epoch=self.epoch,
                 handle=self._links.handle,
-                covered_uplink_seq=self._uplink.coverage.covered,
+                covered_uplink_seq=self._checkpoint_seq,
                 config=self.spec.config,
                 tools=self.spec.tools,
                 traceparent=telemetry.traceparent(self._session_context),
+                handle_position=self._journal.position,
+                exact=self._links.exact,
+                log_position=self._conversation.position,
+                turns=self._turns.over,
+                turn_end_downlink_seq=self._turn_end_seq,
+                begun=self._links.begun,
+                caller_calls=[responses.caller_call(call) for call in self._caller_tools.pending],
             )
         )
 
@@ -354,6 +453,7 @@ class Session:
         match self._caller_tools.call(call, now):
             case live_pb2.ToolCall() as told:
                 self._say(live_pb2.ConverseResponse(tool_call=told))
+                self._checkpoint()
             case Answered() as answered:
                 self._supervise(self._answer(answered), "answer a call")
             case None:
@@ -397,8 +497,10 @@ class Session:
         if self.ending is not None or self._standby.lapsed:
             return
         self._act_on(self._uplink.give_up(now))
+        # Silence needs no answer, and what is too old is given to nobody: they are acked although no turn ends.
+        if now - self._checkpoint_at >= _CHECKPOINT_INTERVAL and self._restorable > self._checkpoint_seq:
+            self._checkpoint()
         self._links.tick(now)
-        self._cover()
         self._standby.tick(now, detached_since=self._attachment.detached_since, busy=self._busy)
         for answered in self._caller_tools.expire(now):
             self._tell_cancelled([answered.call.id])
@@ -471,8 +573,10 @@ class Session:
         if isinstance(error, ServiceError) and not isinstance(error, FencedError):
             self.finish(live_pb2.END_REASON_BACKEND, error.message, error)
         elif isinstance(error, FencedError):
-            log.warning("ownership lost", session=self.id)
-            self.ending = self.ending or EndCause(live_pb2.END_REASON_UNSPECIFIED, "fenced", time.monotonic())
+            # In silence: whoever has the session now speaks for it.
+            if self.ending is None:
+                log.warning("ownership lost", session=self.id)
+                self.ending = EndCause(live_pb2.END_REASON_UNSPECIFIED, "fenced", time.monotonic())
             self._downlink.detach()
         else:
             log.error("session failed", session=self.id, exc_info=error)

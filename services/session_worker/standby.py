@@ -64,9 +64,9 @@ class Standby:
         """The session may be somebody else's: nothing of it may have an effect."""
         return self._lapsed_since is not None
 
-    def start(self) -> None:
-        """The first link is open."""
-        self._running = self._before = self._keep(self._links.run(), "links")
+    def start(self, links: Coroutine[Any, Any, None]) -> None:
+        """Run this, which has the first link or brings it."""
+        self._running = self._before = self._keep(links, "links")
 
     def lapse(self, since: float) -> None:
         """The process has been out of touch since then (monotonic seconds): be silent from here on."""

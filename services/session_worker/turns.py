@@ -60,9 +60,10 @@ class TurnState:
     with `turnComplete`. `owes_answer` says that the model has been given something to answer and has not begun to.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, count: int = 0) -> None:
+        """`count`: turns before."""
         self.current: Turn | None = None
-        self.count = 0
+        self.count = count
         self._owed: int | None = None
         self._owed_since = 0.0
         self.pending_calls: set[str] = set()
@@ -73,6 +74,11 @@ class TurnState:
     def owes_answer(self) -> bool:
         """The model has been given something to answer and has not begun to."""
         return self._owed is not None
+
+    @property
+    def over(self) -> int:
+        """Number of the newest turn that is over."""
+        return self.count if self.current is None else self.count - 1
 
     @property
     def busy(self) -> bool:
@@ -136,14 +142,12 @@ class TurnState:
                 pass
         return None
 
-    def restart(self) -> set[str]:
-        """The link is gone. Another one is asked again what this one was answering, as the same turn.
+    def restart(self, first: int) -> set[str]:
+        """The link is gone. Another one is asked again what this one was answering since turn `first`, as that turn.
 
         Returns the calls that had no answer.
         """
-        if self.current is not None:
-            self.count -= 1
-            self.current = None
+        self.count, self.current = first - 1, None
         pending, self.pending_calls = self.pending_calls, set()
         self._owed = None
         return pending

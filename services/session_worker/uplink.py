@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from parley.v1 import fabric_pb2, live_pb2
@@ -33,6 +35,31 @@ class Uplink:
         self.coverage = Coverage()
         # What is missing may be text, and the gateway answers at once with the message or a skip: no hurry.
         self._receiver: SequenceReceiver[live_pb2.ConverseRequest] = SequenceReceiver(audio_wait=HOLE_WAIT)
+        self._known: dict[int, bool] = {}
+        """Stored by another owner, by number; True: to be given to the link."""
+        self._known_words: deque[tuple[bytes, bool]] = deque()
+        """The same by content, where the numbers may be others now."""
+
+    def restore(
+        self, received: int, stored: Iterable[live_pb2.ConverseRequest], give: set[int], *, numbered: bool, now: float
+    ) -> None:
+        """Begin where another owner ended, who had everything up to `received`.
+
+        `stored`: requests of the log that may be beyond it, in order; `give` those of them that the link is to get.
+        `numbered`: what comes has the numbers that it had; a caller that comes back may have given it others.
+        """
+        self._receiver = SequenceReceiver(received, audio_wait=HOLE_WAIT)
+        self.coverage.restore(received)
+        for request in stored:
+            if request.seq <= received:
+                if request.seq in give:
+                    self.queue.append(request)
+            elif numbered:
+                self._known[request.seq] = request.seq in give
+                self.coverage.stored(request.seq)
+                self._queue(self._receiver.message(request.seq, request, now, audio=False), Taken())
+            else:
+                self._known_words.append((_words(request), request.seq in give))
 
     @property
     def received(self) -> int:
@@ -47,7 +74,8 @@ class Uplink:
             audio = request.WhichOneof("payload") == "audio"
             self._queue(self._receiver.message(request.seq, request, now, audio=audio), taken)
         for skip in envelope.skips:
-            self._lose(skip.range.from_seq, skip.range.to_seq, skip.media_class, skip.reason, taken)
+            for first, last in self._unknown(skip.range.from_seq, skip.range.to_seq):
+                self._lose(first, last, skip.media_class, skip.reason, taken)
             self._queue(self._receiver.skip(skip.range.from_seq, skip.range.to_seq, now), taken)
         self._receiver.sender_is_at(envelope.last_seq, now)
         return taken
@@ -67,12 +95,39 @@ class Uplink:
 
     def _queue(self, requests: list[live_pb2.ConverseRequest], taken: Taken) -> None:
         for request in requests:
-            if request.WhichOneof("payload") in VITAL:
+            known = self._is_known(request)
+            if known is not None:
+                self.coverage.stored(request.seq)
+                if not known:
+                    continue
+            elif request.WhichOneof("payload") in VITAL:
                 self.coverage.vital(request.seq)
                 taken.to_store.append(request)
             for shed in self.queue.append(request):
                 self._lose(shed.seq, shed.seq, shed.media_class, shed.reason, taken)
             taken.input_waits = True
+
+    def _unknown(self, first: int, last: int) -> list[tuple[int, int]]:
+        """The range without what the log of the owner before has of it."""
+        if not self._known:
+            return [(first, last)]
+        ranges: list[tuple[int, int]] = []
+        for seq in range(first, last + 1):
+            if seq in self._known:
+                continue
+            if ranges and ranges[-1][1] == seq - 1:
+                ranges[-1] = (ranges[-1][0], seq)
+            else:
+                ranges.append((seq, seq))
+        return ranges
+
+    def _is_known(self, request: live_pb2.ConverseRequest) -> bool | None:
+        """Whether a request that is in the log already is to be given; None for one that is not in it."""
+        if (give := self._known.pop(request.seq, None)) is not None:
+            return give
+        if self._known_words and request.WhichOneof("payload") in VITAL and _words(request) == self._known_words[0][0]:
+            return self._known_words.popleft()[1]
+        return None
 
     def _lose(self, first: int, last: int, media_class: live_pb2.MediaClass, reason: str, taken: Taken) -> None:
         for seq in range(first, last + 1):
@@ -86,3 +141,11 @@ class Uplink:
                 reason=reason,
             )
         )
+
+
+def _words(request: live_pb2.ConverseRequest) -> bytes:
+    """What it says, whatever its number."""
+    unnumbered = live_pb2.ConverseRequest()
+    unnumbered.CopyFrom(request)
+    unnumbered.seq = 0
+    return unnumbered.SerializeToString(deterministic=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from datetime import timedelta
 from typing import Any, Final
 
 import nats.errors
@@ -19,7 +20,7 @@ from parley.v1 import errors_pb2, fabric_pb2, fleet_pb2, live_pb2
 from services.fabric import subjects, telemetry
 from services.fabric.errors import ServiceError
 from services.fabric.process import LoopLag, stop_tasks
-from services.session_worker import responses
+from services.session_worker import responses, takeover
 from services.session_worker.session import Services, Session
 
 log = structlog.get_logger()
@@ -31,6 +32,9 @@ _READS_AT_ONCE: Final = 32
 """Sessions whose `own` is read again at the same time."""
 _PENDING_MESSAGES: Final = 65_536
 _PENDING_BYTES: Final = 64 * 1024 * 1024
+_MOST_RECOVERIES: Final = 20
+"""Sessions taken over at once: each dials, and what is open already must not suffer."""
+_RECOVERY_RETRY: Final = timedelta(milliseconds=250)
 OPEN_TRACEPARENT: Final = "parley-open-traceparent"
 """NATS header with the context of the caller's open, which the turns of the session belong to."""
 
@@ -50,8 +54,11 @@ class Worker:
         self._announced = 0.0
         self._changed = True
         self.draining = False
+        self._taking_over: set[str] = set()
         self.opened = 0
         """Sessions opened since the start."""
+        self.taken_over = 0
+        """Sessions taken over since the start."""
         self.unroutable = 0
         """Uplink envelopes for sessions that are not here."""
 
@@ -91,7 +98,9 @@ class Worker:
         return {
             "sessions": len(self._sessions),
             "sessions_opened": self.opened,
+            "sessions_taken_over": self.taken_over,
             "opening": len(self._opening),
+            "recovering": self.recovering,
             "closing": len(self._closing),
             "to_forget": len(self._services.leftovers),
             "unroutable_uplink": self.unroutable,
@@ -191,6 +200,8 @@ class Worker:
                 reply.attached.CopyFrom(await self._open(request.open, parent, turns))
             case "attach":
                 reply.attached.CopyFrom(await self._held(request.attach.session_id).attach(request.attach))
+            case "take_over":
+                reply.attached.CopyFrom(await self._take_over(request.take_over))
             case "end":
                 self._held(request.end.session_id).finish(request.end.reason, request.end.message)
                 reply.done.SetInParent()
@@ -207,22 +218,35 @@ class Worker:
             raise ServiceError(errors_pb2.ERROR_REASON_SESSION_UNKNOWN, f"there is no session {session_id}")
         return session
 
-    async def _open(self, spec: fabric_pb2.OpenSession, parent: Context, turns: Context) -> fabric_pb2.Attached:
+    def _admit(self, session_id: str) -> None:
         if why := self._refusal():
             raise ServiceError(errors_pb2.ERROR_REASON_NO_CAPACITY, f"worker {self._services.worker} {why}")
-        if spec.session_id in self._sessions:
-            raise ServiceError(errors_pb2.ERROR_REASON_NO_CAPACITY, f"session {spec.session_id} is open already")
-        session = Session(spec, self._services)
+        if session_id in self._sessions or session_id in self._taking_over:
+            raise ServiceError(
+                errors_pb2.ERROR_REASON_NO_CAPACITY,
+                f"session {session_id} is open already",
+                retry_delay=_RECOVERY_RETRY,
+            )
+
+    @contextlib.contextmanager
+    def _counted(self) -> Iterator[None]:
         task = asyncio.current_task()
         assert task is not None
         self._opening.add(task)
         try:
-            attached = await session.open(parent, turns)
-            self._sessions[session.id] = session
-            self.opened += 1
+            yield
         finally:
             self._opening.discard(task)
             self._changed = True
+
+    async def _open(self, spec: fabric_pb2.OpenSession, parent: Context, turns: Context) -> fabric_pb2.Attached:
+        self._admit(spec.session_id)
+        session = Session(spec, self._services)
+        lapses = self._services.lifeline.lapses
+        with self._counted():
+            attached = await session.open(parent, turns)
+            self._hold(session, lapses)
+            self.opened += 1
         log.info("session opened", session=session.id, tenant=spec.tenant, model=spec.config.model)
         return attached
 
@@ -234,6 +258,47 @@ class Worker:
             return "is out of touch with the message bus"
         full = len(self._sessions) + len(self._opening) >= self._services.settings.capacity
         return "is full" if full else ""
+
+    async def _take_over(self, request: fabric_pb2.TakeOver) -> fabric_pb2.Attached:
+        self._admit(request.session_id)
+        if self.recovering >= _MOST_RECOVERIES:
+            raise ServiceError(
+                errors_pb2.ERROR_REASON_NO_CAPACITY,
+                f"worker {self._services.worker} is taking over {_MOST_RECOVERIES} sessions already",
+                retry_delay=_RECOVERY_RETRY,
+            )
+        services = self._services
+        lapses = services.lifeline.lapses
+        self._taking_over.add(request.session_id)
+        try:
+            with self._counted():
+                inherited = await takeover.inherit(
+                    request,
+                    me=services.worker,
+                    bus=services.bus,
+                    records=services.records,
+                    backend=services.settings.backend,
+                )
+                session = Session(inherited.spec, services, inherited)
+                attached = await session.take_over()
+                self._hold(session, lapses)
+                self.taken_over += 1
+        finally:
+            self._taking_over.discard(request.session_id)
+        log.info("session taken over", session=session.id, before=request.from_worker, epoch=session.epoch)
+        return attached
+
+    def _hold(self, session: Session, lapses: int) -> None:
+        """The session is here from now on. `lapses`: how many there had been when it was begun."""
+        self._sessions[session.id] = session
+        if self._services.lifeline.lapses != lapses:
+            session.lapse(time.monotonic())
+            session.verify(asyncio.Semaphore())
+
+    @property
+    def recovering(self) -> int:
+        """Sessions that are being taken over, or whose link is not there yet."""
+        return len(self._taking_over) + sum(session.recovering for session in self._sessions.values())
 
     # Ending
 
@@ -248,10 +313,11 @@ class Worker:
             self._sessions.pop(session.id, None)
             self._closing.pop(session.id, None)
             self._changed = True
+        if session.lost:
+            return  # it goes on elsewhere, and so do its log and its request id
         reason = live_pb2.EndReason.Name(session.ending.reason).removeprefix("END_REASON_")
         log.info("session ended", session=session.id, reason=reason, message=session.ending.message)
-        if not session.lost:
-            self._services.leftovers.add(session.id, session.spec.request_key)
+        self._services.leftovers.add(session.id, session.spec.request_key)
 
     async def stop(self, grace: float) -> None:
         """Take nothing new, end what is here, within `grace` seconds. Moving sessions away is not served yet."""

@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from parley.cli.stack import Stack
-
 Story = Callable[..., Coroutine[Any, Any, None]]
 _LIMIT = 80.0
 """Seconds for one story, among all the others."""
@@ -35,10 +33,16 @@ class Stories:
 
         return add
 
-    async def tell(self, stack: Stack, *more: Any) -> dict[str, BaseException | None]:
-        """All of them, with `more` after the stack; what went wrong in each."""
+    def only(self, name: str) -> Stories:
+        """One of them."""
+        chosen = Stories()
+        chosen._all[name] = self._all[name]
+        return chosen
+
+    async def tell(self, place: Any, *more: Any) -> dict[str, BaseException | None]:
+        """All of them, in a stack or in what has one, with `more` after it; what went wrong in each."""
         outcomes = await asyncio.gather(
-            *(self._tell(number, story(stack, *more)) for number, story in enumerate(self._all.values())),
+            *(self._tell(number, story(place, *more)) for number, story in enumerate(self._all.values())),
             return_exceptions=True,
         )
         return dict(zip(self._all, outcomes, strict=True))

@@ -3,30 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 
 import pytest
 
-from parley.cli._child import Child
 from parley.cli.stack import Stack, StackConfig
 from tests.faults.call import Call
 from tests.faults.test_links import a_link_that_ends_while_the_caller_speaks, a_typed_question_and_a_link_that_ends
-from tests.support.sabotage_links import SABOTAGES, VARIABLE
-
-
-class Sabotaged(Stack):
-    """A stack whose workers lack something."""
-
-    def __init__(self, sabotage: str) -> None:
-        super().__init__(StackConfig(env={VARIABLE: sabotage}))
-
-    async def _spawn_service(self, kind: str, env: Mapping[str, str]) -> Child:
-        if kind != "worker":
-            return await super()._spawn_service(kind, env)
-        child = await self._spawn(kind, [sys.executable, "-m", "tests.support.sabotage_links"], env)
-        await child.wait_ready(self.config.ready_timeout)
-        return child
+from tests.support.sabotage_links import SABOTAGES
+from tests.support.sabotage_stack import Sabotaged
 
 
 async def speaks(stack: Stack) -> None:
@@ -49,7 +34,7 @@ def told() -> dict[str, BaseException | None]:
     """What went wrong with each sabotage, all at once."""
 
     async def tell(sabotage: str) -> None:
-        async with Sabotaged(sabotage) as stack:
+        async with Sabotaged(StackConfig(), "tests.support.sabotage_links", sabotage) as stack:
             stack.failed = False
             await SEEN_BY[sabotage](stack)
 

@@ -28,6 +28,7 @@ class FakeWorker:
         self.generations: dict[str, int] = {}
         self.gateways: dict[str, str] = {}
         self.own: dict[str, int] = {}
+        self.epochs: dict[str, int] = {}
         self.envelopes: list[fabric_pb2.UplinkEnvelope] = []
         self.commands: list[fabric_pb2.ControlRequest] = []
         self.headers: list[dict[str, str]] = []
@@ -110,11 +111,19 @@ class FakeWorker:
                     if presented and presented != spec.resume_token_sha256:
                         raise ServiceError(errors_pb2.ERROR_REASON_RESUME_REFUSED, "wrong token")
                     self._attach(request.attach.session_id, request.attach.gateway, reply)
+                    if request.attach.session_id in self.epochs:
+                        reply.attached.next_downlink_seq = request.attach.last_received_seq + 1
+                case "take_over":
+                    if self.refuse is not None:
+                        raise self.refuse
+                    await self._take_over(request.take_over)
+                    self._attach(request.take_over.session_id, request.take_over.gateway, reply)
+                    reply.attached.next_downlink_seq = request.take_over.floor + 1
                 case "end":
                     self.sessions.pop(request.end.session_id, None)
                     reply.done.SetInParent()
                 case "ping":
-                    if request.ping.session_id not in self.sessions:
+                    if request.ping.session_id and request.ping.session_id not in self.sessions:
                         raise ServiceError(errors_pb2.ERROR_REASON_SESSION_UNKNOWN, "not held")
                     reply.pong.worker = self.name
         except ServiceError as error:
@@ -141,11 +150,21 @@ class FakeWorker:
         own = fabric_pb2.OwnRecord(schema_version=1, session=session, request_key=spec.request_key)
         self.own[spec.session_id] = await self.records.create_own(spec.session_id, own)
 
+    async def _take_over(self, command: fabric_pb2.TakeOver) -> None:
+        session = command.session_id
+        own = await self.records.read_own(session)
+        assert own is not None
+        own[0].session.worker = self.name
+        own[0].session.epoch = self.epochs[session] = command.from_epoch + 1
+        self.own[session] = await self.records.take_own(session, own[1], own[0])
+        self.sessions[session] = fabric_pb2.OpenSession(session_id=session)
+        self.generations[session] = command.attach_generation
+
     def _attach(self, session: str, gateway: str, reply: fabric_pb2.ControlReply) -> None:
         generation = self.generations.get(session, 0) + 1
         self.generations[session] = generation
         self.gateways[session] = gateway
-        reply.attached.epoch = 1
+        reply.attached.epoch = self.epochs.get(session, 1)
         reply.attached.attach_generation = generation
         reply.attached.next_uplink_seq = self.next_uplink_seq
         reply.attached.next_downlink_seq = 1
@@ -155,7 +174,7 @@ class FakeWorker:
         """Publish downlink of the newest generation."""
         envelope = fabric_pb2.DownlinkEnvelope(
             schema_version=1,
-            epoch=1,
+            epoch=self.epochs.get(session, 1),
             attach_generation=self.generations.get(session, 1),
             items=items,
             last_seq=fields.pop("last_seq", max((item.seq for item in items), default=0)),

@@ -380,10 +380,11 @@ async def test_a_full_worker_costs_one_more_try(
         await other.stop()
 
 
-async def test_a_worker_that_died_is_noticed_and_the_stream_ends(
+async def test_a_worker_that_died_is_noticed_and_without_another_one_the_stream_ends(
     channel: grpc.aio.Channel, worker: FakeWorker, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("services.gateway.streams.SILENT", 0.2)
+    monkeypatch.setattr(gateway._recovery, "_window", 0.5)
     worker.silent = True
     call = converse(channel)
     await opened(call, open_request("dies"))

@@ -206,3 +206,15 @@ def test_an_ack_that_is_faster_than_the_write_leaves_the_audio_window_open() -> 
         downlink.ack(seq)  # the caller has it before gRPC says that it was written
         downlink.written()
     assert downlink._ahead_ms == 0
+
+
+def test_another_worker_goes_on_after_what_is_here() -> None:
+    downlink = make()
+    downlink.take(envelope(audio(1), text(2), text(4), last_seq=5), 0.0)
+    assert downlink.cut() == 2
+    assert downlink.last_audio == 1
+    assert not downlink.missing()
+    assert not downlink.tick(99.0)
+    downlink.go_on(3)
+    downlink.take(envelope(text(3), text(4)), 100.0)
+    assert drain(downlink) == [1, 2, 3, 4]

@@ -86,3 +86,37 @@ def test_silent_and_leaving_ones_are_forgotten(table: WorkerTable) -> None:
     (worker,) = table.workers(3.75)
     assert worker.worker == "alive"
     assert worker.since_heard.ToMilliseconds() == 750
+
+
+def test_a_worker_is_gone_when_it_is_silent_and_most_others_are_heard(table: WorkerTable) -> None:
+    for name in ("frozen", "a", "b", "c"):
+        announce(table, name, now=0.0)
+    for now in (2.0, 4.0):
+        for name in ("a", "b", "c"):
+            announce(table, name, now=now)
+        table.forget_silent(now)
+    assert not table.is_silent("frozen", 4.9)
+    assert table.is_silent("frozen", 5.0)
+    assert not table.is_silent("a", 5.0)
+    assert not table.is_silent("nobody", 5.0)
+    announce(table, "frozen", now=5.0)
+    assert not table.is_silent("frozen", 6.0)
+
+
+def test_a_silence_of_many_proves_nothing(table: WorkerTable) -> None:
+    for name in ("frozen", "too", "a", "b"):
+        announce(table, name, now=0.0)
+    for name in ("a", "b"):
+        announce(table, name, now=4.0)
+    table.forget_silent(5.0)
+    assert not table.is_silent("frozen", 6.0)
+    table.gone("too")  # proven dead: it is none of those who could be heard
+    assert table.is_silent("frozen", 6.0)
+    table.forget_silent(100.0)
+    assert not table.is_silent("frozen", 100.0)
+
+
+def test_whoever_is_alone_is_not_gone(table: WorkerTable) -> None:
+    announce(table, "frozen", now=0.0)
+    table.forget_silent(4.0)
+    assert not table.is_silent("frozen", 9.0)

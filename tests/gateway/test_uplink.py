@@ -172,3 +172,23 @@ def test_the_memory_of_classes_is_bounded(monkeypatch: Any) -> None:
     uplink.send_again(1, 200)
     batch = uplink.next_batch()
     assert sum(skip.range.to_seq - skip.range.from_seq + 1 for skip in batch.skips) + len(batch.requests) == 200
+
+
+def test_another_worker_gets_what_the_one_before_was_sent_then_what_waits() -> None:
+    uplink = make(ring_items=5)
+    for seq in range(1, 7):
+        uplink.take(seq, b"%d" % seq, AUDIO)
+    uplink.next_batch()
+    uplink.ack(1)
+    uplink.stored([(5, 5)])
+    uplink.send_again(3, 3)
+    uplink.take(7, b"7", VITAL)
+    assert uplink.acked == 1
+    uplink.send_from(2)
+    batch = uplink.next_batch()
+    assert batch.requests == [b"3", b"4", b"6", b"7"]
+    # Forgotten, and safe with the log: the worker knows which is which.
+    assert skips(batch) == [(2, 2, AUDIO), (5, 5, AUDIO)]
+    uplink.stored([(5, 5)])  # the new one says so, too
+    uplink.send_from(6)
+    assert uplink.next_batch().requests == [b"6", b"7"]

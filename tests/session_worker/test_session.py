@@ -154,7 +154,8 @@ async def test_a_handle_becomes_a_checkpoint_and_acks_what_it_covers(rig: Rig) -
     link.says(events.HandleUpdate("", False, None))  # the last good handle stays
 
     async def written() -> fabric_pb2.CheckpointRecord | None:
-        return await rig.records.read_checkpoint(session)
+        record = await rig.records.read_checkpoint(session)
+        return record if record is not None and record.handle else None
 
     checkpoint = await eventually(written)
     assert (checkpoint.handle, checkpoint.covered_uplink_seq, checkpoint.epoch) == ("handle-1", 1, 1)
@@ -173,7 +174,9 @@ async def test_an_owner_that_lost_its_session_stops_and_writes_nothing_more(rig:
     link.says(events.HandleUpdate("mine", True, None))
     await eventually(lambda: link.closed)
     await rig.ended()
-    assert await rig.records.read_checkpoint(session) is None
+    checkpoint = await rig.records.read_checkpoint(session)
+    assert checkpoint is not None
+    assert not checkpoint.handle
     assert await rig.records.read_own(session) == (taken, revision)
     assert not [response for response in rig.responses if response.HasField("ended")]
 

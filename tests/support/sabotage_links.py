@@ -7,8 +7,7 @@ from collections.abc import Callable
 
 from services.session_worker.conversation import Conversation
 from services.session_worker.journal import Journal, Replay
-
-VARIABLE = "PARLEY_TEST_SABOTAGE"
+from tests.support.sabotage_stack import VARIABLE
 
 
 def no_replay() -> None:

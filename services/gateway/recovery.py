@@ -1,0 +1,195 @@
+"""Gives a session whose worker is gone to another one, for the stream that had it or for a caller that comes back.
+
+The gateway asks, the worker that it asks decides: who may is said there (`session_worker/takeover.py`). Several may ask
+at once, and an answer may be lost; so each try begins with a look at who owns the session now.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+
+from parley.v1 import errors_pb2, fabric_pb2, sessions_pb2
+from services.fabric import subjects
+from services.fabric.bus import Bus, NoResponderError
+from services.fabric.errors import ServiceError
+from services.fabric.records import SessionRecords
+from services.gateway.placement import WorkerTable
+from services.gateway.settings import GatewaySettings
+from services.gateway.stream import Stream
+
+log = structlog.get_logger()
+
+PROBE_PAUSE: Final = 0.3
+"""Two "no responders" this far apart are proof of death (design, section 8)."""
+PROBE_TIMEOUT: Final = 2.0
+_AT_ONCE: Final = 64
+"""Sessions that a gateway asks for at once; each worker has a limit of its own."""
+_TAKE_OVER_TIMEOUT: Final = 8.0
+"""Seconds that a worker may take to read what there is of a session: more than the reads may take together."""
+_SHORTEST_PAUSE: Final = 0.1
+_LONGEST_PAUSE: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """An owner and how it is known to be gone."""
+
+    worker: str
+    epoch: int
+    proof: fabric_pb2.ProofOfDeath
+
+
+class Recovery:
+    """Asks workers to take sessions over."""
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        me: str,
+        *,
+        bus: Bus,
+        records: SessionRecords,
+        table: WorkerTable,
+        now: Callable[[], float],
+    ) -> None:
+        self._me = me
+        self._bus = bus
+        self._records = records
+        self._table = table
+        self._now = now
+        self._window = settings.recovery_window.total_seconds()
+        self._turn = asyncio.Semaphore(_AT_ONCE)
+        self.recovered = 0
+        self.given_up = 0
+
+    def recover(self, stream: Stream, proof: fabric_pb2.ProofOfDeath) -> Coroutine[Any, Any, None]:
+        """From now on nothing of the old owner counts. What is to be run then finds the stream another worker; it ends
+        with an error when there is none within the recovery window."""
+        gone = Owner(stream.worker, stream.epoch, proof)
+        command = stream.lose_worker()
+        command.gateway = self._me
+        return self._recover(stream, command, gone)
+
+    async def _recover(self, stream: Stream, command: fabric_pb2.TakeOver, gone: Owner) -> None:
+        try:
+            worker, attached = await self.place(command, gone, wanted=lambda: not stream.closed)
+        except ServiceError as error:
+            self.given_up += 1
+            log.warning("session not recovered", session=stream.session, error=str(error))
+            stream.finish(error)
+            return
+        self.recovered += 1
+        log.info("session recovered", session=stream.session, before=gone.worker, worker=worker)
+        stream.reattach(worker, attached)
+
+    async def place(
+        self, command: fabric_pb2.TakeOver, gone: Owner | None, wanted: Callable[[], bool] = lambda: True
+    ) -> tuple[str, fabric_pb2.Attached]:
+        """Another worker for the session of `command`, of which the owner is still to be named; `gone`: one that is
+        known to be. ServiceError when there is none within the recovery window, or may not be."""
+        deadline = self._now() + self._window
+        refusal: ServiceError | None = None
+        tried: set[str] = set()
+        async with self._turn:
+            while self._now() < deadline and wanted():
+                try:
+                    return await self._try(command, gone, tried)
+                except NoResponderError:
+                    pass
+                except ServiceError as error:
+                    if error.delay() is None or error.reason == errors_pb2.ERROR_REASON_SUPERSEDED:
+                        raise
+                    refusal = error
+                    if error.reason == errors_pb2.ERROR_REASON_NO_CAPACITY and len(tried) < len(self._table):
+                        continue
+                tried.clear()
+                await asyncio.sleep(_pause(refusal))
+        why = "" if refusal is None else f": {refusal.message}"
+        raise ServiceError(
+            errors_pb2.ERROR_REASON_WORKER_LOST, f"the session's worker is gone, and no other took it over{why}"
+        )
+
+    async def _try(
+        self, command: fabric_pb2.TakeOver, gone: Owner | None, tried: set[str]
+    ) -> tuple[str, fabric_pb2.Attached]:
+        found = await self._records.read_own(command.session_id)
+        if found is None:
+            raise ServiceError(errors_pb2.ERROR_REASON_SESSION_UNKNOWN, f"there is no session {command.session_id}")
+        own = found[0].session
+        if own.state == sessions_pb2.SESSION_STATE_ENDED:
+            raise ServiceError(errors_pb2.ERROR_REASON_SESSION_ENDED, f"session {command.session_id} has ended")
+        proof = gone.proof if gone is not None and (own.worker, own.epoch) == (gone.worker, gone.epoch) else None
+        if proof is None:
+            proof = await self.prove_gone(own.worker, own.session_id)
+        if proof is None:
+            return own.worker, await self._attach(own.worker, command)
+        command.tenant, command.principal = own.tenant, own.principal
+        command.from_worker, command.from_epoch, command.proof = own.worker, own.epoch, proof
+        worker = self._table.choose(tried if proof == fabric_pb2.PROOF_OF_DEATH_NOT_HELD else tried | {own.worker})
+        tried.add(worker)
+        return worker, await self._ask(worker, fabric_pb2.ControlRequest(schema_version=1, take_over=command))
+
+    async def _attach(self, worker: str, command: fabric_pb2.TakeOver) -> fabric_pb2.Attached:
+        """Somebody has taken the session over by now: it is this stream's unless another has it."""
+        if command.attach_generation:
+            record = await self._records.read_attachment(command.session_id)
+            newer = record is not None and record.attach_generation > command.attach_generation
+            if record is not None and newer and record.gateway != self._me:
+                raise ServiceError(errors_pb2.ERROR_REASON_SUPERSEDED, "another stream took this session over")
+        attach = fabric_pb2.AttachSession(
+            session_id=command.session_id,
+            gateway=command.gateway,
+            tenant=command.tenant,
+            principal=command.principal,
+            presented_token_sha256=command.presented_token_sha256,
+            new_token_sha256=command.new_token_sha256,
+            last_received_seq=command.floor,
+        )
+        return await self._ask(worker, fabric_pb2.ControlRequest(schema_version=1, attach=attach))
+
+    async def _ask(self, worker: str, request: fabric_pb2.ControlRequest) -> fabric_pb2.Attached:
+        try:
+            reply = await self._bus.request(
+                subjects.control(worker), request, fabric_pb2.ControlReply, _TAKE_OVER_TIMEOUT
+            )
+        except NoResponderError:
+            self._table.gone(worker)
+            raise
+        if reply.WhichOneof("result") == "attached":
+            return reply.attached
+        if reply.WhichOneof("result") == "failure":
+            raise ServiceError.from_failure(reply.failure)
+        raise ServiceError(errors_pb2.ERROR_REASON_INTERNAL, "the worker's answer has no result")
+
+    async def prove_gone(self, worker: str, session: str) -> fabric_pb2.ProofOfDeath | None:
+        """Ask a worker for a session, or whether it is there; None when it has it or is. ServiceError when it does not
+        answer, which proves nothing: it hangs, or NATS does."""
+        ping = fabric_pb2.ControlRequest(schema_version=1, ping=fabric_pb2.Ping(session_id=session))
+        for attempt in (1, 2):
+            try:
+                reply = await self._bus.request(subjects.control(worker), ping, fabric_pb2.ControlReply, PROBE_TIMEOUT)
+            except NoResponderError:
+                if attempt == 1:
+                    await asyncio.sleep(PROBE_PAUSE)
+                continue
+            except ServiceError:
+                if not self._table.is_silent(worker, self._now()):
+                    raise
+                await self._bus.barrier()  # our own way to NATS is fine
+                return fabric_pb2.PROOF_OF_DEATH_SILENT
+            lost = reply.failure.reason == errors_pb2.ERROR_REASON_SESSION_UNKNOWN
+            return fabric_pb2.PROOF_OF_DEATH_NOT_HELD if lost else None
+        self._table.gone(worker)
+        return fabric_pb2.PROOF_OF_DEATH_DEAD
+
+
+def _pause(refusal: ServiceError | None) -> float:
+    asked = refusal.delay() if refusal is not None else None
+    seconds = _SHORTEST_PAUSE if asked is None else min(asked.total_seconds(), _LONGEST_PAUSE)
+    return seconds * random.uniform(0.5, 1.0)

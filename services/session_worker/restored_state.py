@@ -1,0 +1,178 @@
+"""What another owner left of a session, as its records say: what the new owner begins with. Plain code.
+
+The records are written one after another, so the old owner's end may lie between any two of them: the log may be ahead
+of the checkpoint, the claims ahead of both, and what the caller has may be behind or ahead. What is newest counts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from parley.v1 import fabric_pb2, live_pb2
+from services.session_worker import events
+from services.session_worker.conversation import Conversation
+
+Range = tuple[int, int]
+"""First and last `seq`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """The answer that was cut off, whose question is asked again in words."""
+
+    given_seq: int
+    """Input up to here led to it."""
+    position: int
+    """Entries of the conversation that led to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class RestoredState:
+    """Of the conversation; who owns it and who is attached is none of it."""
+
+    conversation: Conversation
+    checkpoint: fabric_pb2.CheckpointRecord
+    received: int
+    """Uplink up to here must not be asked for again."""
+    stored: list[live_pb2.ConverseRequest]
+    """Requests that are in the log and may not be covered, in order."""
+    to_give: set[int]
+    """Numbers of those of them that the link is to be given: they are not answered."""
+    answering: Answering | None
+    turns: int
+    """Number of the newest turn that is over. What is generated anew is the one after it: its calls have claims."""
+    heard: str
+    """What the caller was heard to say and has no answer to; the audio is given again."""
+    void: Range | None
+    """Downlink that the caller has of the answer that was cut off; None when it has nothing of any."""
+    undelivered: Range | None
+    """Downlink that ended an answer and that nobody has any more."""
+    told_claims: frozenset[str]
+    """Claims whose outcomes the model was told."""
+    lost_calls: list[events.FunctionCall]
+    """Calls since the handle that were answered: in the state that it restores they may wait for their results for
+    ever."""
+    caller_calls: list[events.FunctionCall]
+    """Calls that the caller runs."""
+
+
+def restored(
+    request: fabric_pb2.TakeOver,
+    checkpoint: fabric_pb2.CheckpointRecord,
+    entries: Sequence[fabric_pb2.LogEntry],
+    conversation: Conversation,
+) -> RestoredState:
+    """`conversation` is empty; `entries` are all there are of the log, in order."""
+    for entry in entries:
+        conversation.add(entry)
+    said = _said_since(checkpoint, entries)
+    answering = None if said is not None else _answering(checkpoint, conversation)
+    covered = checkpoint.covered_uplink_seq
+    if said is not None:
+        covered = max(covered, said.given_seq)
+    if answering is not None:
+        covered = max(covered, answering.given_seq)
+    given = 0 if answering is None else answering.given_seq
+    received = max(_contiguous(covered, entries), request.uplink_acked_seq)
+    ended = 0 if said is not None else checkpoint.turn_end_downlink_seq
+    tools = [entry.tool for entry in entries if entry.HasField("tool")]
+    return RestoredState(
+        conversation=conversation,
+        checkpoint=checkpoint,
+        received=received,
+        stored=_stored(entries),
+        to_give=_to_give(entries, conversation, checkpoint, given),
+        answering=answering,
+        turns=_turns(checkpoint, said),
+        heard="" if answering is not None else _heard(entries, conversation),
+        void=None if said is not None else _void(request, checkpoint),
+        undelivered=(request.floor + 1, ended) if ended > request.floor else None,
+        told_claims=frozenset(tool.claim_key for tool in tools if tool.claim_key),
+        lost_calls=[
+            events.FunctionCall(entry.tool.call_id, entry.tool.name, {})
+            for entry in entries
+            if entry.HasField("tool") and entry.position > checkpoint.handle_position
+        ],
+        caller_calls=[
+            events.FunctionCall(call.call_id, call.name, json.loads(call.arguments_json or "{}"))
+            for call in checkpoint.caller_calls
+        ],
+    )
+
+
+def _said_since(
+    checkpoint: fabric_pb2.CheckpointRecord, entries: Sequence[fabric_pb2.LogEntry]
+) -> fabric_pb2.ModelSaid | None:
+    """The newest answer, when the checkpoint does not know of it."""
+    later = [entry for entry in entries if entry.HasField("model_said") and entry.position > checkpoint.log_position]
+    return later[-1].model_said if later else None
+
+
+def _answering(checkpoint: fabric_pb2.CheckpointRecord, conversation: Conversation) -> Answering | None:
+    if not checkpoint.HasField("begun"):
+        return None
+    begun = checkpoint.begun
+    if not conversation.unanswered(begun.given_seq, begun.log_position):
+        return None  # its question is known as audio alone, which is given again
+    return Answering(begun.given_seq, begun.log_position)
+
+
+def _stored(entries: Sequence[fabric_pb2.LogEntry]) -> list[live_pb2.ConverseRequest]:
+    # The newest of a number: a caller that came back may have given it to something else.
+    found = {entry.request.seq: entry.request for entry in entries if entry.HasField("request")}
+    return [found[seq] for seq in sorted(found)]
+
+
+def _to_give(
+    entries: Sequence[fabric_pb2.LogEntry],
+    conversation: Conversation,
+    checkpoint: fabric_pb2.CheckpointRecord,
+    given_seq: int,
+) -> set[int]:
+    opened = {seq for seq in conversation.unanswered_requests if seq > given_seq}
+    # Whether these are in the settings is not known; twice is as good as once.
+    updates = {
+        entry.request.seq
+        for entry in entries
+        if entry.request.HasField("context_update") and entry.position > checkpoint.log_position
+    }
+    return opened | updates
+
+
+def _contiguous(covered: int, entries: Sequence[fabric_pb2.LogEntry]) -> int:
+    """How far everything is covered or stored: no more was acked."""
+    stored = {entry.request.seq for entry in entries if entry.HasField("request")}
+    while covered + 1 in stored:
+        covered += 1
+    return covered
+
+
+def _turns(checkpoint: fabric_pb2.CheckpointRecord, said: fabric_pb2.ModelSaid | None) -> int:
+    if said is not None:
+        return max(checkpoint.turns, said.turn)
+    if checkpoint.HasField("begun"):
+        return checkpoint.begun.turn - 1
+    return checkpoint.turns
+
+
+def _heard(entries: Sequence[fabric_pb2.LogEntry], conversation: Conversation) -> str:
+    return "".join(
+        entry.input_transcript.text
+        for entry in entries
+        if entry.HasField("input_transcript") and entry.position > conversation.settled
+    )
+
+
+def _void(request: fabric_pb2.TakeOver, checkpoint: fabric_pb2.CheckpointRecord) -> Range | None:
+    ended = checkpoint.turn_end_downlink_seq
+    if checkpoint.HasField("begun"):
+        first = checkpoint.begun.first_downlink_seq
+        if first > request.floor:
+            return None
+    elif request.last_audio_seq > ended:
+        first = ended + 1  # it had begun, and there was no time to say so
+    else:
+        return None
+    return max(first, request.downlink_acked_seq + 1), request.floor

@@ -1,0 +1,332 @@
+"""A worker that dies, in every state of a turn: another one goes on with its conversations."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from parley import events
+from parley.cli._child import Child
+from parley.cli.stack import Stack, StackConfig
+from tests.faults.call import Call, calling, check
+from tests.faults.stories import Stories
+from tests.support import order_ledger
+from tests.support.counts import get_json
+from tests.support.eventually import eventually
+
+Strike = Callable[[Stack], Awaitable[None]]
+"""What happens to a stack."""
+killed, frozen = Stories(), Stories()
+
+
+class Scene:
+    """Stories that are told in one stack, all of whose sessions lose their worker at once, each in its own state."""
+
+    def __init__(self, stack: Stack, folder: Path, stories: int) -> None:
+        self.stack = stack
+        self.folder = folder
+        """Of the order ledger."""
+        self._stories = stories
+        self._ready = 0
+        self._all_ready = asyncio.Event()
+        self._others = asyncio.Event()
+        self._in_state = 0
+        self._all_in_state = asyncio.Event()
+        self._struck = asyncio.Event()
+
+    async def prepared(self) -> None:
+        """Come to the point from which every story is in its state within two seconds."""
+        self._ready += 1
+        self._look()
+        await self._all_ready.wait()
+        await self._others.wait()
+
+    async def struck(self) -> None:
+        """Be in the state in which the worker dies; returns when it has."""
+        self._in_state += 1
+        self._look()
+        await self._struck.wait()
+
+    def failed(self) -> None:
+        """A story is not waited for any more."""
+        self._stories -= 1
+        self._look()
+
+    def _look(self) -> None:
+        if self._ready >= self._stories:
+            self._all_ready.set()
+        if self._in_state >= self._stories:
+            self._all_in_state.set()
+
+    async def direct(self, strike: Strike) -> None:
+        """Start whoever takes over, then let what happens happen."""
+        # Only now, so that every session is with the worker that dies.
+        await self._all_ready.wait()
+        await asyncio.gather(self.stack.start_worker(), self.stack.start_worker())
+        self._others.set()
+        await self._all_in_state.wait()
+        await strike(self.stack)
+        self._struck.set()
+
+
+async def kill(*children: Child) -> None:
+    """SIGKILL for all at once; returns when they are gone."""
+    for child in children:
+        child.stopping = True
+        child.signal(signal.SIGKILL)
+    for child in children:
+        await child.gone()
+
+
+async def kill_worker_and_gateway(stack: Stack) -> None:
+    """The worker that has all the sessions, and one of the gateways."""
+    await kill(stack.workers[0], stack.gateways[1])
+
+
+async def freeze_worker(stack: Stack) -> None:
+    """The worker that has all the sessions."""
+    stack.workers[0].signal(signal.SIGSTOP)
+
+
+async def lost(call: Call, since: int = 0) -> None:
+    """The session is with another worker."""
+    await call.until(lambda event: isinstance(event, events.LinkRotating) and event.cause == "WORKER_LOST", since)
+
+
+async def taken_over(call: Call, since: int = 0) -> events.LinkRecovered:
+    """The session is with another worker, and on a link there."""
+    await lost(call, since)
+    event = await call.until(lambda event: isinstance(event, events.LinkRecovered), since)
+    assert isinstance(event, events.LinkRecovered)
+    return event
+
+
+@asynccontextmanager
+async def in_the_scene(scene: Scene, **options: Any) -> AsyncIterator[Call]:
+    """A call that has had an answer, together with all the others."""
+    try:
+        async with calling(scene.stack, **options) as call:
+            await call.session.send_text("hello")
+            await call.answer(containing="help you")
+            await scene.prepared()
+            yield call
+    except BaseException:
+        scene.failed()
+        raise
+
+
+async def goes_on(call: Call) -> None:
+    """What comes next is asked and answered once, and nothing was lost before."""
+    since = len(call.got)
+    await call.session.send_text("what is the weather in london")
+    await call.answer(since, containing="degrees")
+    await check(call)
+
+
+@killed.add()
+async def nobody_speaks(scene: Scene) -> None:
+    async with in_the_scene(scene) as call:
+        await scene.struck()
+        since = len(call.got)
+        new = await taken_over(call)
+        assert (new.method, new.dropped) == ("RESUMED", ())
+        assert not call.of(events.Interrupted, since)
+        await goes_on(call)
+
+
+@killed.add()
+async def the_caller_speaks(scene: Scene) -> None:
+    async with in_the_scene(scene) as call:
+        since = len(call.got)
+        await call.speak("weather_paris", wait=False)
+        await asyncio.sleep(1.2)  # the middle of the sentence
+        await scene.struck()
+        await call.answer(since, containing="degrees")
+        await taken_over(call)
+        assert [event.text for event in call.of(events.InputTranscript, since)] == ["what is the weather in paris"]
+        assert not call.of(events.Interrupted, since)
+        await goes_on(call)
+
+
+@killed.add()
+async def the_model_speaks(scene: Scene) -> None:
+    async with in_the_scene(scene, microphone=False) as call:
+        since = len(call.got)
+        await call.session.send_text("tell me about your service")
+        await call.until(lambda event: isinstance(event, events.Audio), since)
+        await scene.struck()
+        said = await call.answer(since, containing="speaking")
+        assert said.count("many cities") == 1
+        assert [event.reason for event in call.of(events.Interrupted, since)] == ["RESTARTED"]
+        await goes_on(call)
+
+
+@killed.add()
+async def a_tool_runs(scene: Scene) -> None:
+    async with in_the_scene(scene, microphone=False) as call:
+        hold = scene.folder / "1234"
+        hold.touch()
+        since = len(call.got)
+        await call.session.send_text("where is my order 1234")
+        await eventually(lambda: order_ledger.runs(scene.folder, "1234") == 1)
+        await scene.struck()
+        await taken_over(call)
+        hold.unlink()
+        await call.answer(since, containing="shipped")
+        await goes_on(call)
+        assert order_ledger.runs(scene.folder, "1234") == 1
+
+
+@killed.add()
+async def a_tool_has_just_run(scene: Scene) -> None:
+    async with in_the_scene(scene, microphone=False) as call:
+        since = len(call.got)
+        await call.session.send_text("where is my order 5050")
+        await call.until(lambda event: isinstance(event, events.Audio), since)
+        await scene.struck()
+        await call.answer(since, containing="arrives")
+        await taken_over(call)
+        await goes_on(call)
+        assert order_ledger.runs(scene.folder, "5050") == 1
+
+
+@killed.add()
+async def text_was_just_sent(scene: Scene) -> None:
+    async with in_the_scene(scene) as call:
+        since = len(call.got)
+        await call.session.send_text("where is my order 2468")
+        await scene.struck()
+        await call.answer(since, containing="shipped")
+        await taken_over(call)
+        await goes_on(call)
+        assert order_ledger.runs(scene.folder, "2468") == 1
+
+
+@killed.add()
+async def text_is_sent_while_nobody_is_there(scene: Scene) -> None:
+    async with in_the_scene(scene) as call:
+        await scene.struck()
+        since = len(call.got)
+        await call.session.send_text("where is my order 8642")
+        await call.answer(since, containing="shipped")
+        await goes_on(call)
+        assert order_ledger.runs(scene.folder, "8642") == 1
+
+
+@killed.add("nobody speaks")
+@killed.add("the caller speaks")
+@killed.add("the model speaks")
+async def the_gateway_dies_too(scene: Scene, state: str) -> None:
+    targets = [str(gateway.ready["address"]) for gateway in reversed(scene.stack.gateways)]
+    async with in_the_scene(scene, targets=targets) as call:
+        since = len(call.got)
+        if state == "the caller speaks":
+            await call.speak("weather_paris", wait=False)
+            await asyncio.sleep(1.2)
+        elif state == "the model speaks":
+            await call.session.send_text("tell me about your service")
+            await call.until(lambda event: isinstance(event, events.Audio), since)
+        await scene.struck()
+        await taken_over(call)
+        if state == "the caller speaks":
+            await call.answer(since, containing="degrees")
+        elif state == "the model speaks":
+            await call.answer(since, containing="speaking")
+        await goes_on(call)
+
+
+async def thawed(scene: Scene) -> None:
+    """The frozen worker runs again, and has found out that nothing is its own any more."""
+    worker = scene.stack.workers[0]
+    worker.signal(signal.SIGCONT)
+
+    async def mute() -> bool:
+        # Its watchdog may have ended it.
+        return not worker.running or not (await get_json(f"{worker.ready['ops']}/debug/vars"))["sessions"]
+
+    await eventually(mute, timeout=10)
+
+
+@frozen.add()
+async def nobody_speaks_to_a_worker_that_froze(scene: Scene) -> None:
+    async with in_the_scene(scene) as call:
+        await scene.struck()
+        since = len(call.got)
+        await lost(call)
+        await thawed(scene)
+        assert (await taken_over(call)).method == "RESUMED"
+        await goes_on(call)
+        assert not call.of(events.Interrupted, since)
+        assert not call.of(events.Ended, since)
+
+
+@frozen.add()
+async def the_model_speaks_from_a_worker_that_froze(scene: Scene) -> None:
+    async with in_the_scene(scene, microphone=False) as call:
+        since = len(call.got)
+        await call.session.send_text("tell me about your service")
+        await call.until(lambda event: isinstance(event, events.Audio), since)
+        await scene.struck()
+        await lost(call)
+        await thawed(scene)
+        said = await call.answer(since, containing="speaking")
+        assert said.count("many cities") == 1
+        await goes_on(call)
+
+
+@frozen.add()
+async def a_tool_runs_for_a_worker_that_froze(scene: Scene) -> None:
+    async with in_the_scene(scene, microphone=False) as call:
+        hold = scene.folder / "3579"
+        hold.touch()
+        since = len(call.got)
+        await call.session.send_text("where is my order 3579")
+        await eventually(lambda: order_ledger.runs(scene.folder, "3579") == 1)
+        await scene.struck()
+        await lost(call)
+        await thawed(scene)
+        hold.unlink()
+        await call.answer(since, containing="shipped")
+        await goes_on(call)
+        assert order_ledger.runs(scene.folder, "3579") == 1
+
+
+async def tell(
+    stories: Stories, strike: Strike, folder: Path, make_stack: Callable[[StackConfig], Stack] = Stack
+) -> dict[str, BaseException | None]:
+    """These stories in a stack of their own."""
+    env = {order_ledger.FOLDER: str(folder), "PARLEY_TOOLS_MODULES": order_ledger.MODULES}
+    async with make_stack(StackConfig(workers=1, gateways=2, env=env)) as stack:
+        scene = Scene(stack, folder, len(stories.names))
+        directing = asyncio.create_task(scene.direct(strike))
+        try:
+            return await stories.tell(scene)
+        finally:
+            directing.cancel()
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, BaseException | None]:
+    """Every story at once, in one stack for each thing that happens to workers."""
+
+    async def all_of_them() -> dict[str, BaseException | None]:
+        first, second = await asyncio.gather(
+            tell(killed, kill_worker_and_gateway, tmp_path_factory.mktemp("killed")),
+            tell(frozen, freeze_worker, tmp_path_factory.mktemp("frozen")),
+        )
+        return {**first, **second}
+
+    return asyncio.run(all_of_them())
+
+
+@pytest.mark.parametrize("story", killed.names + frozen.names)
+def test_the_conversation_goes_on(told: dict[str, BaseException | None], story: str) -> None:
+    problem = told[story]
+    if problem is not None:
+        raise problem

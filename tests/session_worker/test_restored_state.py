@@ -1,0 +1,228 @@
+"""What a new owner makes of the records of the one before, wherever among its writes that one died."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from google.genai import types
+
+from parley.v1 import errors_pb2, fabric_pb2, live_pb2, sessions_pb2
+from services.fabric.capabilities import capabilities_of
+from services.fabric.errors import ServiceError
+from services.session_worker.conversation import Conversation
+from services.session_worker.restored_state import Answering, RestoredState, restored
+from services.session_worker.takeover import check_owner, check_stream
+
+MODEL = capabilities_of("gemini-3.8-live", "developer")
+assert MODEL is not None
+
+
+def log(*entries: fabric_pb2.LogEntry) -> list[fabric_pb2.LogEntry]:
+    """Numbered as they are stored."""
+    for position, entry in enumerate(entries, 1):
+        entry.position = position
+    return list(entries)
+
+
+def text(seq: int, words: str = "hello") -> fabric_pb2.LogEntry:
+    return fabric_pb2.LogEntry(request=live_pb2.ConverseRequest(seq=seq, text=live_pb2.TextInput(text=words)))
+
+
+def heard(words: str) -> fabric_pb2.LogEntry:
+    return fabric_pb2.LogEntry(input_transcript=live_pb2.Transcript(text=words))
+
+
+def said(words: str, given_seq: int, turn: int) -> fabric_pb2.LogEntry:
+    return fabric_pb2.LogEntry(model_said=fabric_pb2.ModelSaid(text=words, given_seq=given_seq, turn=turn))
+
+
+def told(call_id: str, key: str = "") -> fabric_pb2.LogEntry:
+    return fabric_pb2.LogEntry(tool=fabric_pb2.ToolRecord(call_id=call_id, name="look", claim_key=key))
+
+
+def state(
+    entries: list[fabric_pb2.LogEntry],
+    request: dict[str, Any] | None = None,
+    begun: dict[str, int] | None = None,
+    **checkpoint: Any,
+) -> RestoredState:
+    record = fabric_pb2.CheckpointRecord(**checkpoint)
+    if begun is not None:
+        record.begun.CopyFrom(fabric_pb2.AnswerBegun(**begun))
+    assert MODEL is not None
+    return restored(fabric_pb2.TakeOver(**(request or {})), record, entries, Conversation(MODEL))
+
+
+def words(contents: list[types.Content]) -> list[str]:
+    return [part.text or "" for content in contents for part in content.parts or []]
+
+
+# What the link is given
+
+
+def test_what_was_answered_is_not_given_again() -> None:
+    found = state(log(text(1), said("hi", 1, 1)), covered_uplink_seq=9, log_position=2, turns=1)
+    assert (found.received, found.to_give, found.answering, found.turns) == (9, set(), None, 1)
+    assert words(found.conversation.since(0)) == ["hello", "hi"]
+
+
+def test_a_text_that_waits_is_given_as_it_was() -> None:
+    found = state(log(text(1), said("hi", 1, 1), text(5, "and now")), covered_uplink_seq=3, log_position=2, turns=1)
+    assert (found.received, found.to_give) == (3, {5})
+    assert [request.seq for request in found.stored] == [1, 5]
+
+
+def test_texts_in_a_row_are_not_asked_for_again() -> None:
+    assert state(log(text(1), text(2), text(4))).received == 2
+
+
+def test_a_gateway_that_has_less_is_asked_for_less() -> None:
+    assert state(log(), {"uplink_acked_seq": 7}, covered_uplink_seq=5).received == 7
+
+
+def test_the_newest_text_of_a_number_counts() -> None:
+    found = state(log(text(1, "a"), text(1, "b")))
+    assert [request.text.text for request in found.stored] == ["b"]
+
+
+def test_an_update_that_the_checkpoint_may_not_have_is_made_again() -> None:
+    def update(seq: int) -> fabric_pb2.LogEntry:
+        request = live_pb2.ConverseRequest(seq=seq, context_update=live_pb2.ContextUpdate(instructions="be brief"))
+        return fabric_pb2.LogEntry(request=request)
+
+    assert state(log(update(1), update(2)), log_position=1).to_give == {2}
+
+
+def test_a_result_of_a_call_is_not_given_as_it_was() -> None:
+    result = live_pb2.ConverseRequest(seq=1, tool_result=live_pb2.ToolResult(call_id="c"))
+    assert state(log(fabric_pb2.LogEntry(request=result))).to_give == set()
+
+
+# An answer that was cut off
+
+
+BEGUN = {"turn": 2, "given_seq": 5, "log_position": 3, "first_downlink_seq": 11}
+
+
+def test_an_answer_that_was_cut_off_is_asked_for_again_in_words() -> None:
+    entries = log(text(1), said("hi", 1, 1), heard("the weather"), text(6, "in london"))
+    found = state(entries, {"floor": 14}, BEGUN, covered_uplink_seq=2, log_position=3, turns=1)
+    assert found.answering == Answering(5, 3)
+    assert found.received == 6
+    assert found.to_give == {6}
+    assert (found.turns, found.heard) == (1, "")
+    assert found.void == (11, 14)
+
+
+def test_a_question_that_is_known_as_audio_alone_is_given_as_audio() -> None:
+    found = state(log(text(1), said("hi", 1, 1)), {"floor": 14}, BEGUN, covered_uplink_seq=2, log_position=2)
+    assert (found.answering, found.received, found.turns) == (None, 2, 1)
+    assert found.void == (11, 14)
+
+
+def test_an_answer_that_nobody_heard_is_not_told_as_cut_off() -> None:
+    assert state(log(), {"floor": 10}, BEGUN).void is None
+
+
+def test_what_the_caller_has_played_is_not_void() -> None:
+    assert state(log(), {"floor": 14, "downlink_acked_seq": 12}, BEGUN).void == (13, 14)
+
+
+def test_an_answer_that_began_in_the_last_moment_is_known_by_its_audio() -> None:
+    cut_off = {"floor": 14, "last_audio_seq": 13}
+    assert state(log(), cut_off, turn_end_downlink_seq=9).void == (10, 14)
+    assert state(log(), cut_off, turn_end_downlink_seq=13).void is None
+
+
+def test_an_answer_that_ended_in_the_last_moment_is_over() -> None:
+    entries = log(heard("the weather"), said("sunny", 5, 2))
+    found = state(entries, {"floor": 14, "last_audio_seq": 14}, {**BEGUN, "log_position": 1}, log_position=1)
+    assert (found.answering, found.void, found.received, found.turns) == (None, None, 5, 2)
+
+
+def test_an_answer_of_an_older_release_has_no_number() -> None:
+    assert state(log(said("hi", 1, 0)), turns=3).turns == 3
+
+
+def test_a_question_that_is_heard_again_is_not_transcribed_twice() -> None:
+    found = state(log(heard("before"), said("hi", 1, 1), heard("what "), heard("is")), log_position=2)
+    assert found.heard == "what is"
+
+
+# What the caller did not get
+
+
+@pytest.mark.parametrize(("floor", "undelivered"), [(8, (9, 10)), (10, None), (12, None)])
+def test_the_end_of_an_answer_that_is_with_nobody(floor: int, undelivered: tuple[int, int] | None) -> None:
+    assert state(log(), {"floor": floor}, turn_end_downlink_seq=10).undelivered == undelivered
+
+
+# Calls
+
+
+def test_calls_that_the_model_was_told_of() -> None:
+    found = state(log(told("c1", "k1"), told("c2")), handle_position=1)
+    assert found.told_claims == {"k1"}
+    assert [call.id for call in found.lost_calls] == ["c2"]
+
+
+def test_calls_that_the_caller_runs() -> None:
+    call = fabric_pb2.CallerCall(call_id="c", name="open_door", arguments_json='{"door": 1}')
+    [found] = state(log(), caller_calls=[call]).caller_calls
+    assert (found.id, found.name, found.args) == ("c", "open_door", {"door": 1})
+
+
+# Who may take over
+
+
+def own(**fields: Any) -> sessions_pb2.Session:
+    return sessions_pb2.Session(**{"session_id": "s", "worker": "wk-old", "epoch": 3, **fields})
+
+
+def asked(**fields: Any) -> fabric_pb2.TakeOver:
+    values: dict[str, Any] = {"from_worker": "wk-old", "from_epoch": 3, "proof": fabric_pb2.PROOF_OF_DEATH_DEAD}
+    return fabric_pb2.TakeOver(**{**values, **fields})
+
+
+def test_an_owner_that_is_proven_gone_is_replaced() -> None:
+    check_owner(asked(), own())
+
+
+@pytest.mark.parametrize(
+    ("request_fields", "own_fields", "reason"),
+    [
+        ({"from_worker": "wk-older"}, {}, errors_pb2.ERROR_REASON_WORKER_LOST),
+        ({"from_epoch": 2}, {}, errors_pb2.ERROR_REASON_WORKER_LOST),
+        ({"proof": 0}, {}, errors_pb2.ERROR_REASON_WORKER_LOST),
+        ({}, {"state": sessions_pb2.SESSION_STATE_ENDED}, errors_pb2.ERROR_REASON_SESSION_ENDED),
+    ],
+)
+def test_others_are_not(request_fields: dict[str, Any], own_fields: dict[str, Any], reason: int) -> None:
+    with pytest.raises(ServiceError) as refused:
+        check_owner(asked(**request_fields), own(**own_fields))
+    assert refused.value.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("request_fields", "reason"),
+    [
+        ({"attach_generation": 4}, None),
+        ({"attach_generation": 3}, None),  # an answer of ours that did not come
+        ({"attach_generation": 3, "gateway": "gw-2"}, errors_pb2.ERROR_REASON_SUPERSEDED),
+        ({"attach_generation": 5, "gateway": "gw-2"}, errors_pb2.ERROR_REASON_SUPERSEDED),
+        ({"presented_token_sha256": b"token"}, None),
+        ({"presented_token_sha256": b"guess"}, errors_pb2.ERROR_REASON_RESUME_REFUSED),
+        ({}, errors_pb2.ERROR_REASON_RESUME_REFUSED),
+        ({"new_token_sha256": b"new"}, None),
+    ],
+)
+def test_who_may_have_the_session(request_fields: dict[str, Any], reason: int | None) -> None:
+    record = fabric_pb2.AttachmentRecord(attach_generation=4, gateway="gw-1", resume_token_sha256=b"token")
+    request = asked(**{"gateway": "gw-1", **request_fields})
+    if reason is None:
+        check_stream(request, record)
+        return
+    with pytest.raises(ServiceError) as refused:
+        check_stream(request, record)
+    assert refused.value.reason == reason

@@ -1,0 +1,267 @@
+"""A worker that takes a session over, on a real nats-server: what it writes, tells, gives its link, and refuses."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from parley.v1 import errors_pb2, fabric_pb2, live_pb2, sessions_pb2
+from services.fabric import subjects
+from services.fabric.records import SessionRecords
+from services.session_worker import events
+from services.session_worker.worker import Worker
+from tests.session_worker.conftest import TOKEN, FakeLink, Rig
+from tests.session_worker.test_session import DONE, audio, text
+from tests.support.eventually import eventually
+
+OTHER = "wk-gone"
+
+
+async def lose(rig: Rig, session: str, link: FakeLink) -> None:
+    """Another worker takes the session over, and is gone; ours finds that out."""
+    own = await rig.records.read_own(session)
+    assert own is not None
+    own[0].session.worker, own[0].session.epoch = OTHER, 2
+    own[0].epochs.add(epoch=2, first_downlink_seq=1)
+    await rig.records.take_own(session, own[1], own[0])
+    link.says(events.HandleUpdate("fenced", True, None))
+    await rig.ended()
+
+
+async def take_over(rig: Rig, session: str, **fields: Any) -> fabric_pb2.ControlReply:
+    values = {
+        "session_id": session,
+        "gateway": "gw-test",
+        "tenant": "acme",
+        "principal": "bot",
+        "from_worker": OTHER,
+        "from_epoch": 2,
+        "proof": fabric_pb2.PROOF_OF_DEATH_DEAD,
+        "attach_generation": 1,
+        **fields,
+    }
+    rig.envelopes.clear()
+    return await rig.control(take_over=values)
+
+
+def told(rig: Rig) -> list[str]:
+    """What the new owner says, by kind."""
+    kinds = [response.WhichOneof("payload") or "ack" for response in rig.responses]
+    return [kind for kind in kinds if kind != "ack"]
+
+
+async def conversation(rig: Rig) -> tuple[str, FakeLink]:
+    """A question that has its answer and a handle."""
+    session, link = await rig.open()
+    await rig.send(session, text(1, "how are you"))
+    await eventually(lambda: link.texts)
+    link.says(events.OutputTranscript("fine", False, ""), DONE, events.HandleUpdate("good", True, None))
+
+    async def stored() -> bool:
+        checkpoint = await rig.records.read_checkpoint(session)
+        return checkpoint is not None and checkpoint.handle == "good" and checkpoint.handle_position == 2
+
+    await eventually(stored)
+    return session, link
+
+
+async def test_a_session_goes_on_where_its_owner_left_it(rig: Rig) -> None:
+    session, link = await conversation(rig)
+    floor = rig.responses[-1].seq
+    await rig.send(session, text(2, "and now"), audio(3))
+    await eventually(lambda: link.audio)
+    await eventually(lambda: rig.envelopes[-1].uplink_acked_seq == 2)
+    await lose(rig, session, link)
+    reply = await take_over(rig, session, floor=floor, uplink_acked_seq=2, uplink_sent_seq=3)
+    attached = reply.attached
+    assert (attached.epoch, attached.attach_generation) == (3, 2)
+    assert (attached.next_uplink_seq, attached.next_downlink_seq) == (3, floor + 1)
+    new = await eventually(lambda: rig.dialer.links[-1] if len(rig.dialer.links) == 2 else None)
+    await eventually(lambda: new.texts == ["and now"])
+    assert new.turns == []
+    await eventually(lambda: told(rig) == ["link_state", "link_state"])
+    recovered = rig.responses[1].link_state.recovered
+    assert rig.responses[0].link_state.rotating.cause == "WORKER_LOST"
+    assert recovered.method == "RESUMED"
+    assert [(each.from_seq, each.to_seq) for each in recovered.replayed] == [(2, 2), (3, 3)]
+    assert [response.seq for response in rig.responses] == [floor + 1, floor + 2]
+    own = await rig.records.read_own(session)
+    assert own is not None
+    assert (own[0].session.worker, own[0].session.epoch) == (rig.me, 3)
+    assert [(each.epoch, each.first_downlink_seq) for each in own[0].epochs] == [(1, 1), (2, 1), (3, floor + 1)]
+    rig.generation = 2
+    await rig.send(session, audio(3), epoch=3)
+    await eventually(lambda: new.audio)
+    await rig.send(session, text(4, "bye"), epoch=3)
+    new.says(DONE)
+    await eventually(lambda: new.texts == ["and now", "bye"])
+
+
+async def test_an_answer_that_was_cut_off_is_told_void_and_asked_for_again(rig: Rig) -> None:
+    session, link = await conversation(rig)
+    await rig.send(session, text(2, "a story please"))
+    await eventually(lambda: len(link.texts) == 2)
+    link.says(events.Audio(bytes(480), 24_000), events.OutputTranscript("once", False, ""))
+
+    async def begun() -> bool:
+        checkpoint = await rig.records.read_checkpoint(session)
+        return checkpoint is not None and checkpoint.HasField("begun")
+
+    await eventually(begun)
+    await eventually(lambda: rig.responses[-1].HasField("audio"))
+    floor = rig.responses[-1].seq
+    await lose(rig, session, link)
+    await take_over(rig, session, floor=floor, uplink_acked_seq=2, uplink_sent_seq=2)
+    new = await eventually(lambda: rig.dialer.links[-1] if len(rig.dialer.links) == 2 else None)
+    await eventually(lambda: new.turns)
+    [(question, complete)] = new.turns
+    assert ([part.text for part in question[0].parts], complete) == (["a story please"], True)
+    await eventually(lambda: told(rig) == ["link_state", "interrupted", "link_state"])
+    cut_off = rig.responses[1].interrupted
+    assert cut_off.reason == live_pb2.INTERRUPTION_REASON_RESTARTED
+    assert (cut_off.void_from_seq, cut_off.void_to_seq) == (floor, floor)
+    assert not new.texts
+
+
+async def test_the_end_of_an_answer_that_reached_nobody_is_named_and_ended(rig: Rig) -> None:
+    session, link = await conversation(rig)
+    last = rig.responses[-1].seq
+    await lose(rig, session, link)
+    reply = await take_over(rig, session, floor=last - 1)
+    assert reply.attached.next_downlink_seq == last
+    await eventually(lambda: told(rig) == ["link_state", "turn_complete", "link_state"])
+    [skip] = [skip for envelope in rig.envelopes for skip in envelope.skips]
+    assert (skip.range.from_seq, skip.range.to_seq, skip.reason) == (last, last, "FORGOTTEN")
+    assert rig.responses[0].seq == last + 1
+
+
+async def test_without_a_handle_the_link_begins_anew_from_the_log(rig: Rig) -> None:
+    session, link = await rig.open()
+    await rig.send(session, text(1, "how are you"))
+    await eventually(lambda: link.texts)
+    link.says(events.OutputTranscript("fine", False, ""), DONE)
+
+    async def stored() -> bool:
+        checkpoint = await rig.records.read_checkpoint(session)
+        return checkpoint is not None and checkpoint.turns == 1
+
+    await eventually(stored)
+    await lose(rig, session, link)
+    await take_over(rig, session, floor=rig.responses[-1].seq)
+    new = await eventually(lambda: rig.dialer.links[-1] if len(rig.dialer.links) == 2 else None)
+    await eventually(lambda: new.turns)
+    assert [[part.text for part in content.parts] for content in new.turns[0][0]] == [["how are you"], ["fine"]]
+    assert not new.texts
+
+
+async def test_a_caller_that_comes_back_may_number_its_text_anew(rig: Rig) -> None:
+    session, link = await conversation(rig)
+    floor = rig.responses[-1].seq
+    await rig.send(session, audio(2), text(3, "and now"))
+    await eventually(lambda: len(link.texts) == 2)
+    await eventually(lambda: rig.envelopes[-1].uplink_stored or rig.envelopes[-1].uplink_acked_seq == 3)
+    await lose(rig, session, link)
+    back = {"attach_generation": 0, "presented_token_sha256": TOKEN}
+    attached = (await take_over(rig, session, floor=floor, **back)).attached
+    rig.generation = attached.attach_generation
+    first = attached.next_uplink_seq
+    await rig.send(session, text(first, "and now"), text(first + 1, "more"), epoch=3)
+    new = await eventually(lambda: rig.dialer.links[-1] if len(rig.dialer.links) == 2 else None)
+    await eventually(lambda: len(new.texts) == 2)
+    assert new.texts == ["and now", "more"]
+    await eventually(lambda: rig.envelopes[-1].uplink_acked_seq == first + 1)
+    # Asked, answered, asked again by the first owner; the new one stored only what was new, after its beginning.
+    assert await rig.messages(subjects.log(session), subjects.LOG_STREAM) == 6
+
+
+async def test_a_fenced_owner_leaves_the_session_its_log_and_its_request_id(rig: Rig) -> None:
+    session, link = await conversation(rig)
+    before = await rig.messages(subjects.log(session), subjects.LOG_STREAM)
+    await lose(rig, session, link)
+    assert not len(rig.worker._services.leftovers)
+    assert await rig.messages(subjects.log(session), subjects.LOG_STREAM) == before
+    assert not [response for response in rig.responses if response.HasField("ended")]
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"tenant": "umbrella"}, errors_pb2.ERROR_REASON_SESSION_UNKNOWN),
+        ({"session_id": "ses_none"}, errors_pb2.ERROR_REASON_SESSION_UNKNOWN),
+        ({"from_epoch": 1}, errors_pb2.ERROR_REASON_WORKER_LOST),
+        ({"attach_generation": 7}, errors_pb2.ERROR_REASON_SUPERSEDED),
+        ({"proof": fabric_pb2.PROOF_OF_DEATH_UNSPECIFIED}, errors_pb2.ERROR_REASON_WORKER_LOST),
+    ],
+)
+async def test_what_is_refused_changes_nothing(rig: Rig, fields: dict[str, Any], reason: int) -> None:
+    session, link = await conversation(rig)
+    await lose(rig, session, link)
+    own = await rig.records.read_own(session)
+    assert (await take_over(rig, session, **fields)).failure.reason == reason
+    assert await rig.records.read_own(session) == own
+    assert len(rig.dialer.links) == 1
+
+
+async def test_an_owner_that_answers_keeps_its_session(rig: Rig) -> None:
+    session, link = await conversation(rig)
+    await lose(rig, session, link)
+
+    async def here(message: Any) -> None:
+        await message.respond(fabric_pb2.ControlReply(pong={}).SerializeToString())  # type: ignore[arg-type]
+
+    subscription = await rig.client.subscribe(subjects.control(OTHER), cb=here)
+    await rig.client.flush()
+    assert (await take_over(rig, session)).failure.reason == errors_pb2.ERROR_REASON_WORKER_LOST
+    await subscription.unsubscribe()
+
+
+async def test_of_two_that_take_over_at_once_one_does(rig: Rig) -> None:
+    session, link = await conversation(rig)
+    await lose(rig, session, link)
+    replies = await asyncio.gather(*(take_over(rig, session) for _ in range(2)))
+    assert sorted(reply.WhichOneof("result") for reply in replies) == ["attached", "failure"]
+    assert len(rig.worker._sessions) == 1
+
+
+async def test_an_ended_session_is_not_taken_over(rig: Rig) -> None:
+    session, link = await conversation(rig)
+    await lose(rig, session, link)
+    own = await rig.records.read_own(session)
+    assert own is not None
+    own[0].session.state = sessions_pb2.SESSION_STATE_ENDED
+    await rig.records.take_own(session, own[1], own[0])
+    assert (await take_over(rig, session)).failure.reason == errors_pb2.ERROR_REASON_SESSION_ENDED
+
+
+async def test_more_at_once_than_a_worker_takes_are_told_when_to_come_again(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.session_worker.worker._MOST_RECOVERIES", 1)
+    first, first_link = await conversation(rig)
+    await lose(rig, first, first_link)
+    second, second_link = await conversation(rig)
+    await lose(rig, second, second_link)
+    held = asyncio.Event()
+    read = SessionRecords.read_own
+
+    async def slow(records: SessionRecords, session: str) -> Any:
+        await held.wait()
+        return await read(records, session)
+
+    monkeypatch.setattr(SessionRecords, "read_own", slow)
+    taking = asyncio.create_task(take_over(rig, first))
+
+    def one_is_taken() -> bool:
+        worker: Worker = rig.worker
+        return worker.recovering == 1
+
+    await eventually(one_is_taken)
+    refused = (await take_over(rig, second)).failure
+    assert refused.reason == errors_pb2.ERROR_REASON_NO_CAPACITY
+    assert refused.retry_delay.ToTimedelta().total_seconds() == 0.25
+    held.set()
+    assert (await taking).HasField("attached")
+    await eventually(lambda: rig.worker.recovering == 0)
+    assert (await take_over(rig, second)).HasField("attached")
