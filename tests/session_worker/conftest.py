@@ -23,6 +23,7 @@ from services.fabric.errors import ServiceError
 from services.fabric.process import LoopLag, stop_tasks
 from services.fabric.records import SessionRecords
 from services.session_worker import claim_wait, events, execution
+from services.session_worker import lifeline as lifeline_module
 from services.session_worker.leftovers import Leftovers
 from services.session_worker.lifeline import Lifeline
 from services.session_worker.link import Dialer, LinkClosedError
@@ -201,8 +202,10 @@ def nats() -> Iterator[NatsServer]:
 
 
 @pytest.fixture
-async def rig(nats: NatsServer, request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
-    values = {"nats_url": nats.url, "record_retention": "0", "resume_window": "300ms"}
+async def rig(nats: NatsServer, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rig]:
+    # Tests start processes, and the worker's loop, which is the test's, stands still meanwhile.
+    monkeypatch.setattr(lifeline_module, "FROZEN", 60.0)
+    values = {"nats_url": nats.url, "record_retention": "0", "resume_window": "300ms", "ownership_ttl": "60s"}
     settings = WorkerSettings(**{**values, **getattr(request, "param", {})})
     me = f"wk-{next(_NUMBERS)}"
     bus = Bus(settings, "worker", me)
