@@ -498,8 +498,10 @@ class Session:
             return
         self._act_on(self._uplink.give_up(now))
         # Silence needs no answer, and what is too old is given to nobody: they are acked although no turn ends.
-        if now - self._checkpoint_at >= _CHECKPOINT_INTERVAL and self._restorable > self._checkpoint_seq:
-            self._checkpoint()
+        if now - self._checkpoint_at >= _CHECKPOINT_INTERVAL:
+            self._checkpoint_at = now
+            if self._restorable > self._checkpoint_seq:
+                self._checkpoint()
         self._links.tick(now)
         self._standby.tick(now, detached_since=self._attachment.detached_since, busy=self._busy)
         for answered in self._caller_tools.expire(now):

@@ -9,11 +9,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import grpc.aio
 import pytest
 
 from parley import events
 from parley.cli._child import Child
 from parley.cli.stack import Stack, StackConfig
+from parley.v1 import sessions_pb2, sessions_pb2_grpc
 from tests.faults.call import Call, calling, check
 from tests.faults.stories import Stories
 from tests.support import order_ledger
@@ -22,7 +24,7 @@ from tests.support.eventually import eventually
 
 Strike = Callable[[Stack], Awaitable[None]]
 """What happens to a stack."""
-killed, frozen = Stories(), Stories()
+killed, frozen, again = Stories(), Stories(), Stories()
 
 
 class Scene:
@@ -241,6 +243,31 @@ async def the_gateway_dies_too(scene: Scene, state: str) -> None:
         await goes_on(call)
 
 
+async def owner(call: Call) -> Child:
+    """The worker that has the session."""
+    async with grpc.aio.insecure_channel(str(call.stack.gateways[0].ready["address"])) as channel:
+        stub = sessions_pb2_grpc.SessionServiceStub(channel)
+        found = await stub.GetSession(sessions_pb2.GetSessionRequest(session_id=call.session.id))
+    return next(worker for worker in call.stack.workers if worker.ready["id"] == found.session.worker)
+
+
+@again.add()
+async def the_next_worker_dies_too(scene: Scene) -> None:
+    async with in_the_scene(scene) as call:
+        since = len(call.got)
+        await call.session.send_text("tell me about your service")
+        await call.until(lambda event: isinstance(event, events.Audio), since)
+        await scene.struck()
+        await taken_over(call)
+        since = len(call.got)
+        await call.until(lambda event: isinstance(event, events.Audio), since)
+        await kill(await owner(call))
+        await taken_over(call, since)
+        await call.answer(since, containing="speaking")
+        assert [event.reason for event in call.of(events.Interrupted)] == ["RESTARTED"] * 2
+        await goes_on(call)
+
+
 async def thawed(scene: Scene) -> None:
     """The frozen worker runs again, and has found out that nothing is its own any more."""
     worker = scene.stack.workers[0]
@@ -316,16 +343,17 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, BaseException | 
     """Every story at once, in one stack for each thing that happens to workers."""
 
     async def all_of_them() -> dict[str, BaseException | None]:
-        first, second = await asyncio.gather(
+        first, second, third = await asyncio.gather(
             tell(killed, kill_worker_and_gateway, tmp_path_factory.mktemp("killed")),
             tell(frozen, freeze_worker, tmp_path_factory.mktemp("frozen")),
+            tell(again, kill_worker_and_gateway, tmp_path_factory.mktemp("again")),
         )
-        return {**first, **second}
+        return {**first, **second, **third}
 
     return asyncio.run(all_of_them())
 
 
-@pytest.mark.parametrize("story", killed.names + frozen.names)
+@pytest.mark.parametrize("story", [*killed.names, *frozen.names, *again.names])
 def test_the_conversation_goes_on(told: dict[str, BaseException | None], story: str) -> None:
     problem = told[story]
     if problem is not None:
