@@ -53,9 +53,7 @@ async def _demo(out: Path) -> None:
             pictures = [path.read_bytes() for path in sorted(DATA.glob("frame_*.jpg"))]
             steps = [_step("order_4711"), _step("what_do_you_see"), _step("goodbye")]
             seen = await _talk(TalkOptions(target, steps, video=pictures))
-            console.print(
-                "\n[bold]In trouble: the link ends during one answer, the worker is killed during the next"
-            )
+            console.print("\n[bold]In trouble: the link ends during one answer, the worker is killed during the next")
             screen = TroubledScreen(stack)
             steps = [_step("tell_me_about_your_service"), _step("order_4711"), _step("weather_paris"), _step("goodbye")]
             troubled = await _talk(TalkOptions(target, steps), screen)
