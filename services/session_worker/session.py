@@ -212,6 +212,8 @@ class Session:
         self._repeated = RepeatedTranscript(state.heard)
         attached = self._attached(await self._attachment.inherit(inherited.generation, request.floor))
         self._tell_taken_over(state)
+        if state.finished is not None:
+            self._turn_end_seq = self._downlink.last_seq
         begun = state.answering
         self._links.restore(
             state.checkpoint.handle,
@@ -242,8 +244,10 @@ class Session:
     def _tell_taken_over(self, state: RestoredState) -> None:
         rotating = live_pb2.Rotating(cause="WORKER_LOST")
         self._say(live_pb2.ConverseResponse(link_state=live_pb2.LinkState(rotating=rotating)))
-        if state.undelivered is not None:
-            # The stream is told of the gap; what ended there has ended.
+        if state.finished is not None:
+            self._recorder.log(fabric_pb2.LogEntry(model_said=state.finished))
+        if state.finished is not None or state.undelivered is not None:
+            # Of what is undelivered the stream is told in a gap.
             self._say(live_pb2.ConverseResponse(turn_complete=live_pb2.TurnComplete()))
         if state.void is not None:
             first, last = state.void
@@ -369,6 +373,9 @@ class Session:
                 response = responses.response_for(event, self.spec.config)
                 if response is not None:
                     self._say(response, responses.audio_milliseconds(event) if isinstance(event, events.Audio) else 0)
+        if isinstance(event, events.GenerationComplete) and turn is not None and not self._turns.pending_calls:
+            self._links.generated(turn.said, self._downlink.last_seq)
+            self._checkpoint()
         if isinstance(event, events.InputTranscript):
             transcript = live_pb2.Transcript(text=event.text, finished=event.finished, language=event.language)
             self._log(fabric_pb2.LogEntry(input_transcript=transcript))
