@@ -255,13 +255,13 @@ class Session:
                 reason=live_pb2.INTERRUPTION_REASON_RESTARTED, void_from_seq=first, void_to_seq=last
             )
             self._say(live_pb2.ConverseResponse(interrupted=cut_off))
-        calls = state.caller_calls
+        self._caller_tools.restore(state.caller_calls, time.monotonic())
         if state.answering is None:
-            self._caller_tools.restore(calls, time.monotonic())
-            for call in calls:
+            for call in state.caller_calls:
                 self._links.adopt(call)
         else:
-            self._tell_cancelled([call.id for call in calls])  # the model makes them again
+            # The model makes them again.
+            self._tell_cancelled(self._caller_tools.cancel(tuple(call.id for call in state.caller_calls)))
 
     async def _undo_open(self) -> None:
         self._services.writer.forget(self._downlink)
