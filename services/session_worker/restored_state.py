@@ -59,6 +59,19 @@ class RestoredState:
     caller_calls: list[events.FunctionCall]
     """Calls that the caller runs."""
 
+    def responses(self) -> list[live_pb2.ConverseResponse]:
+        """What the caller is told, in order. Of what is undelivered its gateway tells it, in a gap."""
+        rotating = live_pb2.Rotating(cause="WORKER_LOST")
+        told = [live_pb2.ConverseResponse(link_state=live_pb2.LinkState(rotating=rotating))]
+        if self.finished is not None or self.undelivered is not None:
+            told.append(live_pb2.ConverseResponse(turn_complete=live_pb2.TurnComplete()))
+        if self.void is not None:
+            cut_off = live_pb2.Interrupted(
+                reason=live_pb2.INTERRUPTION_REASON_RESTARTED, void_from_seq=self.void[0], void_to_seq=self.void[1]
+            )
+            told.append(live_pb2.ConverseResponse(interrupted=cut_off))
+        return told
+
 
 def restored(
     request: fabric_pb2.TakeOver,
