@@ -221,7 +221,8 @@ class Session:
         attached = self._attached(await self._attachment.inherit(inherited.generation, request.floor))
         for response in state.responses():
             self._say(response)
-        self._checkpoints.turn_ended(inherited.last_downlink_seq if state.void is not None else self._downlink.last_seq)
+        ended = state.finished is not None or state.undelivered is not None
+        self._checkpoints.turn_ended(self._downlink.last_seq if ended else request.floor)
         if state.finished is not None:
             self._recorder.log(fabric_pb2.LogEntry(model_said=state.finished))
         begun = state.answering
