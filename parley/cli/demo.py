@@ -19,6 +19,7 @@ from parley.cli.screen import Screen, show_summary
 from parley.cli.stack import Stack, StackConfig
 from parley.cli.talking import INPUT_RATE, TalkOptions, talk
 from parley.cli.tracetree import trace_tree
+from parley.cli.trouble import TroubledScreen
 from parley.cli.wav import read_wav, write_wav
 
 DATA = Path(__file__).parent / "demo_data"
@@ -30,7 +31,7 @@ def demo(
     *,
     out: Annotated[Path | None, typer.Option(help="Where the reply goes; .work/demo/reply.wav by default.")] = None,
 ) -> None:
-    """Start everything, ask two spoken questions, interrupt the first answer, and show what happened."""
+    """Start everything, ask spoken questions, interrupt, break a link, kill a worker, and show what happens."""
     quiet_grpc()
     asyncio.run(_demo(out or _default_output()))
 
@@ -52,12 +53,17 @@ async def _demo(out: Path) -> None:
             pictures = [path.read_bytes() for path in sorted(DATA.glob("frame_*.jpg"))]
             steps = [_step("order_4711"), _step("what_do_you_see"), _step("goodbye")]
             seen = await _talk(TalkOptions(target, steps, video=pictures))
+            console.print("\n[bold]In trouble: the link ends during one answer, the worker is killed during the next")
+            screen = TroubledScreen(stack)
+            steps = [_step("tell_me_about_your_service"), _step("order_4711"), _step("weather_paris"), _step("goodbye")]
+            troubled = await _talk(TalkOptions(target, steps), screen)
             _judge(report, seen, receiver, pictures)
+            _judge_trouble(troubled, screen)
     console.print("\nThe demo went as it should.")
 
 
-async def _talk(options: TalkOptions) -> TalkReport:
-    report = await talk(options, Screen())
+async def _talk(options: TalkOptions, screen: Screen | None = None) -> TalkReport:
+    report = await talk(options, screen or Screen())
     show_summary(report)
     return report
 
@@ -86,6 +92,13 @@ def _judge(report: TalkReport, seen: TalkReport, receiver: OtlpReceiver, picture
         _failed(f"only {len(seen.sent.video)} of {len(pictures)} pictures were sent")
     if receiver.dropped:
         _failed(f"{receiver.dropped} spans did not fit into the receiver")
+
+
+def _judge_trouble(report: TalkReport, screen: TroubledScreen) -> None:
+    if not report.ok:
+        _failed(f"the conversation in trouble failed: {report.error or report.outcome}")
+    if screen.recovered != ["GO_AWAY", "WORKER_LOST"]:
+        _failed(f"the session was to survive a goAway and its worker; it survived {screen.recovered or 'nothing'}")
 
 
 def _failed(what: str) -> NoReturn:

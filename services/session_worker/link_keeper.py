@@ -7,6 +7,7 @@ what the next link is given. This module performs: it dials, restores, and tells
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import Callable, Coroutine, Sequence
@@ -57,6 +58,8 @@ class Keeps:
     say: Callable[[live_pb2.ConverseResponse], None]
     restart: Callable[[Turn], None]
     """The link was lost in the middle of this turn, which begins anew: tell the caller."""
+    generated_anew: Callable[[int], None]
+    """The turn of this number comes again: its calls are the same calls."""
     handle_came: Callable[[], None]
     keep: Callable[[Coroutine[Any, Any, None], str], None]
     """Run this to its end."""
@@ -123,6 +126,8 @@ class LinkKeeper:
         """Calls since the newest handle: in the state that it restores they may wait for their results for ever."""
         self._stale_end = False
         """The end of a turn is due that is nobody's: of a call that was lost."""
+        self._may_be_stuck = False
+        """The link was resumed, and the model has not answered anything on it yet."""
         self._exact = False
         self._lost_at = 0.0
         self._session_context = Context()
@@ -200,11 +205,29 @@ class LinkKeeper:
             return self._leaving or "LINK_LOST", error
 
     def _is_stale(self, event: events.Event) -> bool:
-        """The empty turn with which a model lets go of a call that it waited for since another link."""
-        if self._stale_end and self._keeps.turns.current is None and isinstance(event, events.TurnComplete):
+        """An empty turn, with which a model lets go of a call that it waited for since another link.
+
+        Of a call that was answered with an error it says nothing. One that nobody knows of, because the link was lost
+        before it came, takes the place of the next question's answer: that question is asked again.
+        """
+        turn = self._keeps.turns.current
+        if not isinstance(event, events.TurnComplete) or (turn is not None and turn.first_output is not None):
+            return False
+        if self._stale_end and turn is None:
             self._stale_end = False
             return True
-        return False
+        question = self._keeps.conversation.unanswered()
+        if not (self._may_be_stuck and question):
+            return False
+        self._may_be_stuck = False
+        self._keeps.keep(self._ask(question), "ask again")
+        return True
+
+    async def _ask(self, question: list[types.Content]) -> None:
+        self._keeps.turns.asked(time.monotonic())
+        link = await self.there()
+        with contextlib.suppress(LinkClosedError):  # it is not answered, so the next link is given it
+            await link.send_turn(question, turn_complete=True)
 
     def _follow(self, event: events.Event, now: float) -> None:
         match event:
@@ -268,6 +291,7 @@ class LinkKeeper:
 
     def began(self, now: float, turn: int, first_seq: int) -> bool:
         """The model has begun to answer; False when it had before."""
+        self._may_be_stuck = False
         if self._begun is not None:
             return False
         self._begun = Begun(now, self._keeps.journal.last_seq, self._keeps.conversation.position, turn, first_seq)
@@ -432,10 +456,15 @@ class LinkKeeper:
             keeps.on_event(events.TurnComplete(reason="", waiting_for_input=False, idle=True), now)
         elif turn is not None:
             keeps.restart(turn)
-        for call_id in keeps.turns.restart():
+        begun = self._begun
+        # A turn of calls alone may be over, but not the answer that it belongs to.
+        first = keeps.turns.over + 1 if begun is None else begun.turn
+        for number in range(first, keeps.turns.count + 1):
+            keeps.generated_anew(number)
+        for call_id in keeps.turns.restart(first):
             # The question that they belong to is asked again, and so are they; or it is answered already, and then what
             # they return is told in words.
-            if self._begun is not None:
+            if begun is not None:
                 self._issued.pop(call_id, None)
 
     async def _climb(self, step: Resume | Begin, began: float, replayed: Sequence[live_pb2.SeqRange]) -> None:
@@ -454,6 +483,7 @@ class LinkKeeper:
                 raise link_error(error.failure) from error
             raise
         self._calls.clear()
+        self._may_be_stuck = resumed and keeps.context.model.stuck_on_lost_calls
         keeps.journal.restart(told=not resumed)
         self._take(link)
         replay = restoration.replay

@@ -141,6 +141,7 @@ class Session:
                 on_event=self._on_event,
                 say=self._say,
                 restart=self._restart_turn,
+                generated_anew=self._tools.turn_restarted,
                 handle_came=lambda: self._checkpoints.write(),  # noqa: PLW0108
                 keep=self._supervise,
             )
@@ -400,7 +401,6 @@ class Session:
         """The link was lost in the middle of a turn: what was heard of the answer is void."""
         self._spans.finish(turn, "the link was lost in the middle of the turn")
         self._repeated = RepeatedTranscript(turn.heard)
-        self._tools.turn_restarted(turn.number)
         if turn.said or turn.first_audio is not None:
             self._downlink.interrupt(live_pb2.INTERRUPTION_REASON_RESTARTED)
             self._services.writer.wake(self._downlink)

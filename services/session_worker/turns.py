@@ -142,14 +142,12 @@ class TurnState:
                 pass
         return None
 
-    def restart(self) -> set[str]:
-        """The link is gone. Another one is asked again what this one was answering, as the same turn.
+    def restart(self, first: int) -> set[str]:
+        """The link is gone. Another one is asked again what this one was answering since turn `first`, as that turn.
 
         Returns the calls that had no answer.
         """
-        if self.current is not None:
-            self.count -= 1
-            self.current = None
+        self.count, self.current = first - 1, None
         pending, self.pending_calls = self.pending_calls, set()
         self._owed = None
         return pending

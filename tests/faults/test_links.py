@@ -150,7 +150,8 @@ async def a_go_away_while_the_caller_speaks(stack: Stack, how: str) -> None:
         await call.speak("order_4711")
         await call.answer(since, containing=ORDER)
         await recovered(call)
-        await check(call)
+        # Where the link fell silent, the model may have called a function that nobody heard of, and is asked once more.
+        await check(call, asked_again="silence" in how)
 
 
 @stories.add()

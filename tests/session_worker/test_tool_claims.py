@@ -212,7 +212,7 @@ async def test_a_worker_cut_off_from_nats_answers_with_what_was_stored_meanwhile
         await connect()
 
     monkeypatch.setattr(bus.client, "_attempt_reconnect", later)
-    bus.client._transport._io_writer.transport.abort()  # type: ignore[union-attr]
+    bus.client._transport._writer.transport.abort()  # type: ignore[union-attr]
     await eventually(lambda: not bus.connected.is_set())
     talk.ledger.release()
 

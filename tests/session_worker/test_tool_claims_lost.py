@@ -115,7 +115,8 @@ async def test_a_call_taken_back_before_it_arrived_never_runs(talk: Talk) -> Non
     talk.link.says(events.CallsCancelled(("c1",)))
 
     async def abandoned() -> bool:
-        return (await talk.the_claim()).record.state == fabric_pb2.CLAIM_STATE_ABANDONED
+        found = await talk.claims.all(talk.id)
+        return [claim.record.state for claim in found] == [fabric_pb2.CLAIM_STATE_ABANDONED]
 
     await eventually(abandoned)
     assert slow.cancelled == [slow.request().execution_id]
