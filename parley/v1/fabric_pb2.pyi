@@ -371,16 +371,20 @@ class CallerCall(_message.Message):
     def __init__(self, call_id: _Optional[str] = ..., name: _Optional[str] = ..., arguments_json: _Optional[str] = ...) -> None: ...
 
 class AnswerBegun(_message.Message):
-    __slots__ = ("turn", "given_seq", "log_position", "first_downlink_seq")
+    __slots__ = ("turn", "given_seq", "log_position", "first_downlink_seq", "generated_downlink_seq", "said")
     TURN_FIELD_NUMBER: _ClassVar[int]
     GIVEN_SEQ_FIELD_NUMBER: _ClassVar[int]
     LOG_POSITION_FIELD_NUMBER: _ClassVar[int]
     FIRST_DOWNLINK_SEQ_FIELD_NUMBER: _ClassVar[int]
+    GENERATED_DOWNLINK_SEQ_FIELD_NUMBER: _ClassVar[int]
+    SAID_FIELD_NUMBER: _ClassVar[int]
     turn: int
     given_seq: int
     log_position: int
     first_downlink_seq: int
-    def __init__(self, turn: _Optional[int] = ..., given_seq: _Optional[int] = ..., log_position: _Optional[int] = ..., first_downlink_seq: _Optional[int] = ...) -> None: ...
+    generated_downlink_seq: int
+    said: str
+    def __init__(self, turn: _Optional[int] = ..., given_seq: _Optional[int] = ..., log_position: _Optional[int] = ..., first_downlink_seq: _Optional[int] = ..., generated_downlink_seq: _Optional[int] = ..., said: _Optional[str] = ...) -> None: ...
 
 class RequestRecord(_message.Message):
     __slots__ = ("schema_version", "session_id")

@@ -56,6 +56,7 @@ class CallerTools:
         self._timeout = timeout
         self._pending: dict[str, Pending] = {}
         self._over: deque[str] = deque(maxlen=_REMEMBERED)
+        self._inherited = False
         self.ignored = 0
         """Results that came too late, or twice."""
 
@@ -68,7 +69,8 @@ class CallerTools:
         return [pending.call for pending in self._pending.values()]
 
     def restore(self, calls: Iterable[events.FunctionCall], now: float) -> None:
-        """Calls that an earlier owner gave out, whose results may come."""
+        """Calls that an earlier owner gave out, whose results may come. There may be others, of its last moment."""
+        self._inherited = True
         for call in calls:
             self._pending[call.id] = Pending(call, self._blocks.get(call.name, False), now)
 
@@ -93,10 +95,10 @@ class CallerTools:
 
     def result(self, result: live_pb2.ToolResult, now: float) -> Answered | None:
         """What the model gets; None for a result that nobody wants. ServiceError for one that cannot be right."""
-        if result.call_id in self._over:
+        pending = self._pending.get(result.call_id)
+        if pending is None and (self._inherited or result.call_id in self._over):
             self.ignored += 1
             return None
-        pending = self._pending.get(result.call_id)
         if pending is None:
             raise invalid_field(
                 "tool_result.call_id", "no call of this session has it", errors_pb2.ERROR_REASON_TOOL_CALL_UNKNOWN

@@ -11,7 +11,7 @@ import contextlib
 import random
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -79,6 +79,10 @@ class Begun:
     """Number of the turn."""
     first_seq: int
     """Downlink `seq` with which the answer begins."""
+    generated_seq: int = 0
+    """Downlink `seq` with which all of it was produced."""
+    said: str = ""
+    """What it says, then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,6 +336,11 @@ class LinkKeeper:
         self._begun = Begun(now, self._keeps.journal.last_seq, self._keeps.conversation.position, turn, first_seq)
         return True
 
+    def generated(self, said: str, seq: int) -> None:
+        """The whole answer was produced; `seq`: downlink that says so."""
+        if self._begun is not None:
+            self._begun = replace(self._begun, generated_seq=seq, said=said)
+
     @property
     def begun(self) -> fabric_pb2.AnswerBegun | None:
         """The answer in progress, for a checkpoint."""
@@ -339,7 +348,12 @@ class LinkKeeper:
         if begun is None:
             return None
         return fabric_pb2.AnswerBegun(
-            turn=begun.turn, given_seq=begun.seq, log_position=begun.position, first_downlink_seq=begun.first_seq
+            turn=begun.turn,
+            given_seq=begun.seq,
+            log_position=begun.position,
+            first_downlink_seq=begun.first_seq,
+            generated_downlink_seq=begun.generated_seq,
+            said=begun.said,
         )
 
     @property

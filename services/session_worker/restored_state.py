@@ -47,6 +47,8 @@ class RestoredState:
     """What the caller was heard to say and has no answer to; the audio is given again."""
     void: Range | None
     """Downlink that the caller has of the answer that was cut off; None when it has nothing of any."""
+    finished: fabric_pb2.ModelSaid | None
+    """An answer that the caller has, and whose turn has not ended: it is over. Not in the log yet."""
     undelivered: Range | None
     """Downlink that ended an answer and that nobody has any more."""
     told_claims: frozenset[str]
@@ -56,6 +58,19 @@ class RestoredState:
     ever."""
     caller_calls: list[events.FunctionCall]
     """Calls that the caller runs."""
+
+    def responses(self) -> list[live_pb2.ConverseResponse]:
+        """What the caller is told, in order. Of what is undelivered its gateway tells it, in a gap."""
+        rotating = live_pb2.Rotating(cause="WORKER_LOST")
+        told = [live_pb2.ConverseResponse(link_state=live_pb2.LinkState(rotating=rotating))]
+        if self.finished is not None or self.undelivered is not None:
+            told.append(live_pb2.ConverseResponse(turn_complete=live_pb2.TurnComplete()))
+        if self.void is not None:
+            cut_off = live_pb2.Interrupted(
+                reason=live_pb2.INTERRUPTION_REASON_RESTARTED, void_from_seq=self.void[0], void_to_seq=self.void[1]
+            )
+            told.append(live_pb2.ConverseResponse(interrupted=cut_off))
+        return told
 
 
 def restored(
@@ -68,6 +83,10 @@ def restored(
     for entry in entries:
         conversation.add(entry)
     said = _said_since(checkpoint, entries)
+    finished = None if said is not None else _finished(request, checkpoint)
+    if finished is not None:
+        conversation.add(fabric_pb2.LogEntry(model_said=finished))
+        said = finished
     answering = None if said is not None else _answering(checkpoint, conversation)
     covered = checkpoint.covered_uplink_seq
     if said is not None:
@@ -88,6 +107,7 @@ def restored(
         turns=_turns(checkpoint, said),
         heard="" if answering is not None else _heard(entries, conversation),
         void=None if said is not None else _void(request, checkpoint),
+        finished=finished,
         undelivered=(request.floor + 1, ended) if ended > request.floor else None,
         told_claims=frozenset(tool.claim_key for tool in tools if tool.claim_key),
         lost_calls=[
@@ -108,6 +128,13 @@ def _said_since(
     """The newest answer, when the checkpoint does not know of it."""
     later = [entry for entry in entries if entry.HasField("model_said") and entry.position > checkpoint.log_position]
     return later[-1].model_said if later else None
+
+
+def _finished(request: fabric_pb2.TakeOver, checkpoint: fabric_pb2.CheckpointRecord) -> fabric_pb2.ModelSaid | None:
+    begun = checkpoint.begun
+    if not 0 < begun.generated_downlink_seq <= request.floor:
+        return None
+    return fabric_pb2.ModelSaid(text=begun.said, given_seq=begun.given_seq, turn=begun.turn)
 
 
 def _answering(checkpoint: fabric_pb2.CheckpointRecord, conversation: Conversation) -> Answering | None:

@@ -28,6 +28,7 @@ from services.fabric.records import FencedError, SessionRecords
 from services.session_worker import events, live_config, responses
 from services.session_worker.attachment import Attachment, Shell
 from services.session_worker.callertools import Answered, CallerTools
+from services.session_worker.checkpoints import Checkpoints, Sources
 from services.session_worker.conversation import Conversation
 from services.session_worker.downlink import Downlink
 from services.session_worker.feeder import Feeder, Feeds
@@ -38,7 +39,6 @@ from services.session_worker.link import Dialer
 from services.session_worker.link_keeper import Begun, Keeps, LinkKeeper
 from services.session_worker.ownership import FIRST_EPOCH, Ownership
 from services.session_worker.recorder import Recorder
-from services.session_worker.restored_state import RestoredState
 from services.session_worker.session_context import SessionContext
 from services.session_worker.settings import WorkerSettings
 from services.session_worker.standby import Standby
@@ -51,8 +51,6 @@ from services.session_worker.uplink import Taken, Uplink
 log = structlog.get_logger()
 
 _NACK_INTERVAL = 0.05
-_CHECKPOINT_INTERVAL = 5.0
-"""Seconds without a turn after which a checkpoint is written if it covers more than the one before."""
 _LINGER = 3.0
 """Seconds that an ended session waits for a slow gateway to take its last messages."""
 
@@ -104,8 +102,7 @@ class Session:
             stored, self._ownership = inherited.log, inherited.ownership
             self._conversation = inherited.state.conversation
         self._recorder = Recorder(services.records, stored, self.id, self._stored, self._checkpointed)
-        self._session_context = Context()
-        self._spans = TurnSpans(spec, self._session_context)
+        self._spans = TurnSpans(spec, Context())
         self._tools = ToolCalls(
             services.bus,
             spec,
@@ -129,7 +126,7 @@ class Session:
                 self._caller_tools,
                 self._context,
                 answer=lambda answered: self._supervise(self._answer(answered), "answer a call"),
-                changed=self._checkpoint,
+                changed=lambda: self._checkpoints.write(),  # noqa: PLW0108 - made later, of what this is part of
                 refuse=lambda error: self._attachment.let_go(time.monotonic(), error),
                 end=lambda reason: self.finish(live_pb2.END_REASON_CALLER, reason),
             ),
@@ -148,7 +145,7 @@ class Session:
                 say=self._say,
                 restart=self._restart_turn,
                 generated_anew=self._tools.turn_restarted,
-                handle_came=self._checkpoint,
+                handle_came=lambda: self._checkpoints.write(),  # noqa: PLW0108
                 keep=self._supervise,
             )
         )
@@ -166,11 +163,20 @@ class Session:
         self._end_recorded = False
         """It was ours when it ended, and nobody can take it any more."""
         self._asked_again = 0.0
-        self._checkpoint_at = 0.0
-        self._checkpoint_seq = 0
-        """Input that the newest checkpoint covers."""
-        self._turn_end_seq = 0
-        """Downlink `seq` with which the newest turn ended."""
+        self._checkpoints = Checkpoints(
+            Sources(
+                spec,
+                self.epoch,
+                self._links,
+                self._journal,
+                self._conversation,
+                self._turns,
+                self._uplink,
+                self._downlink,
+                self._caller_tools,
+            ),
+            self._recorder,
+        )
         self._attachment = Attachment(
             spec,
             settings,
@@ -188,8 +194,7 @@ class Session:
 
     async def open(self, parent: Context, session_context: Context) -> fabric_pb2.Attached:
         """Write the ownership, connect the link, attach the stream. ServiceError; nothing is left behind then."""
-        self._session_context = session_context
-        self._spans = TurnSpans(self.spec, session_context)
+        self._trace(session_context)
         try:
             await self._ownership.take()
             self._record()  # while the link is dialled: without a checkpoint nobody could take the session over
@@ -203,18 +208,22 @@ class Session:
         self._supervise(self._feeder.run(), "feed")
         return attached
 
+    def _trace(self, session_context: Context) -> None:
+        self._checkpoints.session_context = session_context
+        self._spans = TurnSpans(self.spec, session_context)
+
     def _record(self) -> None:
         self._recorder.own_revision = self._ownership.revision
         self._supervise(self._recorder.run(), "record")
-        self._checkpoint()
+        self._checkpoints.write()
 
     async def take_over(self) -> fabric_pb2.Attached:
         """Go on where another worker ended; the link follows. ServiceError; `own` names this worker all the same."""
         assert self._inherited is not None
         inherited, self._inherited = self._inherited, None
         state, request, now = inherited.state, inherited.request, time.monotonic()
-        self._session_context = telemetry.context_from({telemetry.TRACEPARENT: state.checkpoint.traceparent})
-        self._spans = TurnSpans(self.spec, self._session_context)
+        session_context = telemetry.context_from({telemetry.TRACEPARENT: state.checkpoint.traceparent})
+        self._trace(session_context)
         calls = await self._tools.recover(state.told_claims)
         self._turns.count = state.turns
         self._journal.restore(state.received, state.checkpoint.handle_position, self._conversation.settled)
@@ -223,10 +232,14 @@ class Session:
         )
         self._downlink.uplink.received = self._uplink.received
         self._downlink.uplink.acked = self._uplink.coverage.acked
-        self._turn_end_seq = inherited.last_downlink_seq
         self._repeated = RepeatedTranscript(state.heard)
         attached = self._attached(await self._attachment.inherit(inherited.generation, request.floor))
-        self._tell_taken_over(state)
+        for response in state.responses():
+            self._say(response)
+        ended = state.finished is not None or state.undelivered is not None
+        self._checkpoints.turn_ended(self._downlink.last_seq if ended else request.floor)
+        if state.finished is not None:
+            self._recorder.log(fabric_pb2.LogEntry(model_said=state.finished))
         begun = state.answering
         self._links.restore(
             state.checkpoint.handle,
@@ -235,8 +248,13 @@ class Session:
             else Begun(now, begun.given_seq, begun.position, self._turns.count + 1, self._downlink.last_seq + 1),
             [*state.lost_calls, *(owed.call for owed in calls.owed)],
             exact=state.checkpoint.exact,
-            session_context=self._session_context,
+            session_context=session_context,
         )
+        self._caller_tools.restore(state.caller_calls, now)
+        if begun is not None:  # the model makes them again
+            self._tell_cancelled(self._caller_tools.cancel(tuple(call.id for call in state.caller_calls)))
+        for call in self._caller_tools.pending:
+            self._links.adopt(call)
         for owed in calls.owed:
             if owed.identity.turn <= self._turns.count:  # else it comes again
                 self._links.adopt(owed.call)
@@ -253,26 +271,6 @@ class Session:
     def recovering(self) -> bool:
         """It was taken over, and its link is not there yet."""
         return self._taken_over and self._links.number == 0
-
-    def _tell_taken_over(self, state: RestoredState) -> None:
-        rotating = live_pb2.Rotating(cause="WORKER_LOST")
-        self._say(live_pb2.ConverseResponse(link_state=live_pb2.LinkState(rotating=rotating)))
-        if state.undelivered is not None:
-            # The stream is told of the gap; what ended there has ended.
-            self._say(live_pb2.ConverseResponse(turn_complete=live_pb2.TurnComplete()))
-        if state.void is not None:
-            first, last = state.void
-            cut_off = live_pb2.Interrupted(
-                reason=live_pb2.INTERRUPTION_REASON_RESTARTED, void_from_seq=first, void_to_seq=last
-            )
-            self._say(live_pb2.ConverseResponse(interrupted=cut_off))
-        calls = state.caller_calls
-        if state.answering is None:
-            self._caller_tools.restore(calls, time.monotonic())
-            for call in calls:
-                self._links.adopt(call)
-        else:
-            self._tell_cancelled([call.id for call in calls])  # the model makes them again
 
     async def _undo_open(self) -> None:
         self._services.writer.forget(self._downlink)
@@ -365,7 +363,7 @@ class Session:
         turn = self._turns.current
         answers = turn is not None and turn.first_output is not None
         if turn is not None and answers and self._links.began(now, turn.number, self._downlink.last_seq + 1):
-            self._checkpoint()
+            self._checkpoints.write()
         self._spans.on_event(event, ended or self._turns.current, now)
         match event:
             case events.Interrupted():
@@ -384,6 +382,9 @@ class Session:
                 response = responses.response_for(event, self.spec.config)
                 if response is not None:
                     self._say(response, responses.audio_milliseconds(event) if isinstance(event, events.Audio) else 0)
+        if isinstance(event, events.GenerationComplete) and turn is not None and not self._turns.pending_calls:
+            self._links.generated(turn.said, self._downlink.last_seq)
+            self._checkpoints.write()
         if isinstance(event, events.InputTranscript):
             transcript = live_pb2.Transcript(text=event.text, finished=event.finished, language=event.language)
             self._log(fabric_pb2.LogEntry(input_transcript=transcript))
@@ -402,13 +403,8 @@ class Session:
         began = now if turn.first_output is None else turn.first_output
         self._journal.turn_ended(now, began, self._conversation.settled, self._links.round_trip)
         self._links.settled()
-        self._turn_end_seq = self._downlink.last_seq
-        self._checkpoint()
-
-    @property
-    def _restorable(self) -> int:
-        """Input up to here need not be given again to anybody; a picture that waits is not with the link yet."""
-        return self._uplink.queue.handed_over(self._journal.settled(exact=self._links.exact))
+        self._checkpoints.turn_ended(self._downlink.last_seq)
+        self._checkpoints.write()
 
     def _checkpointed(self, record: fabric_pb2.CheckpointRecord) -> None:
         """Only now can another worker do without what it covers, and so can the caller."""
@@ -428,32 +424,11 @@ class Session:
         self._conversation.add(entry)
         self._recorder.log(entry, seq)
 
-    def _checkpoint(self) -> None:
-        self._checkpoint_at, self._checkpoint_seq = time.monotonic(), self._restorable
-        self._recorder.checkpoint(
-            fabric_pb2.CheckpointRecord(
-                schema_version=1,
-                epoch=self.epoch,
-                handle=self._links.handle,
-                covered_uplink_seq=self._checkpoint_seq,
-                config=self.spec.config,
-                tools=self.spec.tools,
-                traceparent=telemetry.traceparent(self._session_context),
-                handle_position=self._journal.position,
-                exact=self._links.exact,
-                log_position=self._conversation.position,
-                turns=self._turns.over,
-                turn_end_downlink_seq=self._turn_end_seq,
-                begun=self._links.begun,
-                caller_calls=[responses.caller_call(call) for call in self._caller_tools.pending],
-            )
-        )
-
     def _call_caller(self, call: events.FunctionCall, now: float) -> None:
         match self._caller_tools.call(call, now):
             case live_pb2.ToolCall() as told:
                 self._say(live_pb2.ConverseResponse(tool_call=told))
-                self._checkpoint()
+                self._checkpoints.write()
             case Answered() as answered:
                 self._supervise(self._answer(answered), "answer a call")
             case None:
@@ -498,10 +473,7 @@ class Session:
             return
         self._act_on(self._uplink.give_up(now))
         # Silence needs no answer, and what is too old is given to nobody: they are acked although no turn ends.
-        if now - self._checkpoint_at >= _CHECKPOINT_INTERVAL:
-            self._checkpoint_at = now
-            if self._restorable > self._checkpoint_seq:
-                self._checkpoint()
+        self._checkpoints.tick(now)
         self._links.tick(now)
         self._standby.tick(now, detached_since=self._attachment.detached_since, busy=self._busy)
         for answered in self._caller_tools.expire(now):

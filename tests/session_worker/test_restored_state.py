@@ -141,6 +141,19 @@ def test_an_answer_that_ended_in_the_last_moment_is_over() -> None:
     assert (found.answering, found.void, found.received, found.turns) == (None, None, 5, 2)
 
 
+@pytest.mark.parametrize(("floor", "whole"), [(20, True), (21, True), (19, False)])
+def test_an_answer_that_the_caller_has_as_a_whole_is_over(floor: int, whole: bool) -> None:
+    begun: dict[str, Any] = {**BEGUN, "generated_downlink_seq": 20, "said": "sunny"}
+    entries = log(text(1), said("hi", 1, 1), heard("the weather"), text(6, "and in paris"))
+    found = state(entries, {"floor": floor}, begun, covered_uplink_seq=2, log_position=3, turns=1)
+    assert (found.finished is not None) is whole
+    assert (found.answering is None, found.void is None) == (whole, whole)
+    assert found.turns == (2 if whole else 1)
+    assert found.to_give == {6}
+    if whole:
+        assert words(found.conversation.since(0)) == ["hello", "hi", "the weather", "sunny"]
+
+
 def test_an_answer_of_an_older_release_has_no_number() -> None:
     assert state(log(said("hi", 1, 0)), turns=3).turns == 3
 

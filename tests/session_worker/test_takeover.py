@@ -125,6 +125,59 @@ async def test_an_answer_that_was_cut_off_is_told_void_and_asked_for_again(rig: 
     assert not new.texts
 
 
+async def test_an_answer_that_the_caller_has_is_ended_and_not_asked_for_again(rig: Rig) -> None:
+    session, link = await conversation(rig)
+    await rig.send(session, text(2, "a story please"))
+    await eventually(lambda: len(link.texts) == 2)
+    link.says(events.Audio(bytes(480), 24_000), events.OutputTranscript("once", False, ""), events.GenerationComplete())
+
+    async def generated() -> bool:
+        checkpoint = await rig.records.read_checkpoint(session)
+        return checkpoint is not None and checkpoint.begun.generated_downlink_seq > 0
+
+    await eventually(generated)
+    await eventually(lambda: rig.responses[-1].HasField("generation_complete"))
+    floor = rig.responses[-1].seq
+    await lose(rig, session, link)
+    await take_over(rig, session, floor=floor, uplink_acked_seq=2, uplink_sent_seq=2)
+    new = await eventually(lambda: rig.dialer.links[-1] if len(rig.dialer.links) == 2 else None)
+    await eventually(lambda: told(rig) == ["link_state", "turn_complete", "link_state"])
+    [(exchange, complete)] = new.turns
+    assert [[part.text for part in content.parts] for content in exchange] == [["a story please"], ["once"]]
+    assert not complete
+    await rig.send(session, text(3, "thanks"), epoch=3, attach_generation=2)
+    await eventually(lambda: new.texts == ["thanks"])
+
+
+async def test_calls_of_the_caller_that_are_made_again_are_cancelled(rig: Rig) -> None:
+    session, link = await rig.open(caller_tools=[live_pb2.FunctionDeclaration(name="open_door")])
+    await rig.send(session, text(1, "open the door"))
+    await eventually(lambda: link.texts)
+    link.says(events.FunctionCall("c1", "open_door", {"door": 1}))
+    await eventually(lambda: rig.responses and rig.responses[-1].HasField("tool_call"))
+
+    async def stored() -> bool:
+        checkpoint = await rig.records.read_checkpoint(session)
+        return checkpoint is not None and len(checkpoint.caller_calls) == 1
+
+    await eventually(stored)
+    floor = rig.responses[-1].seq
+    await lose(rig, session, link)
+    attached = (await take_over(rig, session, floor=floor, uplink_acked_seq=1, uplink_sent_seq=1)).attached
+    rig.generation = attached.attach_generation
+    await eventually(lambda: "tool_call_cancelled" in told(rig))
+    new = await eventually(lambda: rig.dialer.links[-1] if len(rig.dialer.links) == 2 else None)
+    await eventually(lambda: new.turns)
+
+    def result(seq: int, call_id: str) -> live_pb2.ConverseRequest:
+        return live_pb2.ConverseRequest(seq=seq, tool_result=live_pb2.ToolResult(call_id=call_id, output={}))
+
+    # Of the call that was cancelled, and of one of the old owner's last moment, of which nobody knows.
+    await rig.send(session, result(2, "c1"), result(3, "c2"), text(4, "hurry"), epoch=3)
+    await eventually(lambda: new.texts == ["hurry"])
+    assert not new.tool_responses
+
+
 async def test_the_end_of_an_answer_that_reached_nobody_is_named_and_ended(rig: Rig) -> None:
     session, link = await conversation(rig)
     last = rig.responses[-1].seq

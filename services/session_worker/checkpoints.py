@@ -1,0 +1,93 @@
+"""What another worker would need to carry on, and when it is written down."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Final
+
+from opentelemetry.context import Context
+
+from parley.v1 import fabric_pb2
+from services.fabric import telemetry
+from services.session_worker import responses
+from services.session_worker.callertools import CallerTools
+from services.session_worker.conversation import Conversation
+from services.session_worker.downlink import Downlink
+from services.session_worker.journal import Journal
+from services.session_worker.link_keeper import LinkKeeper
+from services.session_worker.recorder import Recorder
+from services.session_worker.turns import TurnState
+from services.session_worker.uplink import Uplink
+
+_INTERVAL: Final = 5.0
+"""Seconds without a turn after which a checkpoint is written if it covers more than the one before."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What there is to remember."""
+
+    spec: fabric_pb2.OpenSession
+    epoch: int
+    links: LinkKeeper
+    journal: Journal
+    conversation: Conversation
+    turns: TurnState
+    uplink: Uplink
+    downlink: Downlink
+    caller_tools: CallerTools
+
+
+class Checkpoints:
+    """The checkpoints of one session."""
+
+    def __init__(self, sources: Sources, recorder: Recorder) -> None:
+        self._sources = sources
+        self._recorder = recorder
+        self._looked_at = 0.0
+        self._covered = 0
+        """Input that the newest one covers."""
+        self._turn_end_seq = 0
+        self.session_context = Context()
+        """Of the session's trace."""
+
+    def turn_ended(self, downlink_seq: int) -> None:
+        """With this downlink, or before it."""
+        self._turn_end_seq = downlink_seq
+
+    def write(self) -> None:
+        """Now, and soon to be stored."""
+        of = self._sources
+        self._looked_at, self._covered = time.monotonic(), self._restorable
+        self._recorder.checkpoint(
+            fabric_pb2.CheckpointRecord(
+                schema_version=1,
+                epoch=of.epoch,
+                handle=of.links.handle,
+                covered_uplink_seq=self._covered,
+                config=of.spec.config,
+                tools=of.spec.tools,
+                traceparent=telemetry.traceparent(self.session_context),
+                handle_position=of.journal.position,
+                exact=of.links.exact,
+                log_position=of.conversation.position,
+                turns=of.turns.over,
+                turn_end_downlink_seq=self._turn_end_seq,
+                begun=of.links.begun,
+                caller_calls=[responses.caller_call(call) for call in of.caller_tools.pending],
+            )
+        )
+
+    def tick(self, now: float) -> None:
+        """Silence needs no answer, and what is too old is given to nobody: they are covered although no turn ends."""
+        if now - self._looked_at >= _INTERVAL:
+            self._looked_at = now
+            if self._restorable > self._covered:
+                self.write()
+
+    @property
+    def _restorable(self) -> int:
+        """Input up to here need not be given again to anybody; a picture that waits is not with the link yet."""
+        of = self._sources
+        return of.uplink.queue.handed_over(of.journal.settled(exact=of.links.exact))
