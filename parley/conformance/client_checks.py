@@ -333,7 +333,11 @@ def draining(scene: Scene) -> Steps[None]:
             else:
                 yield from scene.finish(early, GOING)
     if back is None:
-        back = yield from scene.lose(call, GOING)
+        at = yield from scene.finish(call, GOING)
+        back = yield from scene.call(f"a stream that resumes, after {GOING}")
+        if back.at >= at:  # otherwise it was on its way when the stream ended, and had no reason to wait
+            scene.waited(at, back, GOING)
+        scene.check_resume(back)
         scene.notes.append("resumes when the stream has ended")
     else:
         scene.check_resume(back)

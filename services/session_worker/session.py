@@ -599,6 +599,8 @@ class Session:
         """Nothing of this session is sent any more: let go of its media now, not when it is collected."""
         self._services.writer.forget(self._downlink)
         self._downlink.clear()
+        # Each of them knows this session by what it calls: without that, counting references is enough to free them.
+        del self._links, self._feeder, self._tools, self._attachment, self._recorder, self._checkpoints, self._standby
 
     def _supervise(self, work: Coroutine[Any, Any, None], name: str, *, optional: bool = False) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=f"session {name}")
