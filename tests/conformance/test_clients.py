@@ -42,7 +42,7 @@ GOOD = {
 
 async def outcomes(words: list[str], names: list[str]) -> list[Outcome]:
     checks = [CLIENT_CHECKS[name] for name in names]
-    return [o async for o in run_client_checks(checks, shlex.join(words), at_once=6, patience=10, limit=30)]
+    return [o async for o in run_client_checks(checks, shlex.join(words), at_once=6, patience=25, limit=60)]
 
 
 @pytest.fixture(scope="module")
