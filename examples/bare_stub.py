@@ -36,6 +36,8 @@ MAX_UNACKED = 1500
 """Messages kept for a resume (a minute of speech); then the microphone waits."""
 ACK_EVERY = 0.1
 """Seconds between two acks, at least: the service sends at most 400 ms of audio beyond the last one."""
+BROKEN_OFF = {"CANCELLED", "INTERNAL"}
+"""Beside UNAVAILABLE, what gRPC calls a connection or a gateway that is gone. The service gives a reason with them."""
 OPEN_LIMIT = 30.0
 """Seconds in which a session must be open, with every repetition."""
 
@@ -231,8 +233,8 @@ def verdict(error: Any) -> Exception:
                     retry = errors_pb2.RetryInfoDetail.FromString(detail.value).retry_delay
                     delay = retry.seconds + retry.nanos / 1e9
     why = f"{error.code().name} ({reason or 'no reason'}): {error.details()}"
-    # CANCELLED, and not by us: a gateway that was closing never looked at the call.
-    if delay is not None or error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
+    name = error.code().name
+    if delay is not None or name == "UNAVAILABLE" or (name in BROKEN_OFF and not reason):
         return LostError(why, delay)
     return FailedError(why)
 

@@ -42,7 +42,7 @@ _KNOWN: Final = frozenset(name.removeprefix("ERROR_REASON_") for name, _ in erro
 def time_mends(error: errors.ParleyError) -> bool:
     """Whether the same call may succeed later."""
     if not error.reason:
-        return error.code in {"UNAVAILABLE", "CANCELLED"}
+        return error.code in {"UNAVAILABLE", "CANCELLED", "INTERNAL"}
     if error.reason in _KNOWN:
         return error.reason in _WAIT
     return error.retry_delay is not None  # a reason of a newer release

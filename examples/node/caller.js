@@ -39,6 +39,9 @@ const ACK_EVERY_MS = 100;
 /** In which a session must be open, with every repetition. */
 const OPEN_LIMIT_MS = 30_000;
 
+/** Beside UNAVAILABLE, what gRPC calls a connection or a gateway that is gone. The service gives a reason with them. */
+const BROKEN_OFF = [grpc.status.CANCELLED, grpc.status.INTERNAL];
+
 /** The stream is over, the conversation is not: try again after `delay` milliseconds. */
 class Lost extends Error {
   constructor(why, delay) {
@@ -221,8 +224,7 @@ function verdict({ code, details, metadata }) {
     }
   }
   const why = `${grpc.status[code]} (${reason || 'no reason'}): ${details}`;
-  // CANCELLED, and not by us: a gateway that was closing never looked at the call.
-  const lost = delay !== undefined || [grpc.status.UNAVAILABLE, grpc.status.CANCELLED].includes(code);
+  const lost = delay !== undefined || code === grpc.status.UNAVAILABLE || (!reason && BROKEN_OFF.includes(code));
   return lost ? new Lost(why, delay) : new Failed(why);
 }
 

@@ -285,7 +285,7 @@ def resume(scene: Scene) -> Steps[None]:
 def resume_acked(scene: Scene) -> Steps[None]:
     """Lost repeatedly, and without details: resumes each time, and numbers on from `next_uplink_seq`."""
     call = yield from _cut(scene)
-    for status in (Status("UNAVAILABLE"), Status("CANCELLED"), GOING):
+    for status in (Status("UNAVAILABLE"), Status("CANCELLED"), Status("INTERNAL"), GOING):
         call = yield from scene.lose(call, status)
         yield from scene.resumed(call, next_seq=max(scene.caller.uplink) + 1)
         yield from scene.speak(call, 1)

@@ -164,7 +164,8 @@ class Gateway:
         for stream in self._streams.all():
             stream.finish(going)
         await self._until(lambda: not self._live.open_calls and not len(self._watches), 1.0)
-        await self._server.stop(grace=0.2)
+        # Time for calls that have just come to be refused: of what gRPC cuts off, callers must guess the meaning.
+        await self._server.stop(grace=2.0)
         await self._until(lambda: not self._streams.flushing, 1.0)
         await self._streams.stop()
         for task in self._tasks:
