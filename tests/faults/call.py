@@ -195,11 +195,13 @@ TWICE = 0.24
 """Seconds of an open utterance that the model may hear twice: a round trip, and the silence before the first sound."""
 
 
-async def check(call: Call, *, twice: float | None = None, asked_again: bool = False) -> dict[str, Any]:
+async def check(
+    call: Call, *, twice: float | None = None, asked_again: bool = False, gaps: bool = False
+) -> dict[str, Any]:
     """Promise 1 and 2, by what the model knows: nothing forgotten, nothing given twice that is not named.
 
     `twice`: seconds of an open utterance that it may have heard twice. `asked_again`: it still knows the question whose
-    answer was cut off, and is asked again in words.
+    answer was cut off, and is asked again in words. `gaps`: what a gap names may be missing.
     """
     lineage = await call.lineage()
     if asked_again:
@@ -211,6 +213,7 @@ async def check(call: Call, *, twice: float | None = None, asked_again: bool = F
     )
     forgotten = {kind: what for kind, what in lineage["forgotten"].items() if what and kind != "silence"}
     told = [gap for gap in call.of(events.Gap) if gap.direction == "UPLINK"]
+    assert gaps or not told, told
     assert not forgotten or told, (forgotten, brief(call.got))
     assert not any(lineage["duplicates"].values()), (lineage["duplicates"], brief(call.got))
     assert lineage["complete"]
