@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import random
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -38,6 +39,8 @@ log = structlog.get_logger()
 
 _PLAYED = 1.0
 """Seconds after an answer has played in which its turn may still end."""
+_MOST_CALLS = 128
+"""Calls since the newest handle that are remembered; a session without handles would collect them for ever."""
 _SPEAKING = 1.0
 """Seconds after a sound in which the caller counts as speaking."""
 
@@ -100,6 +103,11 @@ class Restoration:
     replay: Replay
     """What had not begun to be answered, as it was."""
 
+    @property
+    def tells(self) -> bool:
+        """A link that begins from nothing learns what was said; models that only translate take no words."""
+        return bool(self.seed is not None and self.seed.turns)
+
 
 class LinkKeeper:
     """One session's link, and the next."""
@@ -126,7 +134,7 @@ class LinkKeeper:
         self._begun: Begun | None = None
         self._issued: dict[str, tuple[int, events.FunctionCall]] = {}
         """Calls without an answer, and the link that each came from."""
-        self._calls: list[events.FunctionCall] = []
+        self._calls: deque[events.FunctionCall] = deque(maxlen=_MOST_CALLS)
         """Calls since the newest handle: in the state that it restores they may wait for their results for ever."""
         self._stale_end = False
         """The end of a turn is due that is nobody's: of a call that was lost."""
@@ -166,7 +174,7 @@ class LinkKeeper:
         """Begin where another worker ended, with its newest handle, the answer that was cut off, and the calls since
         the handle."""
         self.handle, self._begun, self._exact = handle, begun, exact
-        self._calls = list(calls)
+        self._calls.extend(calls)
         self._session_context = session_context
 
     def adopt(self, call: events.FunctionCall) -> None:
@@ -532,7 +540,7 @@ class LinkKeeper:
         keeps.feeder.give(link, replay.items)
         recovered = live_pb2.Recovered(
             method="RESUMED" if resumed else "RESEEDED",
-            state_restored=True,
+            state_restored=resumed or restoration.tells or not keeps.conversation.position,
             gap=responses.duration(time.monotonic() - began),
             replayed=[*replayed, *spans(replay.replayed)],
             dropped=spans(replay.dropped),

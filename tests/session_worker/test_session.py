@@ -534,3 +534,19 @@ async def test_a_caller_may_wait_less_for_itself_than_the_operator_allows(rig: R
     await rig.ended()
     tombstone = await rig.records.read_own(session)
     assert tombstone is None or tombstone[0].session.end_reason == live_pb2.END_REASON_ABANDONED
+
+
+@pytest.mark.parametrize(
+    ("model", "restored"), [("gemini-3.8-live", True), ("gemini-3.5-live-translate-preview", False)]
+)
+async def test_a_link_without_a_handle_restores_what_can_be_told(rig: Rig, model: str, restored: bool) -> None:
+    _, link = await rig.open(model=model)
+    link.says(events.InputTranscript("hello", True, ""), events.OutputTranscript("hi", True, ""), DONE)
+    await eventually(lambda: any(response.HasField("turn_complete") for response in rig.responses))
+    await link.close()
+    await eventually(lambda: len(rig.dialer.links) == 2)
+    await eventually(lambda: any(response.link_state.HasField("recovered") for response in rig.responses))
+    (recovered,) = (
+        response.link_state.recovered for response in rig.responses if response.link_state.HasField("recovered")
+    )
+    assert (recovered.method, recovered.state_restored) == ("RESEEDED", restored)
