@@ -135,7 +135,9 @@ class SessionService(sessions_pb2_grpc.SessionServiceServicer):
         if len(request.reason) > 256:
             raise invalid_field("reason", "at most 256 characters")
         own, revision = await self._own(caller, request.session_id)
-        if own.session.state != _ENDED and not await self._end_at_worker(own.session, request.reason):
+        if own.session.state == _ENDED:
+            return sessions_pb2.EndSessionResponse()
+        if handed_over(own) or not await self._end_at_worker(own.session, request.reason):
             await self._bury(own, revision)
         return sessions_pb2.EndSessionResponse()
 
