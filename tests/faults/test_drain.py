@@ -292,8 +292,8 @@ async def parley_says(*arguments: str) -> tuple[int, str]:
     return process.returncode, output.decode()
 
 
-async def an_operator_moves_and_drains() -> None:
-    async with Stack(StackConfig(workers=1)) as stack, calling(stack) as call:
+async def an_operator_moves_and_drains(make_stack: Callable[[StackConfig], Stack] = Stack) -> None:
+    async with make_stack(StackConfig(workers=1)) as stack, calling(stack) as call:
         target = ("--target", str(stack.gateways[0].ready["address"]))
         await call.session.send_text("hello")
         await call.answer(containing="help you")
@@ -312,18 +312,18 @@ async def an_operator_moves_and_drains() -> None:
         status, said = await parley_says("session", "move", call.session.id, *target)
         assert (status, name in said) == (0, True), said
         assert await owner(call) is second
-        await moved(call, cause="MOVED")
+        assert (await moved(call, cause="MOVED")).method == "RESUMED"
 
         since = len(call.got)
         status, said = await parley_says("session", "move", call.session.id, "--to", str(first.ready["id"]), *target)
         assert status == 0, said
         assert await owner(call) is first
-        await moved(call, since, cause="MOVED")
+        assert (await moved(call, since, cause="MOVED")).method == "RESUMED"
 
         since = len(call.got)
         status, said = await parley_says("worker", "drain", str(first.ready["id"]), "--wait", "30", *target)
         assert (status, said.splitlines()[-1]) == (0, f"{first.ready['id']} is empty"), said
-        await moved(call, since)
+        assert (await moved(call, since)).method == "RESUMED"
         assert await owner(call) is second
         assert await http_status(first.ready["ops"] + "/readyz") == 503
         assert await http_status(first.ready["ops"] + "/livez") == 200
@@ -335,7 +335,7 @@ async def an_operator_moves_and_drains() -> None:
         status, said = await parley_says("worker", "drain", str(second.ready["id"]), "--wait", "30", *target)
         assert status == 0, said
         assert await owner(call) is first
-        await moved(call, since)
+        assert (await moved(call, since)).method == "RESUMED"
         assert not call.of(events.Interrupted)
         await goes_on(call)
 
