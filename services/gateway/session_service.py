@@ -190,7 +190,7 @@ class SessionService(sessions_pb2_grpc.SessionServiceServicer):
                 return session
             if handed_over(found[0]):
                 attachment = await self._records.read_attachment(before.session_id)
-                if attachment is None or not attachment.gateway:
+                if attachment is not None and not attachment.gateway:
                     return session
             await asyncio.sleep(_MOVE_POLL)
         raise ServiceError(

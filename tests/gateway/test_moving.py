@@ -269,6 +269,8 @@ async def test_a_session_without_a_caller_is_only_let_go(
     call.cancel()
     await eventually(lambda: gateway.counts()["streams"] == 0)
     holder = other if session in other.sessions else worker
+    alone = fabric_pb2.AttachmentRecord(attach_generation=1)
+    await holder.records.write_attachment(session, holder.own[session], alone)
     sessions = sessions_pb2_grpc.SessionServiceStub(channel)
     request = sessions_pb2.MoveSessionRequest(session_id=session)
     moving = asyncio.ensure_future(sessions.MoveSession(request, metadata=AUTH))
@@ -296,6 +298,8 @@ async def test_an_operator_drains_a_worker_and_takes_it_back(
     await eventually(listed)
     undrained = await fleet.UndrainWorker(fleet_pb2.UndrainWorkerRequest(worker="wk-fake"), metadata=AUTH)
     assert not undrained.worker.draining
+    not_his = await refused(fleet.DrainWorker(fleet_pb2.DrainWorkerRequest(worker="wk-fake"), metadata=OTHER))
+    assert (not_his.code, not_his.reason) == (grpc.StatusCode.PERMISSION_DENIED, "NOT_PERMITTED")
     for name in ("", "wk-nobody"):
         nobody = await refused(fleet.DrainWorker(fleet_pb2.DrainWorkerRequest(worker=name), metadata=AUTH))
         assert (nobody.code, nobody.fields) == (grpc.StatusCode.INVALID_ARGUMENT, ["worker"])
