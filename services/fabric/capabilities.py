@@ -69,6 +69,8 @@ class ModelCapabilities:
     google_search: bool = True
     history_ends_with_user: bool = False
     """History must end with the user's words, and is answered; otherwise the model waits for new input."""
+    answers_nothing: bool = True
+    """It answers when it is asked to although nothing was said; otherwise that ends the link (1007)."""
     max_output_tokens: int = 65_536
     context_tokens: int = 131_072
 
@@ -117,6 +119,7 @@ _NATIVE_2_5 = ModelCapabilities(
     proactive_audio="opt-in",
     affective_dialog=True,
     history_ends_with_user=True,
+    answers_nothing=False,
     stuck_on_lost_calls=False,
     transcribes_words=True,
     context_tokens=128_000,

@@ -356,8 +356,11 @@ class Session:
 
     def _on_event(self, event: events.Event, now: float) -> None:
         if isinstance(event, events.InputTranscript):
-            event = self._repeated.news(event)
+            heard, event = event, self._repeated.news(event)
             if not event.text:
+                ends = None if heard.text else responses.response_for(heard, self.spec.config)
+                if ends is not None:  # the last piece of an utterance, without another word
+                    self._say(ends)
                 return
         ended = self._turns.on_event(event, now)
         turn = self._turns.current
