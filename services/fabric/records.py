@@ -45,8 +45,8 @@ _QUIET: Final = 0.1
 _MOST_ROUNDS: Final = 5
 
 MAX_SETTINGS: Final = 768 * 1024
-"""Bytes of a session's settings with the declarations of its tools: each checkpoint holds them, and is one message of at
-most 1 MiB (`max_msg_size`) with what else another worker must know."""
+"""Bytes of a session's settings with the declarations of its tools: each checkpoint holds them, and is one message of
+at most 1 MiB (`max_msg_size`) with what else another worker must know."""
 REQUEST_ID_MEMORY: Final = timedelta(hours=1)
 """How long a request id is remembered at most; it is forgotten sooner with its session's record."""
 

@@ -137,7 +137,7 @@ def _unnamed(content: Mapping[str, Any], named: Mapping[str, Any]) -> dict[str, 
     for key, value in content.items():
         inner = named.get(key)
         if isinstance(inner, Mapping) and isinstance(value, Mapping):
-            left = _unnamed(value, inner)
+            left: Any = _unnamed(value, inner)
         else:
             left = None if key in named else value
         if left not in ({}, None):
