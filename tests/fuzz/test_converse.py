@@ -332,6 +332,7 @@ def test_a_gateway_that_looks_away_is_noticed(
     shared: Fabric, monkeypatch: pytest.MonkeyPatch, where: str, what: Callable[..., None]
 ) -> None:
     """Sabotage: without its checks, and without its clearing up."""
+    shared.patience = 4.0  # what is left behind stays
     with monkeypatch.context() as broken:
         broken.setattr(where, what)
         with pytest.raises((AssertionError, BaseExceptionGroup)):
