@@ -94,6 +94,8 @@ class ModelCapabilities:
     """Instructions and tools can be changed on an open link."""
     idle_by_interaction_status: bool = False
     """`interactionStatus: IDLE`, not `turnComplete`, says that the model is idle."""
+    completes_turns: bool = True
+    """It says `turnComplete`; otherwise a turn is over with its `generationComplete`."""
     transcribes_words: bool = False
     """What the caller says is transcribed piece by piece; otherwise once for each utterance."""
     pictures_per_second: float = 1.0
@@ -141,7 +143,9 @@ _TRANSLATE_3_5 = ModelCapabilities(
     response_scheduling=False,
     continued_responses=False,
 )
-_TRANSCRIBE_3_5 = replace(_TRANSLATE_3_5, task="transcription", audio_output=False, text_output=True)
+_TRANSCRIBE_3_5 = replace(
+    _TRANSLATE_3_5, task="transcription", audio_output=False, text_output=True, completes_turns=False
+)
 
 
 def _on_vertex(model: ModelCapabilities) -> ModelCapabilities:

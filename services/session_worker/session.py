@@ -93,7 +93,7 @@ class Session:
             int(settings.input_audio_buffer.total_seconds() * rate * 2),
             picture_interval=1 / self._context.model.pictures_per_second,
         )
-        self._turns = TurnState()
+        self._turns = TurnState(completes_turns=self._context.model.completes_turns)
         if inherited is None:
             stored = ConversationLog(services.bus.js, self.id, self.epoch)
             self._ownership = Ownership(spec, services.worker, services.records, stored)

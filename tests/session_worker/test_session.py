@@ -246,6 +246,19 @@ async def test_speech_before_a_half_close_is_answered(rig: Rig) -> None:
     assert not [envelope for envelope in await rig.statuses(1) if envelope.HasField("stream_end")]
 
 
+async def test_a_model_that_only_writes_down_is_done_when_it_has_written(rig: Rig) -> None:
+    """It says no `turnComplete`; a caller that has closed its side is not kept for it."""
+    session, link = await rig.open(model="gemini-3.5-transcribe-live", input_transcription=True)
+    await rig.send(session, audio(1), half_closed=True)
+    await eventually(lambda: {"audio_stream_end": True} in link.realtime)
+    assert not [envelope for envelope in await rig.statuses(2) if envelope.HasField("stream_end")]
+    link.says(events.InputTranscript("hello", True, ""), events.GenerationComplete())
+    await eventually(lambda: rig.envelopes[-1].HasField("stream_end"))
+    last = await rig.js.get_last_msg(subjects.LOG_STREAM, subjects.log(session))
+    assert fabric_pb2.LogEntry.FromString(last.data or b"").HasField("model_said")  # the turn is over
+    assert [response.WhichOneof("payload") for response in rig.responses] == ["input_transcript", "generation_complete"]
+
+
 def marks(*said: live_pb2.ConverseRequest) -> list[live_pb2.ConverseRequest]:
     """`said` after a mark of its beginning."""
     return [live_pb2.ConverseRequest(seq=1, activity_start=live_pb2.ActivityStart()), *said]
