@@ -57,8 +57,8 @@ class TurnState:
     """Follows the link's events.
 
     A turn begins with the first event that belongs to it (a transcript of the caller, speech, a tool call) and ends
-    with `turnComplete`, or with `generationComplete` where the model says nothing more. `owes_answer` says that the model
-    has been given something to answer and has not begun to.
+    with `turnComplete`, or with `generationComplete` where the model says nothing more. `owes_answer` says that the
+    model has been given something to answer and has not begun to.
     """
 
     def __init__(self, count: int = 0, *, completes_turns: bool = True) -> None:
