@@ -415,3 +415,83 @@ class TestUplink:
         assert taken.to_store == [text(1)]
         assert [(gap.from_seq, gap.to_seq) for gap in taken.lost] == [(2, 3)]
         assert up.received == 3
+
+
+# What a session that leaves must know of its downlink
+
+
+def told_of_link(out: Downlink) -> int:
+    rotating = live_pb2.LinkState(rotating=live_pb2.Rotating(cause="PARKED"))
+    return out.emit(live_pb2.ConverseResponse(link_state=rotating))
+
+
+def test_what_the_gateway_has_passed_on_is_delivered() -> None:
+    out = downlink()
+    assert out.delivered
+    speak(out, 2)
+    envelopes(out)
+    assert not out.delivered
+    out.passed_on(1)
+    assert not out.delivered
+    out.passed_on(2)
+    assert out.delivered
+    told_of_link(out)
+    assert out.delivered, "news of the link is worth no waiting"
+
+
+def test_what_a_caller_that_is_away_has_acked_is_delivered() -> None:
+    out = downlink()
+    speak(out, 3)
+    envelopes(out)
+    out.passed_on(3)
+    out.acknowledge(2)
+    assert out.delivered
+    out.detach()
+    assert not out.delivered, "the last one may be lost with the stream"
+    told_of_link(out)
+    out.acknowledge(3)
+    assert out.delivered
+
+
+def test_of_a_caller_that_never_acks_the_gateway_knows() -> None:
+    out = downlink()
+    speak(out, 3)
+    envelopes(out)
+    out.passed_on(3)
+    out.detach()
+    assert out.delivered
+
+
+def test_a_wish_is_said_with_everything() -> None:
+    out = downlink()
+    out.wish = fabric_pb2.MoveWish(to_worker="wk-b")
+    out.tell()
+    say(out)
+    assert [envelope.move.to_worker for envelope in envelopes(out)] == ["wk-b"]
+    out.wish = None
+    out.tell()
+    assert not any(envelope.HasField("move") for envelope in envelopes(out))
+
+
+def test_the_last_envelope_says_that_the_session_is_let_go_and_how_far_it_came() -> None:
+    out = downlink(ahead=100)
+    speak(out, 5)
+    sent = envelopes(out)
+    last = max(seqs(sent))
+    assert last < 5
+    out.let_go("wk-b")
+    [farewell] = envelopes(out)
+    assert (farewell.move.released, farewell.move.to_worker, farewell.last_seq) == (True, "wk-b", last)
+    assert out.drained
+    out.let_go("wk-b")
+    assert not envelopes(out), "there is nobody to tell"
+
+
+def test_an_end_is_known_before_its_turn_comes() -> None:
+    queue = InputQueue(10_000)
+    queue.append(audio(1))
+    assert queue.end is None
+    queue.append(live_pb2.ConverseRequest(seq=2, end=live_pb2.End(reason="enough")))
+    assert queue.end is not None
+    assert queue.end.end.reason == "enough"
+    assert len(queue) == 2
