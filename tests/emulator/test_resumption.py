@@ -1,6 +1,5 @@
 """Handles: when they come, what they restore, whom they are refused to. Without sockets; a few with the SDK."""
 
-import asyncio
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -26,13 +25,13 @@ from tests.emulator import sdk
 from tests.emulator.behaviour import behaviour, patched, without
 from tests.emulator.caller import typed
 from tests.emulator.conftest import Here
+from tests.emulator.patience import in_time
 from tests.emulator.service import RATE, Line, Service, kinds
 from tests.support.speech import question
 
 NATIVE = "gemini-2.5-flash-native-audio-preview-12-2025"
 WEATHER = {"name": "get_weather", "parameters": {"properties": {"city": {"type": "STRING"}}, "required": ["city"]}}
 TOOLS = [{"functionDeclarations": [WEATHER]}]
-LIMIT = 10.0
 """Seconds that anything may take over a socket."""
 TURN = 20.0
 """Longer than any answer."""
@@ -796,7 +795,7 @@ class _AnySound:
 async def an_update(live: AsyncSession) -> types.LiveServerSessionResumptionUpdate:
     """The first news about resumption after a turn."""
     await sdk.ask(live)
-    async with asyncio.timeout(LIMIT):
+    async with in_time(in_vain=10.0):
         while True:
             message = await live._receive()
             if message.session_resumption_update:
@@ -854,7 +853,7 @@ async def test_the_sdk_sees_its_old_socket_closed_where_resuming_takes_over(
     async with connecting(client) as old:
         handle = (await an_update(old)).new_handle
         async with connecting(client, handle=handle) as new:
-            async with asyncio.timeout(LIMIT):
+            async with in_time(in_vain=10.0):
                 with pytest.raises(errors.APIError) as caught:
                     while True:
                         await old._receive()
