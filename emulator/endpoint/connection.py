@@ -59,7 +59,7 @@ class Connection:
         self._clock = clock
         self._limits = limits
         self._counters = counters
-        self._outbox = Outbox(limits.outbox_bytes)
+        self._outbox = Outbox(limits.outbox_bytes, socket, transport)
         self._wire = WireControl(transport, self._outbox, pong=self._pong, frozen_limit=limits.frozen_limit)
         self._inbox = Inbox(socket, self._wire, decoder)
         self._timer: asyncio.TimerHandle | None = None
@@ -210,13 +210,14 @@ class Connection:
         except Exception as error:  # noqa: BLE001 - some decisions run in a timer, with nobody above to see this
             self._failed(error)
             return
+        self._outbox.flush()
         self._set_timer()
 
     def _perform(self, actions: list[Action]) -> None:
         for action in actions:
             match action:
-                case Send(message):
-                    self._send(self._opcode, encode(message))
+                case Send(message, frame):
+                    self._send(self._opcode, encode(message) if frame is None else frame)
                 case SendRaw(str() as text):
                     self._send(WSMsgType.TEXT, text.encode())
                 case SendRaw(bytes() as data):
@@ -282,6 +283,7 @@ class Connection:
 
     def _pong(self, payload: bytes) -> None:
         self._send(WSMsgType.PONG, payload)
+        self._outbox.flush()
 
     def _drop(self) -> None:
         """The client does not read: give it up rather than keep more for it."""
@@ -321,7 +323,7 @@ class Connection:
 
     async def _write(self) -> None:
         """Send what is decided, then the close frame when it is wanted."""
-        if not await self._outbox.run(self._socket, self._transport):
+        if not await self._outbox.run():
             return
         assert self._ending is not None
         if self._ending.code == 1006:
