@@ -68,6 +68,8 @@ class Connection:
         self._abortion: asyncio.TimerHandle | None = None
         self._reader: asyncio.Task[None]
         self._tasks: set[asyncio.Task[None]] = set()
+        self._listening: asyncio.Task[None] | None = None
+        """To the latest utterance."""
         self._admitted: Admitted | None = None
         self._ending: Refusal | None = None
         self.elsewhere: int | None = None
@@ -223,7 +225,7 @@ class Connection:
                 case SendRaw(bytes() as data):
                     self._send(WSMsgType.BINARY, data)
                 case Listen(number, pcm):
-                    self._spawn(self._listen(number, pcm), "listening")
+                    self._listening = self._spawn(self._listen(number, pcm, self._listening), "listening")
                 case Guess(number, pcm):
                     self._spawn(self._guess(number, pcm), "guessing")
                 case ForgetHandles(newest_only):
@@ -260,10 +262,13 @@ class Connection:
         if self._ending is None:
             self._decide(lambda: self._decider.tick(self._clock()))
 
-    async def _listen(self, number: int, pcm: bytes) -> None:
+    async def _listen(self, number: int, pcm: bytes, before: asyncio.Task[None] | None) -> None:
+        """``before``: to the utterance before it, which goes first however long it takes."""
         assert self._admitted is not None
         link = self._admitted.link
         text = await self._ears.hear(self._admitted.grammar, pcm, free=self._admitted.free)
+        if before is not None and not before.done():
+            await asyncio.wait((before,))
         if self._ending is not None:
             # The session may be another connection's by now.
             return
