@@ -126,7 +126,7 @@ bench-open: setup-test  ## How long a call takes to open in a burst of 200 (some
 	$(BIN)/python -m bench.opening
 
 .PHONY: bench-emulator
-bench-emulator: setup-test  ## The emulator's CPU beside the worker's, at 200 connections (some 5 minutes)
+bench-emulator: setup-test  ## The emulator's CPU beside the worker's, at 200 connections (some 6 minutes)
 	$(BIN)/python -m bench.emulator --runs 3
 
 .PHONY: lint
