@@ -8,7 +8,7 @@ import signal
 import sys
 import tempfile
 from asyncio.subprocess import PIPE, STDOUT
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
 import grpc.aio
@@ -377,6 +377,7 @@ async def the_gateway_dies_when_the_session_is_let_go(stack: Stack) -> None:
     async with greeted(stack, targets=targets) as call:
         if await owner(call) is not worker:
             await move(call, worker)
+            await moved(call, cause="MOVED")  # else its takeover is cut short, and nothing is let go
         since = len(call.got)
         worker.signal(signal.SIGTERM)
         await victim.gone()
@@ -391,6 +392,7 @@ async def the_message_bus_is_restarted_meanwhile(stack: Stack) -> None:
         worker = await owner(quiet)
         if await owner(speaks) is not worker:
             await move(speaks, worker)
+            await moved(speaks, cause="MOVED")
         since = {call: len(call.got) for call in (quiet, speaks)}
         await speaks.session.send_text("where is my order 4711")
         await speaks.until(lambda event: isinstance(event, events.Audio), since[speaks])
@@ -425,8 +427,14 @@ async def tell_in_order() -> dict[str, BaseException | None]:
     found: dict[str, BaseException | None] = {}
     async with Stack(StackConfig(workers=1, gateways=2)) as stack:
         for story in IN_ORDER:
-            [found[story.__name__]] = await asyncio.gather(story(stack), return_exceptions=True)
+            [found[story.__name__]] = await asyncio.gather(limited(story(stack)), return_exceptions=True)
     return found
+
+
+async def limited(story: Coroutine[Any, Any, None]) -> None:
+    """A story that does not come to its end has failed."""
+    async with asyncio.timeout(120):
+        await story
 
 
 # Everything is replaced
@@ -493,7 +501,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, BaseException | 
     """Every story at once, but for those that need the stack of the one before."""
 
     async def replaced() -> dict[str, BaseException | None]:
-        [problem] = await asyncio.gather(everything_is_replaced_under_load(), return_exceptions=True)
+        [problem] = await asyncio.gather(limited(everything_is_replaced_under_load()), return_exceptions=True)
         return {everything_is_replaced_under_load.__name__: problem}
 
     async def all_of_them() -> dict[str, BaseException | None]:
