@@ -160,6 +160,11 @@ class Journal:
             self.covered = max(self.covered, sent.seqs[1])
 
     @property
+    def awaits_handle(self) -> bool:
+        """The newest handle does not restore all that was answered."""
+        return self.position < self.answered_position
+
+    @property
     def asks(self) -> bool:
         """Something was typed that is not answered."""
         return any(_is_question(sent.item) for sent in self._open)

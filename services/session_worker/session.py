@@ -26,6 +26,7 @@ from services.fabric.errors import ServiceError
 from services.fabric.process import stop_tasks
 from services.fabric.records import FencedError, SessionRecords
 from services.session_worker import events, live_config, responses
+from services.session_worker.answer_in_progress import AnswerInProgress, Begun
 from services.session_worker.attachment import Attachment, Shell
 from services.session_worker.callertools import Answered, CallerTools
 from services.session_worker.checkpoints import Checkpoints, Sources
@@ -36,7 +37,7 @@ from services.session_worker.journal import Journal
 from services.session_worker.leftovers import Leftovers
 from services.session_worker.lifeline import Lifeline
 from services.session_worker.link import Dialer
-from services.session_worker.link_keeper import Begun, Keeps, LinkKeeper
+from services.session_worker.link_keeper import Keeps, LinkKeeper
 from services.session_worker.ownership import FIRST_EPOCH, Ownership
 from services.session_worker.recorder import Recorder
 from services.session_worker.session_context import SessionContext
@@ -116,6 +117,7 @@ class Session:
         )
         self._caller_tools = CallerTools(spec.config, self._context.model, settings.caller_tool_timeout.total_seconds())
         self._journal = Journal(rate)
+        self._answering = AnswerInProgress(self._journal, self._conversation)
         self._feeder = Feeder(
             self.id,
             Feeds(
@@ -140,6 +142,7 @@ class Session:
                 self._turns,
                 self._journal,
                 self._conversation,
+                self._answering,
                 self._feeder,
                 on_event=self._on_event,
                 say=self._say,
@@ -168,6 +171,7 @@ class Session:
                 spec,
                 self.epoch,
                 self._links,
+                self._answering,
                 self._journal,
                 self._conversation,
                 self._turns,
@@ -241,11 +245,11 @@ class Session:
         if state.finished is not None:
             self._recorder.log(fabric_pb2.LogEntry(model_said=state.finished))
         begun = state.answering
+        if begun is not None:
+            turn, first_seq = self._turns.count + 1, self._downlink.last_seq + 1
+            self._answering.begun = Begun(now, begun.given_seq, begun.position, turn, first_seq)
         self._links.restore(
             state.checkpoint.handle,
-            None
-            if begun is None
-            else Begun(now, begun.given_seq, begun.position, self._turns.count + 1, self._downlink.last_seq + 1),
             [*state.lost_calls, *(owed.call for owed in calls.owed)],
             exact=state.checkpoint.exact,
             session_context=session_context,
@@ -362,7 +366,7 @@ class Session:
         ended = self._turns.on_event(event, now)
         turn = self._turns.current
         answers = turn is not None and turn.first_output is not None
-        if turn is not None and answers and self._links.began(now, turn.number, self._downlink.last_seq + 1):
+        if turn is not None and answers and self._answering.begins(now, turn.number, self._downlink.last_seq + 1):
             self._checkpoints.write()
         self._spans.on_event(event, ended or self._turns.current, now)
         match event:
@@ -383,7 +387,7 @@ class Session:
                 if response is not None:
                     self._say(response, responses.audio_milliseconds(event) if isinstance(event, events.Audio) else 0)
         if isinstance(event, events.GenerationComplete) and turn is not None and not self._turns.pending_calls:
-            self._links.generated(turn.said, self._downlink.last_seq)
+            self._answering.generated(turn.said, self._downlink.last_seq)
             self._checkpoints.write()
         if isinstance(event, events.InputTranscript):
             transcript = live_pb2.Transcript(text=event.text, finished=event.finished, language=event.language)
@@ -397,12 +401,12 @@ class Session:
         if turn.tool_calls and not turn.said:
             return  # the answer is still to come
         said = fabric_pb2.ModelSaid(
-            text=turn.said, interrupted=turn.interrupted, given_seq=self._links.given_seq, turn=turn.number
+            text=turn.said, interrupted=turn.interrupted, given_seq=self._answering.given_seq, turn=turn.number
         )
         self._log(fabric_pb2.LogEntry(model_said=said))
         began = now if turn.first_output is None else turn.first_output
         self._journal.turn_ended(now, began, self._conversation.settled, self._links.round_trip)
-        self._links.settled()
+        self._answering.over()
         self._checkpoints.turn_ended(self._downlink.last_seq)
         self._checkpoints.write()
 

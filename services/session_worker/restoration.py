@@ -1,0 +1,119 @@
+"""What a new link is given before anything else, so that its model goes on where the one before ended. Plain code.
+
+What the newest handle restores is not told again; what came after it is told in words and not to be answered; what was
+being answered is asked again; what the model had not begun to answer is given as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from google.genai import types
+
+from parley.v1 import live_pb2
+from services.session_worker import events, responses
+from services.session_worker.answer_in_progress import Begun
+from services.session_worker.conversation import Conversation, Seed
+from services.session_worker.journal import Journal, Replay, spans
+
+_LOST_CALL: Final = "the connection was lost before the result; what it was is told in words"
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """Where a session stands that needs a link."""
+
+    journal: Journal
+    conversation: Conversation
+    begun: Begun | None
+    """The answer in progress."""
+    history: list[types.Content]
+    """As configured."""
+    calls: Sequence[events.FunctionCall]
+    """That the model may wait for in vain in the state that the handle restores."""
+    now: float
+    """The journal's time, in monotonic seconds."""
+    exact: bool
+    """The newest handle says itself how far it reaches."""
+    heard_until: float | None
+    """The handle covers what its link had heard until then, not only what came before the handle; None: it does not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Restoration:
+    """What a new link is given, in this order."""
+
+    closes: list[types.FunctionResponse]
+    """Errors for calls whose results the model would wait for."""
+    seed: Seed | None
+    """To one that begins from nothing."""
+    told: list[types.Content]
+    """What happened since the handle, in words."""
+    question: list[types.Content]
+    """What was being answered, in words, to be answered again."""
+    asks: bool
+    """An answer is to be asked for."""
+    replay: Replay
+    """What had not begun to be answered, as it was."""
+    state_restored: bool
+    """The model knows the conversation then, by the handle or in words."""
+
+    @property
+    def answered(self) -> bool:
+        """The model answers before it is given anything else."""
+        return self.asks or (self.seed is not None and self.seed.answered)
+
+    def responses(self, gap: float, replayed: Sequence[live_pb2.SeqRange]) -> list[live_pb2.ConverseResponse]:
+        """What the caller is told, in order. `gap`: seconds in which the model did not hear it; `replayed`: uplink that
+        the model may have heard before, beside what is given here."""
+        recovered = live_pb2.Recovered(
+            method="RESUMED" if self.seed is None else "RESEEDED",
+            state_restored=self.state_restored,
+            gap=responses.duration(gap),
+            replayed=[*replayed, *spans(self.replay.replayed)],
+            dropped=spans(self.replay.dropped),
+        )
+        told = [live_pb2.ConverseResponse(link_state=live_pb2.LinkState(recovered=recovered))]
+        for lost in spans(self.replay.dropped):
+            gap_named = live_pb2.Gap(
+                direction=live_pb2.DIRECTION_UPLINK, from_seq=lost.from_seq, to_seq=lost.to_seq, reason="LINK_LOST"
+            )
+            told.append(live_pb2.ConverseResponse(gap=gap_named))
+        return told
+
+
+def restoration(of: Situation, *, resumed: bool) -> Restoration:
+    """`resumed`: by the newest handle; else the link begins from nothing. Changes nothing: it may be asked again."""
+    begun, journal, conversation = of.begun, of.journal, of.conversation
+    question: list[types.Content] = []
+    if begun is not None:
+        question = conversation.unanswered(begun.seq, begun.position)
+    elif conversation.has_outcomes:
+        question = conversation.unanswered(0, 0)
+    after = 0.0 if begun is None else begun.at
+    asks = bool(question)
+    told: list[types.Content] = []
+    seed: Seed | None = None
+    if not resumed:
+        seed = conversation.seed(of.history)
+    elif of.heard_until is not None:
+        # All that the link had heard is in its state; what was on its way is given again.
+        after, asks = max(after, of.heard_until), asks or journal.asks
+    else:
+        told = conversation.since(journal.position)
+    return Restoration(
+        closes=[_closed(call) for call in of.calls] if resumed else [],
+        seed=seed,
+        told=told,
+        question=question,
+        asks=asks,
+        replay=journal.replay(of.now, after=after, exact=of.exact),
+        # Models that only translate take no words.
+        state_restored=resumed or bool(seed and seed.turns) or not conversation.position,
+    )
+
+
+def _closed(call: events.FunctionCall) -> types.FunctionResponse:
+    return types.FunctionResponse(id=call.id, name=call.name, response={"error": _LOST_CALL})
