@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from parley.v1 import fabric_pb2
 from services.session_worker.conversation import Conversation
 from services.session_worker.journal import Journal
+from services.session_worker.turns import TurnState
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,27 +33,55 @@ class Begun:
 class AnswerInProgress:
     """One session's, or none. It outlives links: the next one is asked for the same answer."""
 
-    def __init__(self, journal: Journal, conversation: Conversation) -> None:
+    def __init__(
+        self, journal: Journal, conversation: Conversation, turns: TurnState, *, handles_cover_typed_turns: bool
+    ) -> None:
+        """`handles_cover_typed_turns`: a capability of the model."""
         self._journal = journal
         self._conversation = conversation
+        self._turns = turns
+        self._covers_typed = handles_cover_typed_turns
         self.begun: Begun | None = None
         """None between answers."""
+        self._here = False
+        """The answer has begun on the link of the moment."""
 
     def begins(self, now: float, turn: int, first_seq: int) -> bool:
-        """The model has begun to answer; False when it had before."""
-        if self.begun is not None:
+        """The model speaks, or calls a function; True when that is the beginning of its answer on this link."""
+        if self._here:
             return False
-        self.begun = Begun(now, self._journal.last_seq, self._conversation.position, turn, first_seq)
+        self._here = True
+        journal, conversation = self._journal, self._conversation
+        if self.begun is None:
+            self.begun = Begun(now, journal.last_seq, conversation.position, turn, first_seq)
+            journal.answer_begins()
+        if self._covers_typed and self._is_about_ordered_content:
+            journal.typed_turn_taken_up(conversation.position)
         return True
+
+    def link_began(self) -> None:
+        """Another link is asked for the answer."""
+        self._here = False
+
+    @property
+    def _is_about_ordered_content(self) -> bool:
+        """And about nothing else, for sure: neither speech nor what was typed since."""
+        given = self._journal.last_seq
+        return (
+            self._turns.typed
+            and not self._journal.spoke_since(0.0)
+            and all(seq <= given for seq in self._conversation.unanswered_requests)
+        )
 
     def generated(self, said: str, seq: int) -> None:
         """The whole answer was produced; `seq`: downlink that says so."""
         if self.begun is not None:
-            self.begun = replace(self.begun, generated_seq=seq, said=said)
+            # It goes into checkpoints, where nothing that is said may be with the log off.
+            self.begun = replace(self.begun, generated_seq=seq, said=said if self._conversation.words else "")
 
     def over(self) -> None:
         """It is complete, and in the conversation."""
-        self.begun = None
+        self.begun, self._here = None, False
 
     @property
     def given_seq(self) -> int:

@@ -29,7 +29,7 @@ _VOICE: Final = 300
 _LEAD: Final = 0.12
 """Seconds of audio given before the first sound: consonants begin below the threshold."""
 _MOST_REQUESTS: Final = 1024
-"""Unanswered texts and the like that are kept; older ones are restored from the log as text."""
+"""Unanswered texts and the like that are kept; older ones are restored from the log as text, or named in a gap."""
 
 Item = AudioBatch | live_pb2.ConverseRequest
 Range = tuple[int, int]
@@ -70,10 +70,14 @@ class Replay:
 class Journal:
     """The unanswered input of one session, and how far its newest handle reaches."""
 
-    def __init__(self, rate: int) -> None:
-        """`rate`: hertz of the caller's audio."""
+    def __init__(self, rate: int, *, words: bool = True) -> None:
+        """`rate`: hertz of the caller's audio. `words`: what is answered is known in words, too, and can be asked again
+        in them; False where the log is off."""
         self._bytes_per_second = rate * 2
+        self._words = words
         self._open: deque[_Sent] = deque()
+        self._asked: deque[_Sent] = deque()
+        """Without words: what the answer in progress is about, as long as that takes."""
         self._too_old: list[Range] = []
         """Sounds that nobody has answered, older than the horizon."""
         self._ended: deque[_TurnEnd] = deque()
@@ -96,7 +100,7 @@ class Journal:
 
         `exact`: the newest handle says itself how far it reaches. Takes a millisecond for a long utterance.
         """
-        if exact and self.position == self.answered_position:
+        if exact and self.position >= self.answered_position:
             return self.covered
         return max(self.covered, self._open_from() - 1)
 
@@ -121,14 +125,27 @@ class Journal:
             if sent.at > then
         )
 
+    def answer_begins(self) -> None:
+        """Of what it is about. Without words that is given again as it was, however long the answer takes."""
+        if not self._words:
+            self._asked.extend(self._open)
+            self._open.clear()
+
+    def typed_turn_taken_up(self, position: int) -> None:
+        """The model begins to answer ordered content, after so many entries of the conversation: the newest handle
+        restores them, too, from now on (a capability). Not where another handle is still due."""
+        if not self._ended:
+            self.position = max(self.position, position)
+
     def turn_ended(self, now: float, began: float, position: int, round_trip: float = 0.0) -> None:
         """A turn is over whose first output came at `began`; the conversation has so many entries now."""
         self._open = deque(
             sent
-            for sent in self._open
+            for sent in (*self._asked, *self._open)
             # Audio goes on all the time: some of it was under way. What was typed led to the answer, or cut it off.
             if sent.at > (began - round_trip if isinstance(sent.item, AudioBatch) else began)
         )
+        self._asked.clear()
         self._too_old.clear()
         self.answered_position = position
         self._ended.append(_TurnEnd(now, position, self._open_from()))
@@ -140,9 +157,10 @@ class Journal:
         while self._ended and self._ended[0].at <= now - _LAG:
             self._credit(self._ended.popleft())
         if consumed is not None:
-            while self._open and self._open[0].number <= consumed:
-                self.covered = max(self.covered, self._open.popleft().seqs[1])
-        elif self.position == self.answered_position:
+            for waiting in (self._asked, self._open):
+                while waiting and waiting[0].number <= consumed:
+                    self.covered = max(self.covered, waiting.popleft().seqs[1])
+        elif self.position >= self.answered_position and not self._asked:
             if not any(self._is_sound(sent) for sent in self._open):
                 # Silence that had arrived is in it, too.
                 while (
@@ -167,7 +185,15 @@ class Journal:
     @property
     def asks(self) -> bool:
         """Something was typed that is not answered."""
-        return any(_is_question(sent.item) for sent in self._open)
+        return any(_is_question(sent.item) for sent in self._waiting)
+
+    def asked_before(self, then: float) -> bool:
+        """Something that waits for an answer was sent until then."""
+        return any(self._is_sound(sent) or _is_question(sent.item) for sent in self._waiting if sent.at <= then)
+
+    @property
+    def _waiting(self) -> list[_Sent]:
+        return [*self._asked, *self._open]
 
     def replay(self, now: float, *, after: float = 0.0, exact: bool = False) -> Replay:
         """What a link that begins now is to be given again; it stays here, to be marked as sent again.
@@ -175,7 +201,7 @@ class Journal:
         `after`: what was sent until then is known to it. `exact`: silence in the beginning is given, too.
         """
         self.expire(now)
-        waiting = [sent for sent in self._open if sent.at > after]
+        waiting = [sent for sent in self._waiting if sent.at > after]
         result = Replay(dropped=list(self._too_old) if not after else [])
         newest_picture = max((sent.seqs[0] for sent in waiting if _is_picture(sent.item)), default=0)
         for sent in self._from_first_sound(waiting, exact=exact):
@@ -189,8 +215,10 @@ class Journal:
     def restart(self, *, told: bool) -> None:
         """Another link has been told, or is about to be given, all that is here.
 
-        `told`: it began from nothing and was told every turn that is over; else its handle covers what it did before.
+        `told`: it began from nothing and was told every turn that is over, or the caller was told that it was not; else
+        its handle covers what it did before.
         """
+        self._asked.clear()
         self._open.clear()
         self._too_old.clear()
         # Handles of the turns of the link before will not come any more.
@@ -206,7 +234,7 @@ class Journal:
 
     def _open_from(self) -> int:
         """First `seq` that may be part of something unanswered; silence before it is not."""
-        kept = self._from_first_sound(list(self._open), exact=False)
+        kept = self._from_first_sound(self._waiting, exact=False)
         return kept[0].seqs[0] if kept else self.last_seq + 1
 
     def _from_first_sound(self, sent: list[_Sent], *, exact: bool) -> list[_Sent]:
@@ -237,8 +265,11 @@ class Journal:
 
     def _forget_oldest_request(self) -> None:
         oldest = next((sent for sent in self._open if not isinstance(sent.item, AudioBatch)), None)
-        if oldest is not None:
-            self._open.remove(oldest)
+        if oldest is None:
+            return
+        self._open.remove(oldest)
+        if not self._words:
+            _extend(self._too_old, oldest.seqs)
 
 
 def _has_voice(pcm: bytes) -> bool:
@@ -270,6 +301,22 @@ def _extend(ranges: list[Range], more: Range) -> None:
         ranges[-1] = (ranges[-1][0], max(ranges[-1][1], more[1]))
     else:
         ranges.append(more)
+
+
+def ranges_of(seqs: Iterable[int]) -> list[Range]:
+    """Numbers in order as ranges."""
+    ranges: list[Range] = []
+    for seq in seqs:
+        _extend(ranges, (seq, seq))
+    return ranges
+
+
+def merged(*of: Iterable[Range]) -> list[Range]:
+    """Every number that is in any, once, in order."""
+    ranges: list[Range] = []
+    for each in sorted(each for ranges in of for each in ranges):
+        _extend(ranges, each)
+    return ranges
 
 
 def spans(ranges: Iterable[Range]) -> list[live_pb2.SeqRange]:

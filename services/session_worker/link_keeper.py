@@ -19,13 +19,13 @@ from google.genai import types
 from opentelemetry.context import Context
 
 from parley.v1 import fabric_pb2, live_pb2
-from services.session_worker import events, live_config
+from services.session_worker import events, live_config, responses, retelling
 from services.session_worker.answer_in_progress import AnswerInProgress
 from services.session_worker.closes import LinkError, LinkFailure
 from services.session_worker.connecting import Connecting
 from services.session_worker.conversation import Conversation
 from services.session_worker.feeder import Feeder
-from services.session_worker.journal import Journal
+from services.session_worker.journal import Journal, Range
 from services.session_worker.ladder import Budget, Fail, Ladder, Resume, Seed, Step
 from services.session_worker.link import Dialer, Link, LinkClosedError
 from services.session_worker.link_in_use import LinkInUse
@@ -121,7 +121,7 @@ class LinkKeeper:
             await self._there.wait()
         return in_use.link
 
-    async def take_over(self, silence: float, replayed: Sequence[live_pb2.SeqRange], *, proven: bool) -> None:
+    async def take_over(self, silence: float, replayed: Sequence[Range], *, proven: bool) -> None:
         """Bring a link to a session of another worker's, and keep it as `run` does. `silence`: seconds since the model
         last heard the caller; `replayed`: uplink that it may have heard before; `proven`: that worker is dead."""
         began = time.monotonic() - silence
@@ -155,17 +155,19 @@ class LinkKeeper:
             return False
         if self._calls.empty_turn(between_turns=turn is None):
             return True
-        question = self._keeps.conversation.unanswered()
-        if not (question and self._calls.was_stuck()):
+        keeps = self._keeps
+        asked = bool(keeps.conversation.unanswered()) or keeps.journal.asked_before(time.monotonic())
+        if not (asked and self._calls.was_stuck()):
             return False
-        self._keeps.keep(self._ask(question), "ask again")
+        keeps.keep(self._ask(), "ask again")
         return True
 
-    async def _ask(self, question: list[types.Content]) -> None:
-        self._keeps.turns.asked(time.monotonic())
+    async def _ask(self) -> None:
+        """The link was given the question, and only its answer is asked for."""
+        self._keeps.turns.asked(time.monotonic(), typed=True)
         link = await self.there()
         with contextlib.suppress(LinkClosedError):  # it is not answered, so the next link is given it
-            await link.send_turn(question, turn_complete=True)
+            await link.send_turn([], turn_complete=True)
 
     def _follow(self, event: events.Event, now: float) -> None:
         turn = self._keeps.turns.current
@@ -239,9 +241,10 @@ class LinkKeeper:
         age = keeps.settings.link_age
         self.number += 1
         self._ladder.connected(now)
+        keeps.answering.link_began()
         self._calls.link_began(resumed=began_with.seed is None, closed=bool(began_with.closes))
         if began_with.answered:
-            keeps.turns.asked(now)
+            keeps.turns.asked(now, typed=True)
         most_age = age.total_seconds() if age is not None else None
         self._link = LinkInUse(link, self.number, keeps.dialer, most_age=most_age, keep=keeps.keep)
         self._there.set()
@@ -274,8 +277,10 @@ class LinkKeeper:
 
     async def _tell_result(self, link: Link, call: events.FunctionCall, response: types.FunctionResponse) -> None:
         """A call that another link made cannot be answered on this one, as conversation it can."""
-        self._keeps.turns.asked(time.monotonic())
-        await link.send_turn(self._keeps.conversation.outcome(call.id), turn_complete=True)
+        self._keeps.turns.asked(time.monotonic(), typed=True)
+        outcome = live_pb2.TOOL_OUTCOME_UNSPECIFIED
+        record = responses.tool_record(call, response.response or {}, outcome)
+        await link.send_turn(retelling.in_words(record), turn_complete=True)
 
     # Time
 
@@ -301,7 +306,7 @@ class LinkKeeper:
         self._settle_turn(began)
         await self._climb_until_there(self._next_step(lost.failure if left.leaving is None else None), began)
 
-    async def _climb_until_there(self, step: Step, began: float, replayed: Sequence[live_pb2.SeqRange] = ()) -> None:
+    async def _climb_until_there(self, step: Step, began: float, replayed: Sequence[Range] = ()) -> None:
         """One step of the ladder after another. LinkError when nothing helps."""
         while not isinstance(step, Fail):
             await asyncio.sleep(step.delay)
@@ -340,7 +345,7 @@ class LinkKeeper:
         if begun is not None:
             self._calls.cancelled(pending)
 
-    async def _climb(self, step: Resume | Seed, began: float, replayed: Sequence[live_pb2.SeqRange]) -> None:
+    async def _climb(self, step: Resume | Seed, began: float, replayed: Sequence[Range]) -> None:
         """One try. LinkError when the link cannot be had, or does not outlive what it is given first."""
         keeps = self._keeps
         resumed = isinstance(step, Resume)
@@ -348,7 +353,7 @@ class LinkKeeper:
             self.handle = ""
         restored = self._restoration(resumed=resumed)
         link = await self._connecting.connect(self.number + 1, self.handle, restored, self._session_context)
-        keeps.journal.restart(told=not resumed)
+        keeps.journal.restart(told=not resumed or restored.untold is not None)
         self._take(link, restored)
         keeps.feeder.give(link, restored.replay.items)
         for response in restored.responses(time.monotonic() - began, replayed):

@@ -34,6 +34,7 @@ from services.session_worker.conversation import Conversation
 from services.session_worker.downlink import Downlink
 from services.session_worker.feeder import Feeder, Feeds
 from services.session_worker.journal import Journal
+from services.session_worker.kept_words import is_kept, without_words
 from services.session_worker.leftovers import Leftovers
 from services.session_worker.lifeline import Lifeline
 from services.session_worker.link import Dialer
@@ -90,15 +91,17 @@ class Session:
         self._downlink = Downlink(self.id, self.epoch, settings.downlink_buffer_bytes, ahead, last_seq=last_seq)
         rate = live_config.input_rate(spec.config)
         self._context = SessionContext(spec, services.catalog, settings.backend)
+        self._logged = not spec.config.conversation_log.disabled
         self._uplink = Uplink(
             int(settings.input_audio_buffer.total_seconds() * rate * 2),
             picture_interval=1 / self._context.model.pictures_per_second,
+            log=self._logged,
         )
         self._turns = TurnState()
         if inherited is None:
             stored = ConversationLog(services.bus.js, self.id, self.epoch)
             self._ownership = Ownership(spec, services.worker, services.records, stored)
-            self._conversation = Conversation(self._context.model)
+            self._conversation = Conversation(self._context.model, words=self._logged)
         else:
             stored, self._ownership = inherited.log, inherited.ownership
             self._conversation = inherited.state.conversation
@@ -116,8 +119,13 @@ class Session:
             fenced=lambda: self._fail(FencedError(self.id)),
         )
         self._caller_tools = CallerTools(spec.config, self._context.model, settings.caller_tool_timeout.total_seconds())
-        self._journal = Journal(rate)
-        self._answering = AnswerInProgress(self._journal, self._conversation)
+        self._journal = Journal(rate, words=self._logged)
+        self._answering = AnswerInProgress(
+            self._journal,
+            self._conversation,
+            self._turns,
+            handles_cover_typed_turns=self._context.model.handles_cover_typed_turns,
+        )
         self._feeder = Feeder(
             self.id,
             Feeds(
@@ -255,7 +263,7 @@ class Session:
             session_context=session_context,
         )
         self._caller_tools.restore(state.caller_calls, now)
-        if begun is not None:  # the model makes them again
+        if state.begins_anew:
             self._tell_cancelled(self._caller_tools.cancel(tuple(call.id for call in state.caller_calls)))
         for call in self._caller_tools.pending:
             self._links.adopt(call)
@@ -398,7 +406,7 @@ class Session:
     def _on_turn_end(self, turn: Turn, now: float) -> None:
         self._feeder.turn_ended()
         self._spans.finish(turn)
-        if turn.tool_calls and not turn.said:
+        if turn.tool_calls and not turn.said and turn.first_audio is None:
             return  # the answer is still to come
         said = fabric_pb2.ModelSaid(
             text=turn.said, interrupted=turn.interrupted, given_seq=self._answering.given_seq, turn=turn.number
@@ -426,7 +434,10 @@ class Session:
     def _log(self, entry: fabric_pb2.LogEntry, seq: int = 0) -> None:
         """Part of the conversation: remembered here, and stored for whoever comes after this worker."""
         self._conversation.add(entry)
-        self._recorder.log(entry, seq)
+        if self._logged or is_kept(entry):
+            self._recorder.log(entry, seq)
+        else:
+            self._recorder.log(without_words(entry))
 
     def _call_caller(self, call: events.FunctionCall, now: float) -> None:
         match self._caller_tools.call(call, now):

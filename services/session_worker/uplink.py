@@ -10,6 +10,7 @@ from parley.v1 import fabric_pb2, live_pb2
 from services.fabric.sequence import HOLE_WAIT, SequenceReceiver
 from services.session_worker.coverage import Coverage
 from services.session_worker.input_queue import InputQueue
+from services.session_worker.kept_words import KEPT_ANYWAY
 
 VITAL = frozenset({"text", "turn", "tool_result", "context_update"})
 """Requests that are stored in the log and never shed."""
@@ -30,7 +31,9 @@ class Taken:
 class Uplink:
     """Everything on its way from the gateway to the link."""
 
-    def __init__(self, max_audio_bytes: int, picture_interval: float = 0.0) -> None:
+    def __init__(self, max_audio_bytes: int, picture_interval: float = 0.0, *, log: bool = True) -> None:
+        """`log`: False where the conversation is not stored: what is not is acked when it was answered."""
+        self._kept = VITAL if log else KEPT_ANYWAY
         self.queue = InputQueue(max_audio_bytes, picture_interval)
         self.coverage = Coverage()
         # What is missing may be text, and the gateway answers at once with the message or a skip: no hurry.
@@ -101,7 +104,8 @@ class Uplink:
                 if not known:
                     continue
             elif request.WhichOneof("payload") in VITAL:
-                self.coverage.vital(request.seq)
+                if request.WhichOneof("payload") in self._kept:
+                    self.coverage.vital(request.seq)
                 taken.to_store.append(request)
             for shed in self.queue.append(request):
                 self._lose(shed.seq, shed.seq, shed.media_class, shed.reason, taken)

@@ -15,6 +15,7 @@ import parley
 from emulator.marks import mark
 from parley import events
 from parley.cli.stack import Stack
+from parley.v1 import live_pb2
 from tests.support.counts import get_json
 from tests.support.talks import speech
 
@@ -175,7 +176,7 @@ async def calling(
     stack: Stack, *, microphone: bool = True, targets: Sequence[str] = (), **options: Any
 ) -> AsyncIterator[Call]:
     """A call, by default through the first gateway and with a microphone that is always open."""
-    if "resume" not in options:
+    if not {"resume", "config"} & set(options):
         options.setdefault("profile", "support")
     async with parley.connect(targets or str(stack.gateways[0].ready["address"]), **options) as session:
         call = Call(stack, session)
@@ -191,6 +192,15 @@ async def calling(
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
+UNLOGGED = parley.SessionConfig(
+    model="gemini-3.8-live",
+    instructions="Answer in one sentence.",
+    tools=["lookup_order", "get_weather"],
+    input_transcription=True,
+    output_transcription=True,
+    conversation_log=live_pb2.ConversationLog(disabled=True),
+)
+"""As the profile `support`, with the log off."""
 TWICE = 0.24
 """Seconds of an open utterance that the model may hear twice: a round trip, and the silence before the first sound."""
 
