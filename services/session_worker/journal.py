@@ -11,6 +11,7 @@ caller said while the model was speaking is still open when the turn ends, from 
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections import deque
 from collections.abc import Iterable
@@ -26,8 +27,13 @@ _LAG: Final = 3.0
 """Seconds after the end of a turn in which its handle comes. Later than that, a handle counts for every turn before."""
 _VOICE: Final = 300
 """Amplitude above which audio is not silence; of 32768. A quiet room stays below."""
-_LEAD: Final = 0.12
-"""Seconds of audio given before the first sound: consonants begin below the threshold."""
+_LEAD: Final = 0.3
+"""Seconds of audio given before the first sound: consonants begin below the threshold, and recognisers look back."""
+_BREATH: Final = 0.12
+"""Seconds of silence that end nothing."""
+_AT_ONCE: Final = 0.5
+"""Seconds in which no model begins to answer: it waits as long for silence, and has to think. Who speaks that shortly
+before an answer says something new."""
 _MOST_REQUESTS: Final = 1024
 """Unanswered texts and the like that are kept; older ones are restored from the log as text, or named in a gap."""
 
@@ -139,11 +145,12 @@ class Journal:
 
     def turn_ended(self, now: float, began: float, position: int, round_trip: float = 0.0) -> None:
         """A turn is over whose first output came at `began`; the conversation has so many entries now."""
+        answered = self._speech_began(began - round_trip)
         self._open = deque(
             sent
             for sent in (*self._asked, *self._open)
             # Audio goes on all the time: some of it was under way. What was typed led to the answer, or cut it off.
-            if sent.at > (began - round_trip if isinstance(sent.item, AudioBatch) else began)
+            if sent.at > began or (isinstance(sent.item, AudioBatch) and sent.at >= answered)
         )
         self._asked.clear()
         self._too_old.clear()
@@ -227,6 +234,19 @@ class Journal:
             self.position = self.answered_position
 
     # How far
+
+    def _speech_began(self, then: float) -> float:
+        """When what was being said at that time began, at most so shortly before that no answer can be about it; that
+        time where nothing was."""
+        first, seen = math.nextafter(then, math.inf), then
+        for sent in reversed(self._waiting):
+            if sent.at > then or not isinstance(sent.item, AudioBatch):
+                continue
+            if sent.at < max(then - _AT_ONCE, seen - _BREATH - self.seconds(sent.item)):
+                break
+            if _has_voice(sent.item.pcm):
+                first = seen = sent.at
+        return first
 
     def _credit(self, end: _TurnEnd) -> None:
         self.position = max(self.position, end.position)

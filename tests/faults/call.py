@@ -201,7 +201,7 @@ UNLOGGED = parley.SessionConfig(
     conversation_log=live_pb2.ConversationLog(disabled=True),
 )
 """As the profile `support`, with the log off."""
-TWICE = 0.24
+TWICE = 0.4
 """Seconds of an open utterance that the model may hear twice: a round trip, and the silence before the first sound."""
 
 
