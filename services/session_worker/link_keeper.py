@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
@@ -21,15 +20,13 @@ from opentelemetry.context import Context
 from parley.v1 import fabric_pb2, live_pb2
 from services.session_worker import events, live_config, responses, retelling
 from services.session_worker.answer_in_progress import AnswerInProgress
-from services.session_worker.closes import LinkError, LinkFailure
-from services.session_worker.connecting import Connecting
 from services.session_worker.conversation import Conversation
 from services.session_worker.feeder import Feeder
 from services.session_worker.journal import Journal, Range
-from services.session_worker.ladder import Budget, Fail, Ladder, Resume, Seed, Step
 from services.session_worker.link import Dialer, Link, LinkClosedError
 from services.session_worker.link_in_use import LinkInUse
 from services.session_worker.model_calls import ModelCalls
+from services.session_worker.next_link import NextLink, Outage
 from services.session_worker.restoration import Restoration, Situation, restoration
 from services.session_worker.session_context import SessionContext
 from services.session_worker.settings import WorkerSettings
@@ -77,26 +74,20 @@ class LinkKeeper:
         self._ticked = 0.0
         """When the link was last looked after: the journal's time, which stands still while there is none."""
         self._there = asyncio.Event()
-        self._connecting = Connecting(keeps.spec, keeps.settings, keeps.dialer, keeps.context)
-        settings = keeps.settings
-        budget = Budget(
-            settings.recovery_tries, settings.recovery_time.total_seconds(), settings.healthy_link.total_seconds()
-        )
-        self._ladder = Ladder(budget, random.random)
+        self._next = NextLink(keeps.spec, keeps.settings, keeps.dialer, keeps.context)
         self._calls = ModelCalls(gets_stuck=keeps.context.model.stuck_on_lost_calls)
         self._exact = False
         self._lost_at = 0.0
         self.round_trip = 0.0
         """Seconds to the model's endpoint and back, as far as known."""
-        self._session_context = Context()
+        self._drop_cause = ""
 
     # Links
 
     async def open(self, parent: Context, session_context: Context) -> None:
         """Connect the first link. LinkError (BACKEND_*)."""
-        self._session_context = session_context
-        restored = self._restoration(resumed=False)
-        self._take(await self._connecting.connect(1, "", restored, parent), restored)
+        self._next.session_context = session_context
+        self._take(*await self._next.first(self._restoration(False), parent))
 
     def start(self) -> None:
         """Begin to feed the first link."""
@@ -109,7 +100,7 @@ class LinkKeeper:
         """Begin where another worker ended, with its newest handle and the calls since then."""
         self.handle, self._exact = handle, exact
         self._calls.inherit(calls)
-        self._session_context = session_context
+        self._next.session_context = session_context
 
     def adopt(self, call: events.FunctionCall) -> None:
         """A call of a link of another worker, whose result is told in words."""
@@ -124,9 +115,8 @@ class LinkKeeper:
     async def take_over(self, silence: float, replayed: Sequence[Range], *, proven: bool) -> None:
         """Bring a link to a session of another worker's, and keep it as `run` does. `silence`: seconds since the model
         last heard the caller; `replayed`: uplink that it may have heard before; `proven`: that worker is dead."""
-        began = time.monotonic() - silence
-        step = self._ladder.reopen(time.monotonic(), handle=self.handle, can_seed=True, takeover=not proven)
-        await self._climb_until_there(step, began, replayed)
+        outage = Outage("WORKER_LOST", time.monotonic() - silence, replayed, worker_lost=True)
+        self._go_on(outage, *await self._next.reopen(outage, self.handle, self._restoration, cut_off=not proven))
         await self.run()
 
     async def run(self) -> None:
@@ -197,6 +187,7 @@ class LinkKeeper:
         `abort`: what waits to be sent must not leave any more.
         """
         link = self._forget_link()
+        self._drop_cause = cause
         if link is not None:
             self._dropped = link
             if abort:
@@ -220,8 +211,8 @@ class LinkKeeper:
         `since`: from when on the caller has waited. `cut_off`: the service may not have seen the end of the last link.
         """
         await self._keeps.dialer.slot()
-        step = self._ladder.reopen(time.monotonic(), handle=self.handle, can_seed=True, takeover=cut_off)
-        await self._climb_until_there(step, since)
+        outage = Outage(self._drop_cause, since)
+        self._go_on(outage, *await self._next.reopen(outage, self.handle, self._restoration, cut_off=cut_off))
 
     def _forget_link(self) -> Link | None:
         in_use, self._link = self._link, None
@@ -240,7 +231,6 @@ class LinkKeeper:
         keeps = self._keeps
         age = keeps.settings.link_age
         self.number += 1
-        self._ladder.connected(now)
         keeps.answering.link_began()
         self._calls.link_began(resumed=began_with.seed is None, closed=bool(began_with.closes))
         if began_with.answered:
@@ -304,27 +294,18 @@ class LinkKeeper:
         await left.link.close()
         await keeps.feeder.let_go()
         self._settle_turn(began)
-        await self._climb_until_there(self._next_step(lost.failure if left.leaving is None else None), began)
+        outage = Outage(cause, began)
+        failure = lost.failure if left.leaving is None else None
+        self._go_on(outage, *await self._next.replace(outage, failure, self.handle, self._restoration))
 
-    async def _climb_until_there(self, step: Step, began: float, replayed: Sequence[Range] = ()) -> None:
-        """One step of the ladder after another. LinkError when nothing helps."""
-        while not isinstance(step, Fail):
-            await asyncio.sleep(step.delay)
-            try:
-                await self._climb(step, began, replayed)
-            except LinkError as error:
-                log.warning("no new link", session=self._keeps.spec.session_id, error=str(error))
-                step = self._next_step(error.failure)
-            else:
-                return
-        raise step.error
-
-    def _next_step(self, failure: LinkFailure | None) -> Step:
-        """`failure`: None when the link was left on purpose."""
-        now = time.monotonic()
-        if failure is None:
-            return self._ladder.rotate(now, handle=self.handle, can_seed=True)
-        return self._ladder.failed(failure, now, handle=self.handle, can_seed=True)
+    def _go_on(self, outage: Outage, link: Link, begins_with: Restoration) -> None:
+        """On this link, and tell the caller."""
+        keeps = self._keeps
+        keeps.journal.restart(told=begins_with.seed is not None or begins_with.untold is not None)
+        self._take(link, begins_with)
+        keeps.feeder.give(link, begins_with.replay.items)
+        for response in begins_with.responses(time.monotonic() - outage.began, outage.replayed):
+            keeps.say(response)
 
     def _settle_turn(self, now: float) -> None:
         """What becomes of the turn that was open: it is over if all of it is here, else it is asked for again."""
@@ -345,23 +326,11 @@ class LinkKeeper:
         if begun is not None:
             self._calls.cancelled(pending)
 
-    async def _climb(self, step: Resume | Seed, began: float, replayed: Sequence[Range]) -> None:
-        """One try. LinkError when the link cannot be had, or does not outlive what it is given first."""
+    def _restoration(self, resumed: bool) -> Restoration:
+        """What a new link is given. It may be asked for again."""
         keeps = self._keeps
-        resumed = isinstance(step, Resume)
         if not resumed:
-            self.handle = ""
-        restored = self._restoration(resumed=resumed)
-        link = await self._connecting.connect(self.number + 1, self.handle, restored, self._session_context)
-        keeps.journal.restart(told=not resumed or restored.untold is not None)
-        self._take(link, restored)
-        keeps.feeder.give(link, restored.replay.items)
-        for response in restored.responses(time.monotonic() - began, replayed):
-            keeps.say(response)
-
-    def _restoration(self, *, resumed: bool) -> Restoration:
-        """What a new link is given. It may be asked for again: nothing changes here."""
-        keeps = self._keeps
+            self.handle = ""  # given up for good
         covers = keeps.settings.handles_cover_later_input
         situation = Situation(
             keeps.journal,

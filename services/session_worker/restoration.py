@@ -69,11 +69,16 @@ class Restoration:
         """The model answers before it is given anything else."""
         return self.asks or (self.seed is not None and self.seed.answered)
 
+    @property
+    def method(self) -> str:
+        """As callers are told."""
+        return "RESUMED" if self.seed is None else "RESEEDED"
+
     def responses(self, gap: float, replayed: Sequence[Range]) -> list[live_pb2.ConverseResponse]:
         """What the caller is told, in order. `gap`: seconds in which the model did not hear it; `replayed`: uplink that
         the model may have heard before, beside what is given here."""
         recovered = live_pb2.Recovered(
-            method="RESUMED" if self.seed is None else "RESEEDED",
+            method=self.method,
             state_restored=self.state_restored,
             gap=responses.duration(gap),
             replayed=spans(merged(replayed, self.told_again, self.replay.replayed)),
