@@ -11,7 +11,6 @@ caller said while the model was speaking is still open when the turn ends, from 
 
 from __future__ import annotations
 
-import math
 from array import array
 from collections import deque
 from collections.abc import Iterable
@@ -32,7 +31,7 @@ _LEAD: Final = 0.3
 _BREATH: Final = 0.12
 """Seconds of silence that end nothing."""
 _AT_ONCE: Final = 0.5
-"""Seconds in which no model begins to answer: it waits as long for silence, and has to think. Who speaks that shortly
+"""Seconds of audio after which no model begins to answer yet: it waits as long for silence. Who speaks that shortly
 before an answer says something new."""
 _MOST_REQUESTS: Final = 1024
 """Unanswered texts and the like that are kept; older ones are restored from the log as text, or named in a gap."""
@@ -145,12 +144,13 @@ class Journal:
 
     def turn_ended(self, now: float, began: float, position: int, round_trip: float = 0.0) -> None:
         """A turn is over whose first output came at `began`; the conversation has so many entries now."""
-        answered = self._speech_began(began - round_trip)
+        waiting = self._waiting
+        again = self._speaks_again(waiting, began - round_trip)
         self._open = deque(
             sent
-            for sent in (*self._asked, *self._open)
+            for at, sent in enumerate(waiting)
             # Audio goes on all the time: some of it was under way. What was typed led to the answer, or cut it off.
-            if sent.at > began or (isinstance(sent.item, AudioBatch) and sent.at >= answered)
+            if sent.at > began or (isinstance(sent.item, AudioBatch) and at >= again)
         )
         self._asked.clear()
         self._too_old.clear()
@@ -235,17 +235,19 @@ class Journal:
 
     # How far
 
-    def _speech_began(self, then: float) -> float:
-        """When what was being said at that time began, at most so shortly before that no answer can be about it; that
-        time where nothing was."""
-        first, seen = math.nextafter(then, math.inf), then
-        for sent in reversed(self._waiting):
-            if sent.at > then or not isinstance(sent.item, AudioBatch):
+    def _speaks_again(self, waiting: list[_Sent], then: float) -> int:
+        """Where in this what was sent after that time begins, or what was being said at that time: at most so much
+        before that no answer can be about it. In seconds of audio, which may have come all at once."""
+        first = next((at for at, sent in enumerate(waiting) if sent.at > then), len(waiting))
+        ago = heard_ago = 0.0
+        for at in range(first - 1, -1, -1):
+            if not isinstance(item := waiting[at].item, AudioBatch):
                 continue
-            if sent.at < max(then - _AT_ONCE, seen - _BREATH - self.seconds(sent.item)):
+            if _has_voice(item.pcm):
+                first, heard_ago = at, ago
+            ago += self.seconds(item)
+            if ago > _AT_ONCE or ago - heard_ago > _BREATH + self.seconds(item):
                 break
-            if _has_voice(sent.item.pcm):
-                first = seen = sent.at
         return first
 
     def _credit(self, end: _TurnEnd) -> None:

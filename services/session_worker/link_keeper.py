@@ -130,11 +130,11 @@ class LinkKeeper:
                 await self._replace(in_use, cause, lost)
 
     def _heard(self, event: events.Event, now: float) -> None:
-        if not self._is_stale(event):
+        if not self._is_stale(event, now):
             self._keeps.on_event(event, now)
             self._follow(event, now)
 
-    def _is_stale(self, event: events.Event) -> bool:
+    def _is_stale(self, event: events.Event, now: float) -> bool:
         """An empty turn, with which a model lets go of a call that it waited for since another link.
 
         Of a call that was answered with an error it says nothing. One that nobody knows of, because the link was lost
@@ -146,18 +146,23 @@ class LinkKeeper:
         if self._calls.empty_turn(between_turns=turn is None):
             return True
         keeps = self._keeps
-        asked = bool(keeps.conversation.unanswered()) or keeps.journal.asked_before(time.monotonic())
+        question = keeps.conversation.unanswered() if keeps.conversation.words else []
+        asked = question or keeps.journal.asked_before(now)
         if not (asked and self._calls.was_stuck()):
             return False
-        keeps.keep(self._ask(), "ask again")
+        if question:
+            keeps.keep(self._ask(question), "ask again")
+        elif self._link is not None:
+            again = keeps.journal.replay(now)
+            keeps.journal.restart(told=False)
+            keeps.feeder.give(self._link.link, again.items)
         return True
 
-    async def _ask(self) -> None:
-        """The link was given the question, and only its answer is asked for."""
-        self._keeps.turns.asked(time.monotonic(), typed=True)
+    async def _ask(self, question: list[types.Content]) -> None:
+        self._keeps.turns.asked(time.monotonic())
         link = await self.there()
         with contextlib.suppress(LinkClosedError):  # it is not answered, so the next link is given it
-            await link.send_turn([], turn_complete=True)
+            await link.send_turn(question, turn_complete=True)
 
     def _follow(self, event: events.Event, now: float) -> None:
         turn = self._keeps.turns.current

@@ -113,6 +113,15 @@ class TestOpenUtterance:
         talk.journal.handle(talk.now)
         assert talk.journal.covered == first - 1
 
+    def test_what_came_all_at_once_is_told_apart_by_its_silence(self):
+        talk = Talk()
+        for pcm in [SOUND] * 10 + [SILENCE] * 15:
+            talk.audio(pcm)
+            talk.now -= 0.04
+        began = talk.now + 0.01
+        talk.turn(began)
+        assert talk.replay().items == []
+
     def test_a_breath_does_not_end_what_is_said(self):
         talk = Talk()
         talk.audio(SOUND, 10)
