@@ -120,14 +120,14 @@ def restoration(of: Situation, *, resumed: bool) -> Restoration:
         replay=journal.replay(of.now, after=after, exact=of.exact),
         told_again=_told_again(of, told=bool(told), asked=bool(question), known=known),
         untold=untold,
-        state_restored=untold is None and (resumed or _is_told(of, seed)),
+        state_restored=untold is None and (resumed or _is_told(of, seed, question)),
     )
 
 
-def _is_told(of: Situation, seed: Seed | None) -> bool:
+def _is_told(of: Situation, seed: Seed | None, question: list[types.Content]) -> bool:
     """A link that begins from nothing knows the conversation. Models that only translate take no words."""
     conversation = of.conversation
-    return not conversation.position or (conversation.words and seed is not None and bool(seed.turns))
+    return not conversation.position or (conversation.words and bool(question or (seed and seed.turns)))
 
 
 def _told_again(of: Situation, *, told: bool, asked: bool, known: int) -> list[Range]:
