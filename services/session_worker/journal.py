@@ -28,6 +28,9 @@ _VOICE: Final = 300
 """Amplitude above which audio is not silence; of 32768. A quiet room stays below."""
 _LEAD: Final = 0.3
 """Seconds of audio given before the first sound: consonants begin below the threshold, and recognisers look back."""
+_QUIET: Final = 5.0
+"""Seconds for which silence is kept that nothing came before. Of a link that goes on exactly where the last one was, it
+ends what was said there; more of it would only delay what is said now."""
 _BREATH: Final = 0.12
 """Seconds of silence that end nothing."""
 _AT_ONCE: Final = 0.5
@@ -183,6 +186,12 @@ class Journal:
             if _has_voice(self._pcm(sent)):
                 _extend(self._too_old, sent.seqs)
             self.covered = max(self.covered, sent.seqs[1])
+        while self._open and not self._asked and self._is_old_silence(self._open[0], now):
+            self.covered = max(self.covered, self._open.popleft().seqs[1])
+
+    @staticmethod
+    def _is_old_silence(sent: _Sent, now: float) -> bool:
+        return sent.at <= now - _QUIET and isinstance(sent.item, AudioBatch) and not _has_voice(sent.item.pcm)
 
     @property
     def awaits_handle(self) -> bool:

@@ -72,13 +72,19 @@ class Uplink:
     def take(self, envelope: fabric_pb2.UplinkEnvelope, now: float) -> Taken:
         """Requests and skips of an envelope."""
         taken = Taken()
+        # What the log has is looked up before audio in the same envelope lets it go on its way.
+        lost = [
+            (first, last, skip)
+            for skip in envelope.skips
+            for first, last in self._unknown(skip.range.from_seq, skip.range.to_seq)
+        ]
         for raw in envelope.requests:
             request = live_pb2.ConverseRequest.FromString(raw)
             audio = request.WhichOneof("payload") == "audio"
             self._queue(self._receiver.message(request.seq, request, now, audio=audio), taken)
+        for first, last, skip in lost:
+            self._lose(first, last, skip.media_class, skip.reason, taken)
         for skip in envelope.skips:
-            for first, last in self._unknown(skip.range.from_seq, skip.range.to_seq):
-                self._lose(first, last, skip.media_class, skip.reason, taken)
             self._queue(self._receiver.skip(skip.range.from_seq, skip.range.to_seq, now), taken)
         self._receiver.sender_is_at(envelope.last_seq, now)
         return taken

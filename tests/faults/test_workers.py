@@ -149,9 +149,9 @@ async def nobody_speaks(scene: Scene) -> None:
         await goes_on(call)
 
 
-@killed.add("log on")
+@killed.add()
 @killed.add("log off")
-async def the_caller_speaks(scene: Scene, log: str) -> None:
+async def the_caller_speaks(scene: Scene, log: str = "log on") -> None:
     async with in_the_scene(scene, **with_log(log)) as call:
         since = len(call.got)
         await call.speak("weather_paris", wait=False)
@@ -164,9 +164,9 @@ async def the_caller_speaks(scene: Scene, log: str) -> None:
         await goes_on(call)
 
 
-@killed.add("log on")
+@killed.add()
 @killed.add("log off")
-async def the_model_speaks(scene: Scene, log: str) -> None:
+async def the_model_speaks(scene: Scene, log: str = "log on") -> None:
     async with in_the_scene(scene, **with_log(log), microphone=False) as call:
         since = len(call.got)
         await call.session.send_text("tell me about your service")
@@ -194,9 +194,9 @@ async def a_tool_runs(scene: Scene) -> None:
         assert order_ledger.runs(scene.folder, "1234") == 1
 
 
-@killed.add("log on")
+@killed.add()
 @killed.add("log off")
-async def a_tool_has_just_run(scene: Scene, log: str) -> None:
+async def a_tool_has_just_run(scene: Scene, log: str = "log on") -> None:
     order = "5050" if log == "log on" else "5151"
     async with in_the_scene(scene, **with_log(log), microphone=False) as call:
         since = len(call.got)
@@ -209,9 +209,9 @@ async def a_tool_has_just_run(scene: Scene, log: str) -> None:
         assert order_ledger.runs(scene.folder, order) == 1
 
 
-@killed.add("log on")
+@killed.add()
 @killed.add("log off")
-async def text_was_just_sent(scene: Scene, log: str) -> None:
+async def text_was_just_sent(scene: Scene, log: str = "log on") -> None:
     order = "2468" if log == "log on" else "2579"
     async with in_the_scene(scene, **with_log(log)) as call:
         since = len(call.got)
@@ -234,11 +234,11 @@ async def text_is_sent_while_nobody_is_there(scene: Scene) -> None:
         assert order_ledger.runs(scene.folder, "8642") == 1
 
 
-@killed.add("nobody speaks", "log on")
-@killed.add("the caller speaks", "log on")
-@killed.add("the model speaks", "log on")
+@killed.add("nobody speaks")
+@killed.add("the caller speaks")
+@killed.add("the model speaks")
 @killed.add("the model speaks", "log off")
-async def the_gateway_dies_too(scene: Scene, state: str, log: str) -> None:
+async def the_gateway_dies_too(scene: Scene, state: str, log: str = "log on") -> None:
     targets = [str(gateway.ready["address"]) for gateway in reversed(scene.stack.gateways)]
     async with in_the_scene(scene, targets=targets, **with_log(log)) as call:
         since = len(call.got)

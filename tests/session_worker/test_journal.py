@@ -242,6 +242,17 @@ class TestAge:
         assert replay.dropped[0][0] == 1
         assert talk.journal.covered == replay.dropped[0][1] == replay.replayed[0][0] - 1
 
+    def test_of_a_quiet_line_a_few_seconds_are_kept_for_an_exact_handle(self):
+        talk = Talk()
+        talk.audio(SILENCE, 250)
+        replay = talk.replay(exact=True)
+        assert 123 <= len(replay.items) <= 126
+        assert replay.dropped == []
+        assert talk.journal.settled(exact=True) == 250 - len(replay.items)
+        talk.audio(SOUND, 1)
+        talk.audio(SILENCE, 200)
+        assert len(talk.replay(exact=True).items) == 201  # from the sound on
+
     def test_silence_is_forgotten_without_a_word(self):
         talk = Talk()
         talk.audio(SILENCE, 1000)
