@@ -106,16 +106,27 @@ class LinkKeeper:
         """A call of a link of another worker, whose result is told in words."""
         self._calls.adopt(call)
 
+    @property
+    def at_rest(self) -> bool:
+        """There is a link, and no reason to leave it."""
+        return self._link is not None and self._link.leaving is None
+
+    @property
+    def calls_out(self) -> bool:
+        """Calls of the model are without their results."""
+        return self._calls.out
+
     async def there(self) -> Link:
         """The link, as soon as there is one."""
         while (in_use := self._link) is None:
             await self._there.wait()
         return in_use.link
 
-    async def take_over(self, silence: float, replayed: Sequence[Range], *, proven: bool) -> None:
-        """Bring a link to a session of another worker's, and keep it as `run` does. `silence`: seconds since the model
-        last heard the caller; `replayed`: uplink that it may have heard before; `proven`: that worker is dead."""
-        outage = Outage("WORKER_LOST", time.monotonic() - silence, replayed, worker_lost=True)
+    async def take_over(self, cause: str, silence: float, replayed: Sequence[Range], *, proven: bool) -> None:
+        """Bring a link to a session of another worker's, and keep it as `run` does. `cause`: as callers are told;
+        `silence`: seconds since the model last heard the caller; `replayed`: uplink that it may have heard before;
+        `proven`: that worker is dead, or has let go of it."""
+        outage = Outage(cause, time.monotonic() - silence, replayed, taken_over=True)
         self._go_on(outage, *await self._next.reopen(outage, self.handle, self._restoration, cut_off=not proven))
         await self.run()
 

@@ -38,6 +38,11 @@ class ModelCalls:
         self._issued[call.id] = (link, call)
         self._since_handle.append(call)
 
+    @property
+    def out(self) -> bool:
+        """Calls are without their results."""
+        return bool(self._issued)
+
     def adopt(self, call: events.FunctionCall) -> None:
         """A call of a link of another worker, whose result is told in words."""
         self._issued[call.id] = (0, call)

@@ -40,7 +40,7 @@ class Outage:
     """When the model heard the caller last; monotonic seconds."""
     replayed: Sequence[Range] = ()
     """Uplink that the model may have heard before and that comes again, beside what the link begins with."""
-    worker_lost: bool = False
+    taken_over: bool = False
     """The session was another worker's."""
 
 
@@ -125,7 +125,7 @@ class NextLink:
     @contextmanager
     def _span(self, outage: Outage) -> Iterator[trace.Span]:
         """From when the model heard the caller last, until it can again."""
-        name = names.SPAN_RECOVER if outage.worker_lost else names.SPAN_ROTATE
+        name = names.SPAN_RECOVER if outage.taken_over else names.SPAN_ROTATE
         start = time.time_ns() - round((time.monotonic() - outage.began) * 1e9)
         with telemetry.tracer().start_as_current_span(name, self.session_context, start_time=start) as span:
             span.set_attributes(

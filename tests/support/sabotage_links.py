@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from services.session_worker import session
+from services.session_worker import parts
 from services.session_worker.conversation import Conversation
 from services.session_worker.journal import Journal, Replay
 from tests.support.sabotage_stack import VARIABLE
@@ -35,7 +35,7 @@ def no_words() -> None:
 
 def words_kept() -> None:
     """With the log off everything is stored all the same."""
-    session.without_words = lambda entry: entry  # type: ignore[attr-defined]
+    parts.without_words = lambda entry: entry  # type: ignore[attr-defined]
 
 
 def asked_in_words() -> None:
