@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+from services.session_worker import parts
 from services.session_worker.conversation import Conversation
 from services.session_worker.journal import Journal, Replay
 from tests.support.sabotage_stack import VARIABLE
@@ -32,8 +33,18 @@ def no_words() -> None:
     Conversation.since = lambda *_args: []  # type: ignore[method-assign]
 
 
+def words_kept() -> None:
+    """With the log off everything is stored all the same."""
+    parts.without_words = lambda entry: entry  # type: ignore[attr-defined]
+
+
+def asked_in_words() -> None:
+    """A question is told again although the state of the model has it."""
+    Journal.typed_turn_taken_up = lambda *_args: None  # type: ignore[method-assign]
+
+
 SABOTAGES: dict[str, Callable[[], None]] = {
-    sabotage.__name__: sabotage for sabotage in (no_replay, double_replay, no_words)
+    sabotage.__name__: sabotage for sabotage in (no_replay, double_replay, no_words, words_kept, asked_in_words)
 }
 
 
