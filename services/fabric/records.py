@@ -50,6 +50,11 @@ def _in_flight(error: BaseException) -> bool:
     return isinstance(error, nats.js.errors.APIError) and error.err_code == _WRITE_IN_FLIGHT
 
 
+def handed_over(own: fabric_pb2.OwnRecord) -> bool:
+    """The owner has let the session go: whoever may have it need not prove that the owner is gone."""
+    return own.HasField("handover") and own.handover.epoch == own.session.epoch
+
+
 def request_key(tenant: str, principal: str, request_id: str) -> str:
     """The KV key of a request id: one caller cannot find another's session by guessing ids."""
     return hashlib.sha256("\0".join((tenant, principal, request_id)).encode()).hexdigest()

@@ -61,7 +61,6 @@ class Feeder:
         self._feeds = feeds
         self._input = asyncio.Event()
         self._link: Link | None = None
-        self._has_link = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self._again: deque[Item] = deque()
@@ -93,13 +92,11 @@ class Feeder:
         self._again.extendleft(reversed(list(again)))
         self._link = link
         self._catching_up = True
-        self._has_link.set()
         self._input.set()
 
     def release(self) -> None:
         """The link is closed, or about to be: nothing more is given to it. Its buffers are not held here."""
         self._link = None
-        self._has_link.clear()
 
     async def let_go(self) -> None:
         """The same; returns when nothing is on its way to it any more."""
@@ -108,10 +105,14 @@ class Feeder:
 
     async def run(self) -> None:
         """Feed until the caller ends the session."""
+        queue = self._feeds.uplink.queue
         while True:
-            await self._has_link.wait()
             link = self._link
             if link is None:
+                if queue.end is not None:  # there is nobody to whom it matters what the caller sent before
+                    self._feeds.end(queue.end.end.reason)
+                    return
+                await self._wait(None)
                 continue
             try:
                 if await self._feed(link):
@@ -120,7 +121,6 @@ class Feeder:
                 # Whoever reads the link sees it, too, and brings another one.
                 if self._link is link:
                     self._link = None
-                    self._has_link.clear()
 
     async def _feed(self, link: Link) -> bool:
         """Until the session ends (True), or the link is another one (False)."""

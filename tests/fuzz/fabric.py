@@ -21,8 +21,8 @@ from services.session_worker import events
 from services.session_worker.leftovers import Leftovers
 from services.session_worker.lifeline import Lifeline
 from services.session_worker.link import Dialer
-from services.session_worker.session import Services
 from services.session_worker.settings import WorkerSettings
+from services.session_worker.shared import Services
 from services.session_worker.worker import Worker
 from tests.session_worker.conftest import FakeDialer, FakeLink
 from tests.support.eventually import eventually
