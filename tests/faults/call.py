@@ -123,15 +123,28 @@ class Call:
         """A question begins now."""
         self._asked_at = len(self.got)
 
-    def hang_up(self) -> None:
-        """Say nothing more, also no silence; what comes is still taken."""
-        for task in self.tasks[1:]:
-            task.cancel()
+    @property
+    def moves(self) -> bool:
+        """It is on its way from one gateway to another."""
+        streams = self.session._streams
+        return streams._opening_stream is not None or streams._current is None or streams._current.over
 
-    async def over(self) -> None:
-        """Until nothing more comes."""
-        async with asyncio.timeout(self.LIMIT):
-            await asyncio.wait(self.tasks)
+    async def give_way(self) -> None:
+        """Take nothing more, say nothing more, and do not come back: somebody else is to have the session."""
+        self.session._streams._retry._max_outage = 0
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+
+    async def told_to_go(self) -> BaseException | None:
+        """What it was told in the end, after it gave way; what came meanwhile counts for nobody."""
+        try:
+            async with asyncio.timeout(self.LIMIT):
+                async for _ in self.session:
+                    pass
+        except parley.errors.ParleyError as error:
+            return error
+        return None
 
     async def fault(self, fault: str) -> None:
         """Ask for a fault on this conversation."""

@@ -7,6 +7,7 @@ import itertools
 import random
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from pathlib import Path
 
 from parley import errors, events
@@ -32,6 +33,7 @@ EXCUSE = "sorry i could not find that"
 """What the model says when a tool failed."""
 _ANSWER = 90.0
 """Seconds for one answer, with everything that may happen meanwhile."""
+_CLOSE = timedelta(seconds=60)
 _FAULT_CHANCE = 0.5
 _TAKE_OVER_CHANCE = 0.12
 SECOND_CALLER = "second caller"
@@ -68,13 +70,15 @@ class Callers:
         asked = 0
         async with AsyncExitStack() as exits:
             microphone = chance.random() < 0.6
-            call = await exits.enter_async_context(calling(self._stack, microphone=microphone, targets=targets))
+            call = await exits.enter_async_context(
+                calling(self._stack, microphone=microphone, targets=targets, close_timeout=_CLOSE)
+            )
             session = call.session.id
             told.append(session)
             try:
                 for words in self._questions(chance):
                     self.open[session] = call
-                    if asked and chance.random() < _TAKE_OVER_CHANCE:
+                    if asked and chance.random() < _TAKE_OVER_CHANCE and not call.moves:
                         told.append(SECOND_CALLER)
                         call = await self._second(call, exits, targets)
                         self.open[session] = call
@@ -112,7 +116,7 @@ class Callers:
 
     async def _second(self, call: Call, exits: AsyncExitStack, targets: list[str]) -> Call:
         """Another caller takes the session while nobody speaks; the first is told so, and goes."""
-        call.hang_up()
+        await call.give_way()
         second = await exits.enter_async_context(
             calling(
                 self._stack,
@@ -120,10 +124,12 @@ class Callers:
                 targets=targets[::-1],
                 resume=call.session.resume_point,
                 before=call,
+                close_timeout=_CLOSE,
             )
         )
-        await call.over()
-        assert isinstance(call.problem, errors.Superseded), call.problem
+        told = await call.told_to_go()
+        # Where its gateway died at that moment, there was nobody to tell it.
+        assert isinstance(told, errors.Superseded | errors.Unavailable), told
         self._report.hit(SECOND_CALLER, [call.state])
         return second
 
@@ -153,10 +159,16 @@ class Callers:
     async def _answered(self, call: Call, since: int, wanted: str) -> None:
         def answered(event: events.Event) -> bool:
             said = call.said(since)
-            return isinstance(event, events.TurnComplete) and (wanted in said or EXCUSE in said)
+            lost = any(gap.direction == "DOWNLINK" for gap in call.of(events.Gap, since))
+            return isinstance(event, events.TurnComplete) and (wanted in said or EXCUSE in said or lost)
 
         await call.until(answered, since, _ANSWER)
-        if wanted not in call.said(since):
+        said = call.said(since)
+        if wanted in said:
+            return
+        if EXCUSE not in said:
+            self._report.cut_short += 1
+        else:
             outcomes = [event.outcome for event in call.of(events.ToolActivity, since) if event.phase == "FINISHED"]
             assert any(outcome not in ("", "SUCCEEDED") for outcome in outcomes), (call.said(since), outcomes)
             self._report.unknown_outcomes += 1

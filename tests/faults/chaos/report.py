@@ -35,8 +35,12 @@ class Report:
     answers: int = 0
     unknown_outcomes: int = 0
     """Questions that were answered with an excuse, because nobody knows what became of their tool."""
+    cut_short: int = 0
+    """Answers of which the caller lacks the end, which a gap names."""
     excused: float = 0.0
-    """Seconds of audio that gaps named."""
+    """Seconds of the callers' audio that gaps named."""
+    named: Counter[str] = field(default_factory=Counter)
+    """Gaps, by direction, class and reason."""
     violations: list[str] = field(default_factory=list)
 
     def hit(self, kind: str, states: Iterable[str]) -> None:
@@ -56,6 +60,9 @@ class Report:
                     self.gaps[cause or "UNKNOWN"].append(event.gap.total_seconds())
                 case events.StreamResumed():
                     self.gaps["STREAM"].append(event.gap.total_seconds())
+                    self.named.update(f"UPLINK {one.media_class} {one.reason}" for one in event.dropped)
+                case events.Gap():
+                    self.named[f"{event.direction} {event.media_class} {event.reason}"] += 1
                 case _:
                     pass
 
@@ -74,9 +81,11 @@ class Report:
         least, most = min(self.open_at_once, default=0), max(self.open_at_once, default=0)
         yield (
             f"{self.sessions} sessions, {least} to {most} at once, {self.questions} questions, {self.answers} answers "
-            f"({self.unknown_outcomes} of unknown outcome), {self.excused:.2f} s of audio named in gaps, "
+            f"({self.unknown_outcomes} of unknown outcome, {self.cut_short} cut short), "
             f"{len(self.violations)} violations"
         )
+        named = ", ".join(f"{count} {name}" for name, count in sorted(self.named.items())) or "none"
+        yield f"losses that callers were told of: {named}; {self.excused:.2f} s of their audio"
         yield ""
         yield f"{'faults':<24}{'count':>6}   sessions hit: " + "".join(f"{state:>15}" for state in STATES)
         for kind in sorted({*self.kinds, *self.faults}):
