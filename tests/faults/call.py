@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import time
 import urllib.request
 import wave
 from collections import defaultdict
@@ -53,6 +54,8 @@ class Call:
         self.session = session
         self.before = before
         self.got: list[events.Event] = []
+        self.got_at: list[float] = []
+        """When each came; monotonic seconds."""
         self._news = asyncio.Condition()
         self._stream = next(_STREAMS) % 65_536
         self._frame = 0
@@ -93,6 +96,7 @@ class Call:
     async def _note(self, event: events.Event) -> None:
         async with self._news:
             self.got.append(event)
+            self.got_at.append(time.monotonic())
             self._news.notify_all()
 
     async def hold_the_microphone(self) -> None:
@@ -279,7 +283,9 @@ async def calling(
         call.has_microphone = microphone
         if before is not None:  # the rest comes again
             point = options["resume"].last_received_seq
-            call.got += [event for event in before.got if event.seq <= point]
+            kept = [index for index, event in enumerate(before.got) if event.seq <= point]
+            call.got += [before.got[index] for index in kept]
+            call.got_at += [before.got_at[index] for index in kept]
         call.tasks.append(asyncio.create_task(call.listen()))
         if microphone:
             call.tasks.append(asyncio.create_task(call.hold_the_microphone()))

@@ -68,7 +68,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=MINUTES)
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--calls", type=int, default=20, help="at once")
-    parser.add_argument("--every", type=float, default=5, help="seconds from one strike to the next of its lane, about")
+    parser.add_argument("--every", type=float, default=3, help="seconds from one strike to the next of its lane, about")
     parser.add_argument("--strikes", nargs="*", default=[""], help="parts of the kinds wanted; nothing: links only")
     parser.add_argument("--at-least", type=int, default=None, help="faults of each kind; default: in proportion")
     wanted = parser.parse_args()

@@ -146,9 +146,11 @@ class Callers:
             hold = self._orders / number
             hold.touch()
             await call.session.send_text(words)
-            async with asyncio.TaskGroup() as group:
-                group.create_task(_later(chance.uniform(0, 1.5), hold))
+            ends = asyncio.create_task(_later(chance.uniform(0, 1.5), hold))
+            try:
                 await self._answered(call, since, wanted)
+            finally:
+                await ends
             runs = await asyncio.to_thread(order_ledger.runs, self._orders, number)
             assert runs <= 1, f"order {number} was charged {runs} times"
         else:

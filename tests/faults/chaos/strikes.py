@@ -27,8 +27,8 @@ _AWAY = (0.2, 3.0)
 """Seconds that a killed nats-server is away."""
 _DRAIN_LIMIT = 60.0
 """Seconds that a process which is told to go may take; longer than its own limit."""
-_LET_GO = 15.0
-"""Seconds that a thawed worker may take to see what it lost."""
+_LET_GO = 3.0
+"""Seconds in which the watchdog of a thawed worker may end it."""
 
 Strike = Callable[[], Awaitable[None]]
 
