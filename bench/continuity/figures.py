@@ -8,6 +8,8 @@ from typing import Any, Final
 
 from bench.figures import Figure
 
+FRAME: Final = 0.04
+"""Seconds of audio that a caller sends in a message."""
 BUDGETS: Final = {
     "killed_pause_p50": 1000.0,
     "killed_pause_p99": 3000.0,
@@ -74,12 +76,13 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 
 def pauses(links: Iterable[Mapping[str, Any]]) -> list[float]:
-    """Seconds between the last audio that one link heard and the first of the next, from the record of a conversation.
+    """Seconds between the last audio that one link heard and the first of the next, from the record of a conversation,
+    beyond the pace of a frame, at which audio comes on one link, too.
 
     Links that heard nothing are tries that failed.
     """
     heard = [link for link in links if link["audio_from"] is not None]
-    return [new["audio_from"] - old["audio_until"] for old, new in itertools.pairwise(heard)]
+    return [max(0.0, new["audio_from"] - old["audio_until"] - FRAME) for old, new in itertools.pairwise(heard)]
 
 
 def heard_late(links: Sequence[Mapping[str, Any]]) -> int:

@@ -82,10 +82,11 @@ class WorkerTable:
         known = self._known.get(worker)
         return known is not None and not known.worker.draining and known.load < 1.0
 
-    def check_room(self, exclude: Collection[str] = ()) -> None:
-        """ServiceError when nobody takes a session, as far as they have said."""
-        if not any(self.has_room(name) for name in self._known if name not in exclude):
-            raise self._nobody(exclude)
+    def check_other(self, worker: str) -> None:
+        """ServiceError when nobody but this one takes a session, as far as they have said."""
+        if not any(self.has_room(name) for name in self._known if name != worker):
+            message = f"there is no worker but {worker} that takes sessions: start one, or undrain one"
+            raise ServiceError(errors_pb2.ERROR_REASON_NO_CAPACITY, message)
 
     def choose(self, exclude: Collection[str] = ()) -> str:
         """The better of two picked at random (power of two choices). ServiceError when nobody can."""

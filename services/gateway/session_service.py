@@ -156,7 +156,7 @@ class SessionService(sessions_pb2_grpc.SessionServiceServicer):
     def _check_place(self, worker: str, now_at: str) -> None:
         """ServiceError when the session could not go there, or, where no worker is named, anywhere."""
         if not worker:
-            self._table.check_room({now_at})
+            self._table.check_other(now_at)
         elif worker not in self._table:
             raise unknown_worker(worker)
         elif not self._table.has_room(worker):
