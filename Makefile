@@ -129,6 +129,10 @@ bench-capacity: setup-test  ## How many calls at once a gateway and a worker tak
 bench-open: setup-test  ## How long a call takes to open in a burst of 200 (some 20 seconds)
 	$(BIN)/python -m bench.opening
 
+.PHONY: bench-continuity
+bench-continuity: setup-test  ## What goAway, dead and frozen workers, drains and barge-in cost a call (some 7 minutes)
+	GRPC_VERBOSITY=ERROR $(BIN)/python -m bench.continuity
+
 .PHONY: bench-emulator
 bench-emulator: setup-test  ## The emulator's CPU beside the worker's, at 200 connections (some 5 minutes)
 	$(BIN)/python -m bench.emulator --runs 3
