@@ -14,6 +14,7 @@ from bench.continuity.stage import LIMIT, SPOKEN, Stage, stage
 from bench.load.bare import BareDialer
 from bench.rig import MODEL
 from parley import errors, events
+from parley.cli._child import Child
 from parley.cli.stack import Stack, StackConfig
 from tests.faults.call import Call
 
@@ -24,7 +25,8 @@ _REFUSED: Final = 100
 _HANDSHAKES: Final = 20
 _INTO: Final = 0.8
 """Seconds into a question at which its worker is killed."""
-_FROZEN_LIMIT: Final = 30.0
+_FROZEN: Final = 10.0
+"""Seconds."""
 _DRAIN_LIMIT: Final = 120.0
 
 
@@ -44,15 +46,13 @@ async def killed(scene: Scene, rounds: int) -> None:
     """SIGKILL of the worker of all calls; half of them are in the middle of a question."""
     async with stage(scene) as on:
         for recording in list(SPOKEN)[:rounds]:
-            before = on.stack.workers[-1]
+            worker = on.stack.workers[-1]
             await on.another_worker()
 
-            async def strike(before: object = before) -> None:
-                child = on.stack.workers[-2]
-                assert child is before
-                child.stopping = True
-                child.signal(signal.SIGKILL)
-                await child.gone()
+            async def strike(worker: Child = worker) -> None:
+                worker.stopping = True
+                worker.signal(signal.SIGKILL)
+                await worker.gone()
 
             await _ask_through(on, recording, strike)
         for call in on.calls:
@@ -60,25 +60,20 @@ async def killed(scene: Scene, rounds: int) -> None:
 
 
 async def frozen(scene: Scene, rounds: int) -> None:
-    """SIGSTOP of the worker of all calls, until another one has them; then SIGCONT."""
+    """SIGSTOP of the worker of all calls, a moment after each was asked something; SIGCONT ten seconds later."""
     async with stage(scene) as on:
-        for recording in list(SPOKEN)[:rounds]:
-            child = on.stack.workers[-1]
+        for _ in range(rounds):
+            worker = on.stack.workers[-1]
             await on.another_worker()
-
-            async def strike(child: object = child) -> None:
-                worker = on.stack.workers[-2]
-                assert worker is child
-                worker.stopping = True  # its watchdog may end it when it wakes up
-                worker.signal(signal.SIGSTOP)
-                try:
-                    recovered = [len(call.of(events.LinkRecovered)) + 1 for call in on.calls]
-                    async with asyncio.timeout(_FROZEN_LIMIT):
-                        await asyncio.gather(*map(_recovered, on.calls, recovered))
-                finally:
-                    worker.signal(signal.SIGCONT)
-
-            await _ask_through(on, recording, strike)
+            asking = asyncio.create_task(on.ask(on.calls))
+            await asyncio.sleep(_INTO)  # not a wait for something: some are being answered by then
+            worker.stopping = True  # its watchdog may end it when it wakes up
+            worker.signal(signal.SIGSTOP)
+            try:
+                await asyncio.sleep(_FROZEN)  # not a wait for something: so long it is frozen
+            finally:
+                worker.signal(signal.SIGCONT)
+            await asking
         for call in on.calls:
             links = await on.links(call)
             scene.add("frozen_pause", pauses(links))

@@ -13,7 +13,7 @@ from parley import events
 from parley.cli._child import Child
 from parley.cli.stack import Stack, StackConfig
 from tests.faults.call import TWICE, Call, brief, calling, unexcused
-from tests.faults.sent import MARK_SECONDS
+from tests.faults.sent import MARK_SECONDS, both
 from tests.support.counts import heard
 from tests.support.eventually import eventually
 
@@ -81,8 +81,8 @@ class Stage:
         for call in self.calls:
             lineage = await call.lineage()
             lost = {**await unexcused(call, lineage)}
-            for gap in call.of(events.Gap):
-                lost.setdefault("named", []).append(gap)
+            if named := both(call.sent.voiced, call.sent.excused(call.got)):
+                lost["named by gaps"] = list(named)
             again = lineage["duplicates"].pop("audio")
             seconds = sum(run["last"] - run["first"] + 1 for run in again) * MARK_SECONDS
             asked_again = sum(event.reason == "RESTARTED" for event in call.of(events.Interrupted))
