@@ -20,11 +20,11 @@ from tests.support.sabotage_stack import STORIES
 LIMIT = 120.0
 """Seconds."""
 _FOLDER = Path(__file__).parent
-_LINKS, _WORKERS = (str(_FOLDER / name) for name in ("test_links.py", "test_workers.py"))
+_LINKS, _WORKERS, _FENCE = (str(_FOLDER / f"test_{name}.py") for name in ("links", "workers", "fence"))
 SEEN_BY = {
     "no_replay": (_LINKS, "a_link_that_ends_while_the_caller_speaks"),
     "double_replay": (_LINKS, "a_link_that_ends_while_the_caller_speaks"),
-    "no_fence": (_WORKERS, "nobody_speaks_to_a_worker_that_froze"),
+    "no_fence": (_FENCE, "an_owner_that_was_replaced_unawares"),
     "restarted_seq": (_WORKERS, "the_model_speaks"),
     "early_ack": (_WORKERS, "the_caller_speaks"),
     "no_words": (_LINKS, "a_typed_question_and_a_link_that_ends"),
