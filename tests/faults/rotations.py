@@ -20,19 +20,15 @@ from parley.cli.stack import Stack, StackConfig
 from tests.faults.call import Call, calling, check
 from tests.faults.chaos.report import percentile
 
-MOMENTS = (
-    "speech_began",
-    "speech_ended",
-    "turn_began",
-    "first_audio",
-    "generation_complete",
-    "turn_complete",
-    "handle",
-)
+SPOKEN = ("speech_began", "speech_ended")
+"""Moments of the emulator that only speech has."""
+MOMENTS = ("turn_began", "first_audio", "generation_complete", "turn_complete", "handle")
 _LEFT = ("", "time_left=2s", "time_left=3s then=close", "time_left=20s")
 """What goAway says, and what follows. The links must be left before, so no answer may begin anew for it."""
 _ORDERS = itertools.count(100_000)
 _ANSWER = 60.0
+_TOLD = 100
+"""Rotations after which it is told how far it is."""
 
 
 @dataclass
@@ -41,6 +37,8 @@ class Soak:
 
     wanted: int
     """Rotations, in all."""
+    until: float
+    """When it ends at the latest; monotonic seconds."""
     rotations: int = 0
     questions: int = 0
     restarted: int = 0
@@ -53,13 +51,18 @@ class Soak:
         """All that was wanted."""
         return self.rotations >= self.wanted
 
+    @property
+    def over(self) -> bool:
+        """Enough, or no time is left."""
+        return self.enough or time.monotonic() > self.until
+
     async def converse(self, stack: Stack, chance: random.Random) -> None:
         """One caller, until there were enough rotations."""
         await asyncio.sleep(chance.uniform(0, 2))
         try:
             async with calling(stack, microphone=chance.random() < 0.6) as call:
                 asked = 0
-                while not self.enough:
+                while not self.over:
                     await self._ask(call, chance)
                     asked += 1
                 await check(call, asked_again=True)
@@ -69,8 +72,10 @@ class Soak:
 
     async def _ask(self, call: Call, chance: random.Random) -> None:
         since = len(call.got)
-        await call.fault(f"go_away {chance.choice(_LEFT)} on={chance.choice(MOMENTS)} after={chance.randint(0, 300)}ms")
-        if call.has_microphone and chance.random() < 0.5:
+        speaks = call.has_microphone and chance.random() < 0.5
+        moment = chance.choice(MOMENTS + SPOKEN * speaks)
+        await call.fault(f"go_away {chance.choice(_LEFT)} on={moment} after={chance.randint(0, 300)}ms")
+        if speaks:
             await call.speak("hello")
             await call.answer(since, containing="help you", limit=_ANSWER)
         else:
@@ -81,6 +86,8 @@ class Soak:
 
     def _count(self, call: Call, since: int) -> None:
         recovered: list[events.LinkRecovered] = call.of(events.LinkRecovered, since)
+        if (self.rotations + len(recovered)) // _TOLD > self.rotations // _TOLD:
+            print(f"{self.rotations + len(recovered)} rotations", flush=True)
         self.rotations += len(recovered)
         self.gaps += [event.gap.total_seconds() for event in recovered]
         self.restarted += sum(event.reason == "RESTARTED" for event in call.of(events.Interrupted, since))
@@ -88,7 +95,7 @@ class Soak:
 
 async def soak(wanted: argparse.Namespace, seed: int) -> Soak:
     """Everything."""
-    found = Soak(wanted.rotations)
+    found = Soak(wanted.rotations, time.monotonic() + 60 * wanted.minutes)
     chance = random.Random(seed)
     async with Stack(StackConfig(workers=2, gateways=1)) as stack:
         await asyncio.gather(*(found.converse(stack, random.Random(chance.random())) for _ in range(wanted.sessions)))
@@ -103,6 +110,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rotations", type=int, default=1000)
     parser.add_argument("--sessions", type=int, default=20, help="at once")
+    parser.add_argument("--minutes", type=float, default=10, help="after which it has failed")
     parser.add_argument("--seed", type=int, default=None)
     wanted = parser.parse_args()
     seed = wanted.seed if wanted.seed is not None else random.SystemRandom().randrange(2**32)
