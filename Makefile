@@ -97,7 +97,7 @@ test-clients: setup-test $(VENV)/clients/.installed  ## Agent frameworks against
 	$(BIN)/python -m tests.clients.run $(VENV)/clients/bin/python tests/clients/frameworks -W ignore::DeprecationWarning
 
 .PHONY: test-sabotage
-test-sabotage: setup-test  ## Do the stories of tests/faults notice broken promises? (some 6 minutes)
+test-sabotage: setup-test  ## Do the stories of tests/faults notice broken promises? (some 9 minutes)
 	$(BIN)/python -m tests.faults.sabotage
 
 .PHONY: fuzz-emulator

@@ -9,7 +9,7 @@ import typer
 
 from parley.cli import _output
 from parley.cli._connection import CALL_TIMEOUT, DEFAULT_TARGET, ApiKey, AsJson, Target, call
-from parley.cli._failures import EX_TEMPFAIL, CliError
+from parley.cli._failures import EX_TEMPFAIL, EX_UNAVAILABLE, CliError
 from parley.errors import DeadlineExceeded
 from parley.v1 import fleet_pb2, live_pb2, sessions_pb2
 from parley.v1.fleet_pb2_grpc import FleetServiceStub
@@ -230,8 +230,12 @@ def worker_drain(
             await asyncio.sleep(_LOOK_EVERY)
             listed = await stub.ListWorkers(fleet_pb2.ListWorkersRequest(), **options)
             found = [each for each in listed.workers if each.worker == worker_id]
-            worker = found[0] if found else fleet_pb2.Worker(worker=worker_id, draining=True)
-            if worker.sessions != left and not as_json:
+            if not found:
+                raise CliError(
+                    f"{worker_id} is not heard any more; sessions that it had go on with others", EX_UNAVAILABLE
+                )
+            worker = found[0]
+            if worker.sessions not in (0, left) and not as_json:
                 print(_drain_line(worker), flush=True)
             left = worker.sessions
         return worker

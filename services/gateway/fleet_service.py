@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from parley.v1 import fabric_pb2, fleet_pb2, fleet_pb2_grpc
+from parley.v1 import errors_pb2, fabric_pb2, fleet_pb2, fleet_pb2_grpc
 from services.fabric import subjects
 from services.fabric.bus import Bus, NoResponderError
 from services.fabric.errors import ServiceError, invalid_field
@@ -35,7 +35,8 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
     async def DrainWorker(  # noqa: N802, D102
         self, request: fleet_pb2.DrainWorkerRequest, context: AnyContext
     ) -> fleet_pb2.DrainWorkerResponse:
-        async def drain(_caller: Identity) -> fleet_pb2.DrainWorkerResponse:
+        async def drain(caller: Identity) -> fleet_pb2.DrainWorkerResponse:
+            _check_operator(caller)
             return fleet_pb2.DrainWorkerResponse(worker=await self._set_draining(request.worker, draining=True))
 
         return await answer(context, self._authenticator, drain)
@@ -43,7 +44,8 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
     async def UndrainWorker(  # noqa: N802, D102
         self, request: fleet_pb2.UndrainWorkerRequest, context: AnyContext
     ) -> fleet_pb2.UndrainWorkerResponse:
-        async def undrain(_caller: Identity) -> fleet_pb2.UndrainWorkerResponse:
+        async def undrain(caller: Identity) -> fleet_pb2.UndrainWorkerResponse:
+            _check_operator(caller)
             return fleet_pb2.UndrainWorkerResponse(worker=await self._set_draining(request.worker, draining=False))
 
         return await answer(context, self._authenticator, undrain)
@@ -62,6 +64,13 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
         if reply.HasField("failure"):
             raise ServiceError.from_failure(reply.failure)
         return reply.pong
+
+
+def _check_operator(caller: Identity) -> None:
+    if not caller.operator:
+        raise ServiceError(
+            errors_pb2.ERROR_REASON_NOT_PERMITTED, "workers serve every tenant: only an operator's key may drain them"
+        )
 
 
 def unknown_worker(worker: str) -> ServiceError:

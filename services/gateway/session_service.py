@@ -135,7 +135,9 @@ class SessionService(sessions_pb2_grpc.SessionServiceServicer):
         if len(request.reason) > 256:
             raise invalid_field("reason", "at most 256 characters")
         own, revision = await self._own(caller, request.session_id)
-        if own.session.state != _ENDED and not await self._end_at_worker(own.session, request.reason):
+        if own.session.state == _ENDED:
+            return sessions_pb2.EndSessionResponse()
+        if handed_over(own) or not await self._end_at_worker(own.session, request.reason):
             await self._bury(own, revision)
         return sessions_pb2.EndSessionResponse()
 
@@ -188,7 +190,7 @@ class SessionService(sessions_pb2_grpc.SessionServiceServicer):
                 return session
             if handed_over(found[0]):
                 attachment = await self._records.read_attachment(before.session_id)
-                if attachment is None or not attachment.gateway:
+                if attachment is not None and not attachment.gateway:
                     return session
             await asyncio.sleep(_MOVE_POLL)
         raise ServiceError(

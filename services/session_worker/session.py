@@ -235,7 +235,9 @@ class Session:
         from here, whatever this raises: FencedError when it was somebody else's already, ServiceError when it is not
         known whether its record says so."""
         now = time.monotonic()
-        if self._leaving or not (force or self._departure.forced(now) or self._standing(now).quiet):
+        if self._leaving or self.ending is not None:
+            raise BusyError(self.id)
+        if not (force or self._departure.forced(now) or self._standing(now).quiet):
             raise BusyError(self.id)
         plan = self.plan or Plan(MOVED, now)
         self._leaving = self._releasing = True

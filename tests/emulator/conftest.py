@@ -16,6 +16,7 @@ import uvloop
 from emulator.server import Emulator
 from emulator.settings import EmulatorSettings
 from tests.emulator.behaviour import MARK, Off
+from tests.emulator.patience import Patience
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -41,6 +42,7 @@ def sabotage(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     off: Off = getattr(request, "param", None) or Off()
     for patch in off.patches:
         monkeypatch.setattr(patch.target, patch.replacement)
+    monkeypatch.setattr(Patience, "in_vain", off != Off())
     return off
 
 

@@ -1,45 +1,22 @@
 """Clients without an SDK: WebSocket frames, and the bytes below them."""
 
 import asyncio
-import contextlib
 import json
 import socket
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 
-from tests.emulator.behaviour import Off
 from tests.emulator.conftest import Here
+from tests.emulator.patience import Patience, in_time
 from tests.support.eventually import eventually
 
 PATH = "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent"
 KEY = {"x-goog-api-key": "key"}
 SETUP = {"setup": {"model": "models/gemini-3.8-live"}}
 HELLO = {"realtimeInput": {"text": "hello"}}
-LIMIT = 1.5
-"""Seconds to wait for what has to come at once."""
-
-
-class Patience:
-    """How long the present test waits: less where it is sabotaged, because then it mostly waits in vain."""
-
-    seconds = LIMIT
-
-    @classmethod
-    @contextlib.contextmanager
-    def of(cls, sabotage: Off) -> Iterator[None]:
-        """For one test."""
-        cls.seconds = LIMIT / 8 if sabotage.patches or sabotage.switches else LIMIT
-        yield
-        cls.seconds = LIMIT
-
-
-def in_time() -> asyncio.Timeout:
-    """``async with in_time()``: what has to come at once has to come."""
-    return asyncio.timeout(Patience.seconds)
 
 
 def headers(faults: str = "", conversation: str = "", **switches: Any) -> dict[str, str]:
@@ -64,6 +41,8 @@ class Socket:
         self._path = path
         self._headers = headers(faults, conversation, **switches)
         self.compress = 0
+        self.close_timeout = 0.3
+        """Seconds for the emulator to answer a close frame; some faults keep it from that."""
 
     async def __aenter__(self) -> "Socket":
         self._http = aiohttp.ClientSession()
@@ -74,7 +53,7 @@ class Socket:
                 headers=self._headers,
                 autoping=False,
                 compress=self.compress,
-                timeout=aiohttp.ClientWSTimeout(ws_close=0.3),
+                timeout=aiohttp.ClientWSTimeout(ws_close=self.close_timeout),
                 max_msg_size=0,
             )
         except BaseException:
@@ -195,8 +174,20 @@ def masked(opcode: int, body: bytes) -> bytes:
     return bytes([0x80 | opcode]) + length + bytes(4) + body
 
 
-async def gone(here: Here) -> dict[str, Any]:
-    """The numbers once no connection is left and nothing that served one."""
+async def ask(here: Here, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+    """Status and answer of the control API."""
+    async with aiohttp.ClientSession() as http:
+        data = body if isinstance(body, str) or body is None else json.dumps(body)
+        async with http.request(method, here.control + path, data=data) as response:
+            told = await response.json()
+            return response.status, told["error"] if response.status >= 400 else told
+
+
+async def gone(here: Here, limit: float | None = None) -> dict[str, Any]:
+    """The numbers once no connection is left and nothing that served one.
+
+    ``limit``: seconds to wait, where it shall not be those of the present test.
+    """
 
     def left() -> list[str]:
         return [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith("connection ")]
@@ -205,7 +196,7 @@ async def gone(here: Here) -> dict[str, Any]:
         numbers = await here.get("/stats")
         return numbers if numbers["connections"] == 0 and not left() else None
 
-    numbers: dict[str, Any] = await eventually(settled, timeout=Patience.seconds)
+    numbers: dict[str, Any] = await eventually(settled, timeout=limit or Patience.seconds())
     return numbers
 
 

@@ -1,6 +1,5 @@
 """A recorder or a replay in this process, endpoints of any manner behind it, and clients that see every frame."""
 
-import asyncio
 import json
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -15,9 +14,9 @@ from yarl import URL
 from emulator.tape.listener import Listener
 from emulator.tape.player import Player, PlayerOptions
 from emulator.tape.recorder import Recorder, RecorderOptions
+from tests.emulator.patience import in_time
 
 PATH = "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent"
-LIMIT = 5.0
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -74,7 +73,7 @@ def upgraded(**options: Any) -> web.WebSocketResponse[bool]:
 
 async def received(socket: Any) -> tuple[WSMsgType, Any, Any]:
     """The next frame: its type, its data, and of a close its reason."""
-    async with asyncio.timeout(LIMIT):
+    async with in_time(in_vain=5.0):
         message = await socket.receive()
     return message.type, message.data, message.extra
 

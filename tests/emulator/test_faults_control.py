@@ -16,9 +16,10 @@ from typer.testing import CliRunner, Result
 from emulator.cli import command
 from emulator.faults import reference
 from emulator.settings import EmulatorSettings
-from tests.emulator.behaviour import Off, behaviour, patched
+from tests.emulator.behaviour import behaviour, patched
 from tests.emulator.conftest import Here, running
-from tests.emulator.raw import HELLO, SETUP, Patience, Socket, fired, gone
+from tests.emulator.patience import LIMIT
+from tests.emulator.raw import HELLO, SETUP, Socket, ask, fired, gone
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -30,20 +31,10 @@ DELIVERY_OFF = patched("emulator.faults.orders.Orders._give", lambda *_: None)
 
 
 @pytest_asyncio.fixture(autouse=True, loop_scope="module")
-async def nothing_left(here: Here, sabotage: Off) -> AsyncIterator[None]:
-    with Patience.of(sabotage):
-        yield
+async def nothing_left(here: Here) -> AsyncIterator[None]:
+    yield
     await ask(here, "DELETE", "/faults")
-    await gone(here)
-
-
-async def ask(here: Here, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-    """Status and answer of the control API."""
-    async with aiohttp.ClientSession() as http:
-        data = body if isinstance(body, str) or body is None else json.dumps(body)
-        async with http.request(method, here.control + path, data=data) as response:
-            told = await response.json()
-            return response.status, told["error"] if response.status >= 400 else told
+    await gone(here, LIMIT)
 
 
 async def invoke(*arguments: str) -> Result:

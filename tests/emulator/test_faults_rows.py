@@ -14,9 +14,10 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from tests.emulator.behaviour import Off, behaviour, patched
+from tests.emulator.behaviour import behaviour, patched
 from tests.emulator.conftest import Here
-from tests.emulator.raw import HELLO, PATH, SETUP, Patience, Socket, gone, headers
+from tests.emulator.patience import LIMIT, in_time
+from tests.emulator.raw import HELLO, PATH, SETUP, Socket, gone, headers
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -37,10 +38,9 @@ STOP = {"realtimeInput": {"text": "stop"}}
 
 
 @pytest_asyncio.fixture(autouse=True, loop_scope="module")
-async def nothing_left(here: Here, sabotage: Off) -> AsyncIterator[None]:
-    with Patience.of(sabotage):
-        yield
-    await gone(here)
+async def nothing_left(here: Here) -> AsyncIterator[None]:
+    yield
+    await gone(here, LIMIT)
 
 
 async def closed_after(here: Here, faults: str, *frames: Any) -> tuple[int | None, str]:
@@ -247,7 +247,7 @@ ROWS: dict[str, tuple[Callable[[Here], Awaitable[None]], ...]] = {
 @behaviour(*ROWS, off=OFF)
 @pytest.mark.parametrize("row", ROWS)
 async def test_what_was_seen_in_the_field_can_be_had(here: Here, row: str) -> None:
-    async with asyncio.timeout(3):
+    async with in_time(in_vain=3):
         for check in ROWS[row]:
             await check(here)
 

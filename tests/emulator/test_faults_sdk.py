@@ -15,9 +15,10 @@ from google import genai
 from google.genai import errors, types
 from google.genai.live import AsyncSession
 
-from tests.emulator.behaviour import Off, behaviour, patched
+from tests.emulator.behaviour import behaviour, patched
 from tests.emulator.conftest import Here
-from tests.emulator.raw import Patience, gone, in_time
+from tests.emulator.patience import LIMIT, in_time
+from tests.emulator.raw import gone
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -26,10 +27,9 @@ OFF = patched("emulator.faults.effects.Effects.of", lambda *_: [])
 
 
 @pytest_asyncio.fixture(autouse=True, loop_scope="module")
-async def nothing_left(here: Here, sabotage: Off) -> AsyncIterator[None]:
-    with Patience.of(sabotage):
-        yield
-    await gone(here)
+async def nothing_left(here: Here) -> AsyncIterator[None]:
+    yield
+    await gone(here, LIMIT)
 
 
 def connect(
@@ -162,7 +162,7 @@ async def test_a_refused_upgrade_is_no_api_error(here: Here) -> None:
 @behaviour("2.4.7", "10.6", off=OFF)
 @pytest.mark.parametrize("fault", ["pongs", "half_open", "stop_reading"])
 async def test_missing_pongs_end_the_session_with_1006(here: Here, fault: str) -> None:
-    async with connect(here, fault, ping_interval=0.1, ping_timeout=0.1) as session:
+    async with connect(here, fault, ping_interval=0.1, ping_timeout=0.3) as session:
         with pytest.raises(errors.APIError) as caught:
             await first(session)
         assert caught.value.code == 1006
@@ -173,7 +173,7 @@ async def test_missing_pongs_end_the_session_with_1006(here: Here, fault: str) -
 
 @behaviour("2.4.7", "10.43", off=OFF)
 async def test_a_burst_to_an_application_that_does_not_receive_kills_the_connection(here: Here) -> None:
-    async with connect(here, "burst", ping_interval=0.1, ping_timeout=0.1) as session:
+    async with connect(here, "burst", ping_interval=0.1, ping_timeout=0.3) as session:
         # Sixteen frames wait in the library; the pong is behind them and never seen.
         with pytest.raises(websockets.ConnectionClosedError) as sent:
             async with in_time():

@@ -1,9 +1,10 @@
 """Faults on real sockets: what a client sees, and that nothing of a connection is left in the emulator."""
 
 import asyncio
+import functools
 import itertools
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +16,21 @@ from aiohttp import WSMsgType, web
 
 from emulator.faults.text import MODELS
 from emulator.settings import EmulatorSettings
-from tests.emulator.behaviour import Off, behaviour, patched
+from tests.emulator.behaviour import behaviour, patched
 from tests.emulator.conftest import Here, running
+from tests.emulator.patience import LIMIT, Patience, in_time
 from tests.emulator.raw import (
     HELLO,
     KEY,
-    LIMIT,
     PATH,
     SETUP,
-    Patience,
     Socket,
     Stream,
+    ask,
     dial,
     fired,
     gone,
     headers,
-    in_time,
     masked,
 )
 from tests.support.eventually import eventually
@@ -46,17 +46,23 @@ COMPLETE = "turnComplete"
 
 
 @pytest_asyncio.fixture(autouse=True, loop_scope="module")
-async def nothing_left(here: Here, sabotage: Off) -> AsyncIterator[None]:
+async def nothing_left(here: Here) -> AsyncIterator[None]:
     """Whatever the fault was: in the end neither connection nor task is left."""
-    with Patience.of(sabotage):
-        yield
-    await gone(here)
+    yield
+    await gone(here, LIMIT)
 
 
 def websocket(here: Here, faults: str, **options: Any) -> Any:
     """The library that the Python SDK uses."""
     url = here.address.replace("https", "wss") + PATH
     return websockets.connect(url, ssl=here.ssl_context, additional_headers=headers(faults), **options)
+
+
+async def lasting(here: Here, conversation: str, fault: dict[str, Any]) -> Callable[[], Awaitable[Any]]:
+    """Order a fault for an open connection; what ends it. How long it lasts is not left to the machine."""
+    status, (order,) = await ask(here, "POST", f"/conversations/{conversation}/faults", fault)
+    assert status == 201
+    return functools.partial(ask, here, "DELETE", f"/faults/{order['id']}")
 
 
 @behaviour(
@@ -88,8 +94,11 @@ async def test_an_orderly_end_without_a_close_frame(here: Here) -> None:
 @behaviour("10.6", "fault.half_open", off=patched("emulator.endpoint.connection.Connection._rewire", lambda *_: None))
 async def test_a_half_open_connection_neither_reads_nor_writes_nor_answers_pings(here: Here) -> None:
     name = next(names)
-    async with Socket(here, "half_open on=first_audio for=400ms", name) as client:
-        await client.send(SETUP, HELLO)
+    async with Socket(here, conversation=name) as client:
+        await client.send(SETUP)
+        await client.next()
+        over = await lasting(here, name, {"do": "half_open", "on": "first_audio"})
+        await client.send(HELLO)
         await client.until(AUDIO)
         await client.socket.ping()
         await client.send({"realtimeInput": {"text": "goodbye"}})
@@ -97,10 +106,11 @@ async def test_a_half_open_connection_neither_reads_nor_writes_nor_answers_pings
         async def caught() -> Any:
             return await fired(here, name)
 
-        assert await eventually(caught, timeout=Patience.seconds) == ["half_open"]
+        assert await eventually(caught, timeout=Patience.seconds()) == ["half_open"]
         heard = await here.get(f"/conversations/{name}")
         assert heard["texts"] == ["hello"]
-        # It is over: what was held back comes, in order.
+        await over()
+        # What was held back comes, in order.
         frames = await client.until(COMPLETE)
         kinds = [frame.type for frame in frames]
         assert aiohttp.WSMsgType.PONG in [*kinds, *(frame.type for frame in await client.until(COMPLETE))]
@@ -167,7 +177,7 @@ async def test_frozen_connections_do_not_hold_up_the_end() -> None:
         async def all_open() -> bool:
             return (await here.get("/stats"))["faults"] == 3
 
-        await eventually(all_open, timeout=Patience.seconds)
+        await eventually(all_open, timeout=Patience.seconds())
     for stream in streams:
         stream.writer.transport.abort()
 
@@ -197,7 +207,7 @@ async def test_without_pongs_a_client_ends_with_a_keepalive_timeout(here: Here) 
 
 @behaviour("10.6", off=patched("emulator.endpoint.wire.WireControl.ping", lambda *_: None))
 async def test_pings_are_answered_otherwise(here: Here) -> None:
-    async with websocket(here, "", ping_interval=0.05, ping_timeout=0.3) as client:
+    async with websocket(here, "", ping_interval=None) as client:
         await client.send(json.dumps(SETUP))
         await client.recv()
         for _ in range(3):
@@ -245,7 +255,9 @@ async def test_frames_trickle_and_stay_whole(here: Here) -> None:
 
 @pytest.mark.parametrize("leaves", ["close", "abort"])
 async def test_a_client_may_leave_in_the_middle_of_a_dripping_frame(here: Here, leaves: str) -> None:
-    async with Socket(here, "drip on=turn_began rate=200") as client:
+    leaver = Socket(here, "drip on=turn_began rate=200")
+    leaver.close_timeout = LIMIT
+    async with leaver as client:
         await client.send(SETUP, HELLO)
         await client.until("setupComplete")
         if leaves == "close":
@@ -302,7 +314,7 @@ async def test_a_slow_upgrade_is_given_up_and_leaves_nothing(here: Here) -> None
     with pytest.raises(TimeoutError):
         async with websocket(here, "slow_upgrade by=1h", open_timeout=0.3):
             pass
-    await eventually(lambda: here.emulator._origin._upgrades == 0, timeout=Patience.seconds)
+    await eventually(lambda: here.emulator._origin._upgrades == 0, timeout=Patience.seconds())
     async with Socket(here, "slow_upgrade by=50ms", name) as client:
         await client.send(SETUP)
         assert await client.next() == {"setupComplete": {}}
@@ -364,15 +376,19 @@ async def test_the_model_answers_with_an_empty_turn(here: Here) -> None:
 @behaviour("fault.mute", "fault.stall", off=EFFECTS_OFF)
 @pytest.mark.parametrize(("fault", "before"), [("mute", []), ("stall", [AUDIO])])
 async def test_a_model_falls_silent_and_may_speak_again(here: Here, fault: str, before: list[str]) -> None:
-    async with Socket(here, f"{fault} for=250ms") as client:
+    name = next(names)
+    async with Socket(here, conversation=name) as client:
         await client.send(SETUP)
         await client.next()
+        # What is to be kept has to have an end.
+        over = await lasting(here, name, {"do": fault, "for": "1h"})
         await client.send(HELLO)
         for key in before:
             await client.until(key)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.1):
                 raise AssertionError(await client.socket.receive())
+        await over()
         assert AUDIO in str((await client.until(COMPLETE))[0].data)
 
 

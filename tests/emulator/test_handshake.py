@@ -15,7 +15,8 @@ from emulator.server import Emulator
 from emulator.settings import EmulatorSettings
 from tests.emulator.behaviour import behaviour, patched
 from tests.emulator.conftest import Here, running
-from tests.emulator.raw import PATH, in_time
+from tests.emulator.patience import LIMIT, Patience, in_time
+from tests.emulator.raw import PATH
 
 BIDI = "ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent"
 VERTEX = "/ws/google.cloud.aiplatform.v1beta1.LlmBidiService/BidiGenerateContent"
@@ -145,7 +146,7 @@ async def first_frame(here: Here, path: str, model: str, **options: Any) -> Any:
         http.ws_connect(here.address + path, ssl=here.ssl_context, **options) as socket,
     ):
         await socket.send_str(json.dumps({"setup": {"model": model}}))
-        return json.loads(await socket.receive_bytes(timeout=1.5))
+        return json.loads(await socket.receive_bytes(timeout=Patience.seconds()))
 
 
 @behaviour("10.3", "13.1", off=OFF)
@@ -189,7 +190,7 @@ async def test_a_port_without_tls_serves_the_same() -> None:
         assert plain is not None
         async with http.ws_connect(f"{plain}/{BIDI}", params={"key": "k"}) as socket:
             await socket.send_str(json.dumps({"setup": {"model": "models/gemini-3.8-live"}}))
-            assert json.loads(await socket.receive_bytes(timeout=1.5)) == {"setupComplete": {}}
+            assert json.loads(await socket.receive_bytes(timeout=Patience.seconds())) == {"setupComplete": {}}
 
 
 @pytest.mark.asyncio(loop_scope="module")
@@ -202,7 +203,7 @@ async def test_a_refused_client_is_told_once_its_setup_came_or_soon_without(here
         ):
             for frame in frames:
                 await socket.send_str(frame)
-            message = await socket.receive(timeout=5)
+            message = await socket.receive(timeout=LIMIT)
             assert (message.data, message.extra) == (1008, reason_bytes(texts.NO_KEY.text).decode())
 
 
@@ -221,7 +222,7 @@ async def test_a_client_may_name_itself_twice(name: str, pieces: int) -> None:
             writer.write(request[start::pieces] if pieces == 1 else request[start * 60 : (start + 1) * 60])
             await writer.drain()
         writer.write(request[pieces * 60 :] if pieces > 1 else b"")
-        async with asyncio.timeout(5):
+        async with in_time():
             assert (await reader.readline()).startswith(b"HTTP/1.1 101")
         writer.close()
 

@@ -1,6 +1,5 @@
 """Hearing over real sockets, with the unmodified SDK: what shows only where audio and recogniser run together."""
 
-import asyncio
 import os
 import signal
 from contextlib import AbstractAsyncContextManager
@@ -17,11 +16,11 @@ from emulator.hearing.vad import SpeechEnded
 from emulator.settings import EmulatorSettings
 from tests.emulator.behaviour import behaviour, patched, without
 from tests.emulator.conftest import Here, running
+from tests.emulator.patience import Patience, in_time
 from tests.support.speech import TEXTS, question
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-LIMIT = 4.0
 NATIVE = "gemini-2.5-flash-native-audio-preview-12-2025"
 SILENCE = bytes(32000)
 
@@ -52,7 +51,7 @@ class Transcripts:
 
     async def until(self, kind: str) -> str:
         """The next transcription of that kind (``interim_input`` or ``input``); the others are kept."""
-        async with asyncio.timeout(LIMIT):
+        async with in_time(in_vain=4.0):
             while True:
                 content = (await self._session._receive()).server_content
                 if content is not None and content.input_transcription is not None:
@@ -99,7 +98,7 @@ async def test_what_the_caller_said_may_come_behind_the_answers_audio(here: Here
     async with connect(here, {"input_transcript_order": "after", **switches}) as session:
         await send(session, question("hello") + SILENCE)
         seen = []
-        async with asyncio.timeout(LIMIT):
+        async with in_time(in_vain=4.0):
             async for message in session.receive():
                 content = message.server_content
                 seen += [name for name in ("input_transcription", "model_turn") if getattr(content, name, None)]
@@ -130,7 +129,7 @@ async def test_a_caller_may_mark_its_own_activity(here: Here) -> None:
 
 @behaviour("hearing.dies", off=patched("emulator.hearing.recogniser.Recogniser._lost", lambda self, run: None))
 async def test_a_conversation_outlives_its_recogniser() -> None:
-    async with running(EmulatorSettings(hearing_timeout="3s")) as here:
+    async with running(EmulatorSettings(hearing_timeout=Patience.seconds(in_vain=3.0))) as here:
         (pid,) = here.emulator._ears.pids
         async with connect(here, {}) as session:
             told = Transcripts(session)

@@ -339,8 +339,9 @@ async def test_the_sdk_is_told_to_go_away_and_then_cut_off(here: Here) -> None:
         async with asyncio.timeout(LIMIT):
             message = await live._receive()
             assert message.go_away is not None
-            # Six hundred seconds pass in half a second, and the last sixty of them in a twentieth.
-            assert message.go_away.time_left is not None and 0 < float(message.go_away.time_left[:-1]) <= 0.05
+            # Six hundred seconds pass in half a second, and the last sixty of them in a twentieth; a machine that is
+            # late has less of it left.
+            assert message.go_away.time_left is not None and 0 <= float(message.go_away.time_left[:-1]) <= 0.05
             with pytest.raises(errors.APIError) as caught:
                 await live._receive()
     assert caught.value.code == 1008

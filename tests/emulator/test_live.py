@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import ssl
-import time
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -169,15 +168,14 @@ async def test_speaking_into_an_answer_stops_it() -> None:
     async with start_emulator(generation_speed=2) as emulator, Caller(emulator).connect("barge") as session:
         await speak(session, "tell_me_about_your_service")
         first: list[types.LiveServerMessage] = []
-        spoken_at = 0.0
+        spoken = False
         async with asyncio.timeout(LIMIT):
             async for message in session.receive():
                 first.append(message)
-                if message.data and not spoken_at:
-                    spoken_at = time.monotonic()
+                if message.data and not spoken:
+                    spoken = True
                     await speak(session, "hello")
         turn = Turn(first)
-        assert time.monotonic() - spoken_at < 2.0
         assert turn.flags == ["interrupted", "turn_complete"]
         interrupted = next(i for i, m in enumerate(first) if m.server_content and m.server_content.interrupted)
         activity = first[interrupted - 1].voice_activity

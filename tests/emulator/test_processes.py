@@ -29,7 +29,8 @@ from emulator.processes.terms import Terms, read, written
 from emulator.session.tokens import Grant, TokensFullError
 from emulator.settings import EmulatorSettings
 from tests.emulator.behaviour import behaviour, patched
-from tests.emulator.raw import HELLO, LIMIT, PATH, SETUP, Socket, dial, headers, masked
+from tests.emulator.patience import LIMIT, in_time
+from tests.emulator.raw import HELLO, PATH, SETUP, Socket, dial, headers, masked
 from tests.support.children import bound
 from tests.support.emulator import ROOT, RunningEmulator, start_emulator
 from tests.support.eventually import eventually
@@ -56,7 +57,7 @@ async def nothing_left(request: pytest.FixtureRequest) -> AsyncIterator[None]:
         async def gone() -> bool:
             return (await running.stats())["connections"] == 0
 
-        await eventually(gone)
+        await eventually(gone, timeout=LIMIT)
 
 
 async def until_passed_on(emulator: RunningEmulator, work: Callable[[str], Awaitable[Any]]) -> None:
@@ -285,7 +286,7 @@ async def test_what_comes_with_the_upgrade_request_is_not_lost(emulator: Running
             "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         )
         writer.write(head.encode() + masked(1, json.dumps(SETUP).encode()))
-        async with asyncio.timeout(LIMIT):
+        async with in_time():
             await reader.readuntil(b"setupComplete")
         writer.transport.abort()
 
@@ -394,7 +395,7 @@ async def test_a_client_that_resets_is_gone_at_its_owner(emulator: RunningEmulat
         async def gone() -> bool:
             return (await emulator.stats())["connections"] == 0
 
-        await eventually(gone, timeout=10)
+        await eventually(gone, timeout=LIMIT)
 
     await until_passed_on(emulator, leave)
 
@@ -436,7 +437,7 @@ async def test_frames_drip_through_byte_by_byte(emulator: RunningEmulator) -> No
     async def drip(name: str) -> None:
         stream = await dial(emulator, "drip on=connect rate=400", name)
         stream.send(SETUP)
-        async with asyncio.timeout(LIMIT):
+        async with in_time():
             # Not a whole frame, which a relay of frames would wait for.
             assert len(await stream.reader.read(1000)) <= 20
         stream.writer.transport.abort()
@@ -574,14 +575,14 @@ async def ends(end: End) -> None:
             await client.send_json(SETUP)
             assert "setupComplete" in json.loads((await client.receive()).data)
         os.kill(process.pid if end.victim == "parent" else ready["processes"][1], end.by)
-        async with asyncio.timeout(10):
+        async with in_time():
             codes = {await code_of(client) for client in clients}
             _, errors = await process.communicate()
     # Where a process was killed, its own connections end without a word.
     assert codes <= {1001, 1006} if end.victim == "child" else codes == {1001}
     assert process.returncode == end.status
-    await eventually(lambda: not alive(below), timeout=10)
-    await eventually(lambda: not folder.exists())
+    await eventually(lambda: not alive(below), timeout=LIMIT)
+    await eventually(lambda: not folder.exists(), timeout=LIMIT)
     assert b"Traceback" not in errors
     assert end.told in errors
     assert not any(other.told in errors for other in ENDS[:2] if other is not end)

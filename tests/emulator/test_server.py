@@ -32,7 +32,6 @@ KEY = {"x-goog-api-key": "key"}
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def emulator() -> AsyncIterator[RunningEmulator]:
     async with start_emulator(
-        setup_timeout="300ms",
         outbox_bytes=2**20,
         max_frame_bytes=65536,
         generation_speed=100,
@@ -142,7 +141,6 @@ async def test_pings_are_answered(emulator: RunningEmulator) -> None:
          1007, INVALID),
         ([{"setup": {"model": "models/gemini-3.8-live", "proactivity": {"proactiveAudio": True}}}],
          1007, "Invalid JSON payload received. Unknown name \"proactivity\" at 'setup'"),
-        ([], 1008, "Setup was not received in time."),
         ([SETUP, "x" * 70_000], 1009, ""),
     ],
 )  # fmt: skip

@@ -18,7 +18,8 @@ from emulator.tape.player import Player
 from emulator.tape.recording import FromServer
 from emulator.tape.scribe import Scribe
 from tests.emulator.behaviour import behaviour, patched
-from tests.emulator.taping import LIMIT, dialled, received, replaying
+from tests.emulator.patience import LIMIT, in_time
+from tests.emulator.taping import dialled, received, replaying
 from tests.support.eventually import eventually
 
 SETUP = b'{"setup":{"model":"m"}}'
@@ -138,7 +139,7 @@ async def test_a_strict_replay_closes_with_1007_and_reports_what_came(
         await socket.send_frame(SETUP, WSMsgType.TEXT)
         await received(socket)
         await socket.send_frame(b'{"clientContent":{}}', WSMsgType.TEXT)
-        async with asyncio.timeout(0.5):
+        async with in_time():
             closed = await received(socket)
         difference = "expected realtimeInput.text, got clientContent"
         assert closed == (WSMsgType.CLOSE, 1007, f"client frame 2: {difference}")

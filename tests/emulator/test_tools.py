@@ -1,6 +1,5 @@
 """Function calls: how they are made, what their results bring about, and what becomes of those that are given up."""
 
-import asyncio
 import base64
 import json
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from tests.emulator import sdk
 from tests.emulator.behaviour import behaviour, patched, without
 from tests.emulator.caller import Caller, scenario, typed
 from tests.emulator.conftest import Here
+from tests.emulator.patience import in_time
 from tests.emulator.service import Service
 
 NATIVE = "gemini-2.5-flash-native-audio-preview-12-2025"
@@ -683,10 +683,6 @@ def test_calls_are_found_by_id_and_by_name_only_where_there_are_no_ids() -> None
     assert CallSpec.model_validate({"tool": "t", "as": "x"}).label == "x"
 
 
-LIMIT = 1.5
-"""Seconds for what takes milliseconds."""
-
-
 def connection(model: str, **function: Any) -> tuple[str, types.LiveConnectConfig]:
     """What the SDK connects with, to have the weather looked up."""
     city = types.Schema(
@@ -705,7 +701,7 @@ def connection(model: str, **function: Any) -> tuple[str, types.LiveConnectConfi
 async def receive(live: AsyncSession, answer: dict[str, Any] | None = None) -> list[types.LiveServerMessage]:
     """One ``receive()``; calls in it are answered at once."""
     found = []
-    async with asyncio.timeout(LIMIT):
+    async with in_time(in_vain=1.5):
         async for message in live.receive():
             found.append(message)
             for call in (message.tool_call.function_calls if message.tool_call else None) or ():

@@ -297,7 +297,7 @@ async def calling(
             await asyncio.gather(*call.tasks, return_exceptions=True)
 
 
-TWICE = 0.24
+TWICE = 0.4
 """Seconds of an open utterance that the model may hear twice each time that it is on another link: a round trip, and
 the silence before the first sound."""
 
@@ -349,6 +349,8 @@ async def unexcused(call: Call, lineage: dict[str, Any]) -> dict[str, Any]:
     }
     found["speech"] = missing(lost["speech"])
     found["utterances"] = [one for one in lost["utterances"] if missing(one["marks"])]
+    if any(event.reason == "RESTARTED" for event in call.of(events.Interrupted)):
+        found.pop("said")  # the caller was told that it is void, and the answer that came instead was cut off
     silence = by_stream(lost["silence"])
     for caller in call.callers:
         # What was said in words is not forgotten. What no link has ever heard is, though no record can tell; and what

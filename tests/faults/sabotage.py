@@ -20,7 +20,7 @@ from tests.support.sabotage_stack import STORIES
 LIMIT = 120.0
 """Seconds."""
 _FOLDER = Path(__file__).parent
-_LINKS, _WORKERS, _FENCE = (str(_FOLDER / f"test_{name}.py") for name in ("links", "workers", "fence"))
+_LINKS, _WORKERS, _FENCE, _DRAIN = (str(_FOLDER / f"test_{name}.py") for name in ("links", "workers", "fence", "drain"))
 SEEN_BY = {
     "no_replay": (_LINKS, "a_link_that_ends_while_the_caller_speaks"),
     "double_replay": (_LINKS, "a_link_that_ends_while_the_caller_speaks"),
@@ -28,6 +28,8 @@ SEEN_BY = {
     "restarted_seq": (_WORKERS, "the_model_speaks"),
     "early_ack": (_WORKERS, "the_caller_speaks"),
     "no_words": (_LINKS, "a_typed_question_and_a_link_that_ends"),
+    "no_quiet_moment": (_DRAIN, "the_model_speaks"),
+    "open_link": (_DRAIN, "an_operator_moves_and_drains"),
 }
 """Stories under each sabotage, and one that is about what it takes away."""
 _FAILED = re.compile(r"^(?:FAILED|ERROR) \S+::(?:\w+)\[(.+?)\](?: - |$)", re.MULTILINE)

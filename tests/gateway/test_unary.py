@@ -195,13 +195,9 @@ async def test_every_call_wants_a_known_key(channel: grpc.aio.Channel) -> None:
 
 async def test_what_is_not_served_yet_says_so_by_name(channel: grpc.aio.Channel) -> None:
     sessions = sessions_pb2_grpc.SessionServiceStub(channel)
-    fleet = fleet_pb2_grpc.FleetServiceStub(channel)
     tools = tools_pb2_grpc.ToolServiceStub(channel)
     for name, call in (
-        ("MoveSession", sessions.MoveSession(sessions_pb2.MoveSessionRequest(), metadata=AUTH)),
         ("MintEphemeralToken", sessions.MintEphemeralToken(sessions_pb2.MintEphemeralTokenRequest(), metadata=AUTH)),
-        ("DrainWorker", fleet.DrainWorker(fleet_pb2.DrainWorkerRequest(), metadata=AUTH)),
-        ("UndrainWorker", fleet.UndrainWorker(fleet_pb2.UndrainWorkerRequest(), metadata=AUTH)),
         ("CallTool", tools.CallTool(tools_pb2.CallToolRequest(), metadata=AUTH)),
     ):
         answer = await refused(call)

@@ -13,6 +13,7 @@ from services.session_worker.conversation import Conversation
 from services.session_worker.intake import Intake
 from services.session_worker.journal import Journal, Replay
 from services.session_worker.takeover import Inherited
+from tests.support import sabotage_drain
 from tests.support.sabotage_stack import VARIABLE
 
 
@@ -77,7 +78,11 @@ def early_ack() -> None:
 
 
 SABOTAGES: dict[str, Callable[[], None]] = {
-    sabotage.__name__: sabotage for sabotage in (no_replay, double_replay, no_fence, restarted_seq, early_ack, no_words)
+    sabotage.__name__: sabotage
+    for sabotage in (
+        *(no_replay, double_replay, no_fence, restarted_seq, early_ack, no_words),
+        *(sabotage_drain.no_quiet_moment, sabotage_drain.open_link),
+    )
 }
 
 

@@ -12,6 +12,7 @@ from parley.cli._child import Child
 from parley.cli.stack import Stack
 from services.session_worker import takeover
 from services.session_worker.departure import Departure
+from services.session_worker.link import Link
 from services.session_worker.link_keeper import LinkKeeper
 from services.session_worker.ownership import Ownership
 from tests.support.sabotage_stack import VARIABLE
@@ -48,7 +49,10 @@ def no_quiet_moment() -> None:
 def open_link() -> None:
     """The link is left open when the session goes."""
 
+    left: list[Link | None] = []
+
     async def leave_open(keeper: LinkKeeper) -> None:
+        left.append(keeper._link)
         await keeper._keeps.feeder.let_go()
 
     LinkKeeper.close = leave_open  # type: ignore[method-assign]
