@@ -20,7 +20,7 @@ from services.fabric.records import SessionRecords
 from services.gateway.auth import Identity
 from services.gateway.placement import WorkerTable
 from services.gateway.recovery import Recovery
-from services.gateway.session_config import SESSION_ID, unknown_tool
+from services.gateway.session_config import SESSION_ID, check_size, unknown_tool
 from services.gateway.settings import GatewaySettings
 from services.gateway.stream import Stream
 from services.gateway.streams import Streams
@@ -119,6 +119,7 @@ class Opener:
                 error.message = f"{error.message}: {name[:64]!r}"
                 raise error
             tools.append(tool)
+        check_size(config.ByteSize() + sum(tool.ByteSize() for tool in tools), path)
         return tools
 
     async def _fabric(self) -> None:

@@ -15,7 +15,7 @@ from services.gateway.burial import bury
 from services.gateway.calls import AnyContext, CallerGoneError, answer
 from services.gateway.filter_syntax import parse
 from services.gateway.fleet_service import unknown_worker
-from services.gateway.lifecycle import shown
+from services.gateway.lifecycle import Lifecycle, shown
 from services.gateway.placement import WorkerTable
 from services.gateway.session_config import SESSION_ID
 from services.gateway.session_pages import fill_page, session_of_token, token_after
@@ -105,7 +105,14 @@ class SessionService(sessions_pb2_grpc.SessionServiceServicer):
     async def _with_attachment(self, session: sessions_pb2.Session) -> sessions_pb2.Session:
         if session.state == _ENDED:
             return session
-        return shown(session, await self._records.read_attachment(session.session_id))
+        attachment = await self._records.read_attachment(session.session_id)
+        if attachment is not None:
+            return shown(session, attachment)
+        # Not attached yet, or over since its `own` was read: then it is not one that waits for its caller.
+        found = await self._records.read_own(session.session_id)
+        if found is None:
+            return Lifecycle(fabric_pb2.OwnRecord(session=session), 0, None).gone().session
+        return shown(found[0].session, None)
 
     async def _watch(self, caller: Identity, request: sessions_pb2.WatchSessionRequest, context: AnyContext) -> None:
         async with self._watches.admit(caller.tenant):

@@ -30,8 +30,11 @@ class Dialogue:
         """Something came from the link."""
         parts, turns = self._parts, self._parts.turns
         if isinstance(event, events.InputTranscript):
-            event = self._repeated.news(event)
+            heard, event = event, self._repeated.news(event)
             if not event.text:
+                ends = None if heard.text else responses.response_for(heard, parts.spec.config)
+                if ends is not None:  # the last piece of an utterance, without another word
+                    parts.say(ends)
                 return
         ended = turns.on_event(event, now)
         turn = turns.current

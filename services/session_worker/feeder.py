@@ -67,8 +67,11 @@ class Feeder:
         """What a link that is gone was given, for the next one."""
         self._catching_up = False
         """What waited for the link comes before what the caller says now."""
-        self._audio_since_turn = False
+        self._unanswered = False
+        """There was speech that the model has not answered."""
         self._flush_audio = False
+        self._speaking = False
+        """The caller marked the beginning of its speech, and not the end."""
 
     def wake(self) -> None:
         """There is input."""
@@ -76,7 +79,8 @@ class Feeder:
 
     def turn_ended(self) -> None:
         """The model has answered what it heard."""
-        self._audio_since_turn = False
+        if not self._speaking:
+            self._unanswered = False
 
     def half_closed(self) -> None:
         """Nothing more will be said: let the model answer what it has heard."""
@@ -136,12 +140,26 @@ class Feeder:
                     return True  # what the caller sent after it is not for the model
                 continue
             self._catching_up = False
-            if self._flush_audio and self._audio_since_turn:
-                self._audio_since_turn = False
-                await link.send_realtime(audio_stream_end=True)
-                self._feeds.turns.asked(time.monotonic())
+            if self._flush_audio:
+                await self._flush(link)
             await self._wait(queue.due)
         return False
+
+    async def _flush(self, link: Link) -> None:
+        """Whoever closed its side has finished speaking, whether it said so or not."""
+        if not self._unanswered:
+            return
+        speaking, self._unanswered, self._speaking = self._speaking, False, False
+        if speaking:
+            await link.send_realtime(activity_end=types.ActivityEnd())
+        elif not self._manual:
+            await link.send_realtime(audio_stream_end=True)
+        self._feeds.turns.asked(time.monotonic())
+
+    @property
+    def _manual(self) -> bool:
+        """The caller marks its speech itself."""
+        return self._feeds.context.config.voice_activity_detection.disabled
 
     async def _wait(self, due: float | None) -> None:
         """Until there is input, or a picture that waits may go, or the link is another one."""
@@ -162,7 +180,7 @@ class Feeder:
         try:
             if isinstance(item, AudioBatch):
                 await link.send_audio(item.pcm)
-                self._audio_since_turn = True
+                self._unanswered = self._unanswered or self._speaking or not self._manual
             else:
                 await self._request(link, item, now)
         finally:
@@ -177,6 +195,7 @@ class Feeder:
                 image = item.video.image
                 await link.send_realtime(video=types.Blob(data=image.data, mime_type=image.mime_type))
             case "text":
+                self._unanswered = self._unanswered or self._speaking
                 turns.asked(now)
                 await link.send_realtime(text=item.text.text)
             case "turn":
@@ -184,8 +203,10 @@ class Feeder:
                     turns.asked(now)
                 await link.send_turn([live_config.content(part) for part in item.turn.content], item.turn.turn_complete)
             case "activity_start":
+                self._speaking = True
                 await link.send_realtime(activity_start=types.ActivityStart())
             case "activity_end":
+                self._speaking = False
                 await link.send_realtime(activity_end=types.ActivityEnd())
             case "audio_stream_end":
                 await link.send_realtime(audio_stream_end=True)

@@ -92,7 +92,7 @@ class Parts:
         """What stands between the caller's side and the model."""
         spec, services, settings = self.spec, self.services, self.services.settings
         dialogue = self.dialogue
-        self.turns = TurnState()
+        self.turns = TurnState(completes_turns=self.context.model.completes_turns)
         self.journal = Journal(live_config.input_rate(spec.config))
         self.tools = ToolCalls(
             services.bus,

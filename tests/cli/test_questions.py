@@ -246,6 +246,14 @@ async def test_a_refusal_is_one_line(capsys):
         assert capsys.readouterr().err.startswith("parley: there is no session ses_9 [NOT_FOUND]. Check the name")
 
 
+@pytest.mark.parametrize("key", ["secret\n", "gehe\u00efm"])
+def test_a_key_that_cannot_be_sent_is_one_line(key, capsys):
+    assert main(["session", "list", "--api-key", key]) == 77
+    err = capsys.readouterr().err
+    assert err.startswith("parley: the API key has characters that keys do not have")
+    assert err.count("\n") == 1
+
+
 async def test_a_session_is_watched_until_it_has_ended(capsys):
     async with gateway() as (sessions, run):
         assert await run("session", "watch", "ses_1") == 0
