@@ -26,8 +26,8 @@ MOMENTS = ("turn_began", "first_audio", "generation_complete", "turn_complete", 
 _LEFT = ("", "time_left=2s", "time_left=3s then=close", "time_left=20s")
 """What goAway says, and what follows. The links must be left before, so no answer may begin anew for it."""
 ENV = {"PARLEY_WORKER_HEALTHY_LINK": "1s"}
-"""Twenty links of one session in a minute, of which none lived for half a minute, are taken for a backend that is broken;
-here they are what is wanted."""
+"""Twenty links of a session in a minute, of which none lived for half a minute, are taken for a backend that is broken.
+Here they are what is wanted."""
 _ORDERS = itertools.count(100_000)
 _ANSWER = 60.0
 _TOLD = 100
