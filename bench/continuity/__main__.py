@@ -34,8 +34,8 @@ async def main() -> int:
         for figure in scene.figures():
             print(figure, flush=True)
         command.say(in_words(scene))
-        for problem in scene.problems:
-            command.say(f"PROBLEM {problem}")
+        for line in scene.problems:
+            command.say(f"PROBLEM {line}")
         clean = clean and scene.clean
     command.say_load()
     return 0 if clean else 1
