@@ -311,6 +311,7 @@ async def check(
     question whose answer was cut off, and is asked again in words. `gaps`: what a gap names may be missing.
     """
     lineage = await call.lineage()
+    assert lineage["complete"], "the emulator's record had no room"
     if asked_again:
         for kind in ("turns", "texts"):
             del lineage["duplicates"][kind]
@@ -323,7 +324,6 @@ async def check(
     forgotten = await unexcused(call, lineage)
     assert not forgotten, (forgotten, told, brief(call.got))
     assert not any(lineage["duplicates"].values()), (lineage["duplicates"], brief(call.got))
-    assert lineage["complete"]
     for caller in call.callers:
         result = caller.session.audit.result()
         assert result.whole, result

@@ -31,9 +31,9 @@ SPOKEN = {
 link for a replay."""
 EXCUSE = "sorry i could not find that"
 """What the model says when a tool failed."""
-_ANSWER = 90.0
-"""Seconds for one answer, with everything that may happen meanwhile."""
-_CLOSE = timedelta(seconds=60)
+_ANSWER = 240.0
+"""Seconds for one answer, with everything that may happen meanwhile, on a machine that has too much to do."""
+_OPEN, _CLOSE = timedelta(seconds=90), timedelta(seconds=60)
 _FAULT_CHANCE = 0.5
 _TAKE_OVER_CHANCE = 0.12
 SECOND_CALLER = "second caller"
@@ -71,7 +71,7 @@ class Callers:
         async with AsyncExitStack() as exits:
             microphone = chance.random() < 0.6
             call = await exits.enter_async_context(
-                calling(self._stack, microphone=microphone, targets=targets, close_timeout=_CLOSE)
+                calling(self._stack, microphone=microphone, targets=targets, open_timeout=_OPEN, close_timeout=_CLOSE)
             )
             session = call.session.id
             told.append(session)
@@ -124,6 +124,7 @@ class Callers:
                 targets=targets[::-1],
                 resume=call.session.resume_point,
                 before=call,
+                open_timeout=_OPEN,
                 close_timeout=_CLOSE,
             )
         )
