@@ -134,7 +134,7 @@ bench-continuity: setup-test  ## What goAway, dead and frozen workers, drains an
 	GRPC_VERBOSITY=ERROR $(BIN)/python -m bench.continuity
 
 .PHONY: bench-emulator
-bench-emulator: setup-test  ## The emulator's CPU beside the worker's, at 200 connections (some 5 minutes)
+bench-emulator: setup-test  ## The emulator's CPU beside the worker's, at 200 connections (some 6 minutes)
 	$(BIN)/python -m bench.emulator --runs 3
 
 .PHONY: lint

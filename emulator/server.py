@@ -79,6 +79,7 @@ class Emulator:
                 timeout=settings.hearing_timeout.total_seconds(),
             ),
             processes=settings.hearing_processes,
+            remembered=settings.hearing_remembered,
         )
         admission = Admission(
             handles=self._handles,

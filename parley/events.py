@@ -177,7 +177,7 @@ class LinkRotating(Event):
     """The session moves to a new link to the model; input is kept meanwhile."""
 
     cause: str
-    """E.g. `GO_AWAY`, `LINK_LOST`, `WORKER_LOST`, `DRAIN`, `PARKED`, `OWNERSHIP_LAPSED`."""
+    """E.g. `GO_AWAY`, `LINK_LOST`, `WORKER_LOST`, `DRAIN`, `MOVED`, `PARKED`, `OWNERSHIP_LAPSED`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,8 +48,7 @@ class SessionContext:
         if not self.model.context_update:
             raise invalid_field("context_update", f"{self.config.model} takes none")
         tools = await self._tools(update.tools.names) if update.HasField("tools") else None
-        size = self.config.ByteSize() + len(update.instructions) + sum(tool.ByteSize() for tool in tools or ())
-        if size > MAX_SETTINGS:
+        if self.config.ByteSize() + sum(tool.ByteSize() for tool in tools or ()) > MAX_SETTINGS:
             raise invalid_field("context_update.tools.names", "their declarations do not fit beside the other settings")
         if update.HasField("instructions"):
             self.config.instructions = update.instructions

@@ -521,6 +521,22 @@ async def test_an_update_that_cannot_be_is_refused_and_changes_nothing(
     assert link.updates == []
 
 
+async def test_an_update_to_more_tools_than_a_checkpoint_holds_is_refused_and_changes_nothing(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def large(_: Catalog, name: str) -> tools_pb2.Tool:
+        return tools_pb2.Tool(declaration=live_pb2.FunctionDeclaration(name=name, description="x" * 61_440))
+
+    monkeypatch.setattr(Catalog, "get", large)
+    session, link = await rig.open()
+    await rig.send(session, update(1, *(f"tool_{number}" for number in range(13))), text(2))
+    failure = await refusal(rig)
+    assert failure.reason == errors_pb2.ERROR_REASON_FIELD_INVALID
+    assert [one.field for one in failure.field_violations] == ["context_update.tools.names"]
+    await eventually(lambda: link.texts)
+    assert link.updates == []
+
+
 async def test_history_goes_to_a_new_link_before_anything_else(rig: Rig) -> None:
     said = [
         live_pb2.Content(role=role, parts=[live_pb2.Part(text=words)])

@@ -291,7 +291,7 @@ async def test_an_ended_session_is_not_taken_over(rig: Rig) -> None:
 async def test_more_at_once_than_a_worker_takes_are_told_when_to_come_again(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.session_worker.worker._MOST_RECOVERIES", 1)
+    monkeypatch.setattr("services.session_worker.admission.MOST_RECOVERIES", 1)
     first, first_link = await conversation(rig)
     await lose(rig, first, first_link)
     second, second_link = await conversation(rig)

@@ -22,7 +22,7 @@ from tests.support import order_ledger
 MINUTES = 30.0
 """A run of this length needs ten faults of each kind; a shorter one in proportion."""
 _LONGER = 0.5
-"""Of its length: how much longer a run goes on where a kind has not happened often enough, because the machine is slow."""
+"""Of its length: how much longer a run goes on, at most, where a kind has not happened often enough."""
 
 
 async def run(wanted: argparse.Namespace, seed: int) -> Report:
