@@ -11,6 +11,7 @@ def in_words(scene: Scene) -> str:
     times = [
         f"{name} {1000 * min(seconds):.1f} to {1000 * max(seconds):.1f} ms ({len(seconds)})"
         for name, seconds in scene.times.items()
+        if seconds
     ]
     counts = [f"{name} {count}" for name, count in scene.counts.items()]
     return f"{scene.name}: " + ", ".join([*times, *counts, f"{len(scene.problems)} problems"])

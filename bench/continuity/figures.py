@@ -50,13 +50,13 @@ class Scene:
     @property
     def clean(self) -> bool:
         """The figures may be believed."""
-        return not self.problems and not any(self.counts.values())
+        return not self.problems and not any(self.counts.values()) and all(self.times.values())
 
     def figures(self) -> list[Figure]:
         """What is printed."""
         found = []
         for name, seconds in self.times.items():
-            for percent in (50, 99):
+            for percent in (50, 99) if seconds else ():
                 value = 1000 * percentile(seconds, percent)
                 figure = f"{name}_p{percent}"
                 found.append(_figure(figure, value, self.sessions, self.baseline or BUDGETS.get(figure)))

@@ -62,7 +62,7 @@ async def killed(scene: Scene, rounds: int) -> None:
 async def frozen(scene: Scene, rounds: int) -> None:
     """SIGSTOP of the worker of all calls, a moment after each was asked something; SIGCONT ten seconds later."""
     async with stage(scene) as on:
-        for _ in range(rounds):
+        for number in range(rounds):
             worker = on.stack.workers[-1]
             await on.another_worker()
             asking = asyncio.create_task(on.ask(on.calls))
@@ -74,6 +74,8 @@ async def frozen(scene: Scene, rounds: int) -> None:
             finally:
                 worker.signal(signal.SIGCONT)
             await asking
+            await asyncio.gather(*(_recovered(call, number + 1) for call in on.calls))
+            await on.ask(on.calls)
         for call in on.calls:
             links = await on.links(call)
             scene.add("frozen_pause", pauses(links))

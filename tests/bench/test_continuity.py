@@ -75,6 +75,13 @@ def test_figures_are_believed_when_nothing_was_lost() -> None:
     assert not Scene("killed", 1, problems=["no answer"]).clean
 
 
+def test_a_scene_in_which_nothing_happened_is_none() -> None:
+    scene = Scene("killed", 1)
+    scene.add("killed_pause", [])
+    assert not scene.clean
+    assert scene.figures() == []
+
+
 @pytest.mark.asyncio
 async def test_the_command_ends_with_1_when_something_was_lost(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
