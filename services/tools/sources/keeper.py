@@ -10,6 +10,7 @@ from typing import Final
 import structlog
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
+from services.fabric.process import stop_tasks
 from services.tools.registry import Offer, Registry
 from services.tools.sources.source import Source, SourceError
 
@@ -18,6 +19,8 @@ log = structlog.get_logger()
 _HEALTHY: Final = 30.0
 """Seconds after which a source that fails is not one that keeps failing."""
 _LONGEST_PAUSE: Final = 30.0
+_LEAVE: Final = 4.0
+"""Seconds in which a source is left in good manners."""
 
 
 class SourceKeeper:
@@ -28,15 +31,26 @@ class SourceKeeper:
         self._registry = registry
         self._longest_pause = longest_pause
         self._tried = {source.name: asyncio.Event() for source in sources}
+        self._stopping = False
         self.restarts = 0
         """How often a source was started again."""
         registry.enlist(source.name for source in sources)
 
     async def run(self) -> None:
         """Until it is cancelled, or no source is left that has anything to follow."""
-        async with asyncio.TaskGroup() as group:
-            for source in self._sources:
-                group.create_task(self._keep(source), name=f"source {source.name}")
+        tasks = [asyncio.create_task(self._keep(source), name=f"source {source.name}") for source in self._sources]
+        if not tasks:
+            return
+        try:
+            await asyncio.wait(tasks)
+        finally:
+            # A cancellation that comes while a connection falls apart anyway may get lost inside the MCP SDK; then the
+            # source must not be started again.
+            self._stopping = True
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks, timeout=_LEAVE)
+            await stop_tasks(tasks)
 
     async def tried(self, timeout: float | None, sources: Iterable[str] | None = None) -> None:
         """Return when these sources (default: all) have made an offer or failed once, or after `timeout` seconds."""
@@ -55,14 +69,14 @@ class SourceKeeper:
 
     async def _keep(self, source: Source) -> None:
         following = True
-        while following:
+        while following and not self._stopping:
             async for attempt in AsyncRetrying(
                 retry=retry_if_exception_type(SourceError),
                 wait=wait_random_exponential(multiplier=0.5, max=self._longest_pause),
                 before_sleep=lambda state: self._failed(source, state),
             ):
                 with attempt:
-                    following = await self._run(source)
+                    following = not self._stopping and await self._run(source)
 
     async def _run(self, source: Source) -> bool:
         """Whether the source is to be started again at once. SourceError when that should wait a little longer each

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -22,11 +22,13 @@ from parley._version import __version__
 from services.fabric.process import stop_tasks
 from services.tools import arguments, schema
 from services.tools.context import ToolContext, ToolError
+from services.tools.registry import Offer
 from services.tools.sources import mcp_answers
 from services.tools.sources.file import McpHttpSettings, McpSettings, McpStdioSettings
 from services.tools.sources.guard import Guard, TransportError
 from services.tools.sources.mcp_http import NOT_ANSWERED, NOT_SENT, http_client
 from services.tools.sources.mcp_stdio import MAX_MESSAGE, TOO_LARGE, StdioServer
+from services.tools.sources.mcp_streams import ToolSieve, first_problem, watched
 from services.tools.sources.remote import MAX_TOOLS, Catalogue, Described
 from services.tools.sources.secrets import Secrets
 from services.tools.sources.source import Source, SourceError, TakeOffer
@@ -61,46 +63,49 @@ class McpSource(Source):
 
     def reason(self) -> str:
         """Why the server cannot be called; empty when it can."""
-        return "" if self._connection is not None else f"its source {self.name} is not connected at the moment"
+        if self._connection is not None and not self._connection.lost:
+            return ""
+        return f"its source {self.name} is not connected at the moment"
 
     async def run(self, offer: TakeOffer) -> None:
         """Connect, and follow the server's list of tools until the connection is lost. SourceError."""
         secrets = Secrets(self._folder)
         guard = Guard(self.name, secrets, retries=self._settings.retries)
         doubt = asyncio.Event()
+        connection = _Connection(doubt)
         try:
-            async with asyncio.timeout(_CONNECT) as limit, self._connected(secrets, doubt) as connection:
+            async with asyncio.timeout(_CONNECT) as limit, self._connected(secrets, connection):
                 described = await connection.tools()
                 limit.reschedule(None)
                 self._connection = connection
                 while True:
-                    offer(self._offer(described, guard, connection))
+                    offer(self._offer(described, guard, connection.sieve.malformed))
                     described = await self._change(connection, doubt)
         except TimeoutError:
             raise SourceError(f"no answer within {_CONNECT:g} s") from None
-        except MCPError as error:
-            raise SourceError(secrets.hide(f"{error.error.message}"[:500])) from None
-        except ValidationError as error:
-            raise SourceError(f"its answer is no MCP: {_first(error)}") from None
-        except BaseExceptionGroup as group:
-            raise _of_group(group) from group
+        except (MCPError, ValidationError, BaseExceptionGroup) as error:
+            raise _as_source_error(error, connection.lost, secrets.hide) from error
         finally:
             self._connection = None
 
     async def _change(self, connection: _Connection, doubt: asyncio.Event) -> list[types.Tool]:
         """The tools when they are worth another look: the server says so, something went wrong, or time has passed."""
         pause = self._settings.refresh.total_seconds()
-        await asyncio.sleep(_AT_MOST_EVERY)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_AT_MOST_EVERY):
+                await connection.over.wait()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, pause - _AT_MOST_EVERY)):
                 await doubt.wait()
         doubt.clear()
-        if connection.lost:
+        if connection.over.is_set():
             raise SourceError(connection.lost)
         return await connection.tools()
 
-    def _offer(self, tools: list[types.Tool], guard: Guard, connection: _Connection) -> Any:
+    def _offer(self, tools: list[types.Tool], guard: Guard, malformed: Mapping[str, str]) -> Offer:
         catalogue = Catalogue(self._settings, guard, self)
+        for name, problem in malformed.items():
+            catalogue.problem(f"its declaration is malformed: {problem}", name)
         if len(tools) > MAX_TOOLS:
             catalogue.problem(f"it has {len(tools)} tools or more; at most {MAX_TOOLS} are served")
         for tool in tools:
@@ -122,32 +127,28 @@ class McpSource(Source):
 
     def session(self) -> _Connection:
         """The connection of now. TransportError when there is none."""
-        if self._connection is None:
+        if self._connection is None or self._connection.lost:
             raise TransportError(f"not run: {self.name} is not connected at the moment", may_have_run=False)
         return self._connection
 
     @asynccontextmanager
-    async def _connected(self, secrets: Secrets, doubt: asyncio.Event) -> AsyncIterator[_Connection]:
-        connection = _Connection(doubt)
+    async def _connected(self, secrets: Secrets, connection: _Connection) -> AsyncIterator[None]:
         async with contextlib.AsyncExitStack() as stack:
             transport, watch = await self._transport(secrets, connection, stack)
+            connection.watched = watch is not None
             client = Client(
-                transport,
+                watched(transport, connection.sieve, connection.closed),
                 cache=None,
                 client_info=types.Implementation(name="parley", version=__version__),
                 message_handler=connection.hear,
                 read_timeout_seconds=_LIST,
             )
-            tasks: list[asyncio.Task[None]] = []
+            tasks = [asyncio.create_task(watch(), name=f"watch {self.name}")] if watch else []
             try:
                 connection.client = await stack.enter_async_context(client)
-                tasks = [asyncio.create_task(watch(), name=f"watch {self.name}")] if watch else []
+                connection.sieve.version = lambda: client.protocol_version
                 tasks.append(asyncio.create_task(connection.listen(), name=f"listen to {self.name}"))
-                yield connection
-            except MCPError as error:
-                if error.code == types.CONNECTION_CLOSED and watch:
-                    await watch()
-                raise SourceError(connection.lost or secrets.hide(error.error.message[:500])) from None
+                yield
             finally:
                 self._connection = None
                 await stop_tasks(tasks)
@@ -181,12 +182,23 @@ class _Connection:
     def __init__(self, doubt: asyncio.Event) -> None:
         self._doubt = doubt
         self.client: Client | None = None
+        self.sieve = ToolSieve()
+        self.watched = False
+        """Somebody else knows why the connection ended."""
         self.lost = ""
-        """Why the connection is over."""
+        """Why nothing can be sent any more."""
+        self.over = asyncio.Event()
+
+    def closed(self) -> None:
+        """Nothing more will come. Why, may show in a moment."""
+        self.lost = self.lost or "the connection was closed"
+        if not self.watched:
+            self.lose(self.lost)
 
     def lose(self, reason: str) -> None:
         """The connection is over."""
         self.lost = reason
+        self.over.set()
         self._doubt.set()
 
     def doubtful(self, reason: str) -> None:
@@ -216,6 +228,7 @@ class _Connection:
     async def tools(self) -> list[types.Tool]:
         """All of them, up to a bound. MCPError, ValidationError."""
         assert self.client is not None
+        self.sieve.malformed.clear()
         found: list[types.Tool] = []
         cursor: str | None = None
         for _ in range(_MAX_PAGES):
@@ -264,7 +277,7 @@ class _Sender:
         except MCPError as error:
             raise self._failure(error) from None
         except ValidationError as error:
-            raise ToolError(f"the tool's answer is no MCP: {_first(error)}") from None
+            raise ToolError(f"the tool's answer is no MCP: {first_problem(error)}") from None
 
     def _failure(self, error: MCPError) -> Exception:
         message = " ".join(error.error.message.split())
@@ -283,19 +296,16 @@ def _says_idempotent(annotations: types.ToolAnnotations | None) -> bool:
     return annotations is not None and bool(annotations.read_only_hint or annotations.idempotent_hint)
 
 
-def _first(error: ValidationError) -> str:
-    problem = error.errors(include_input=False, include_url=False)[0]
-    return f"{'.'.join(map(str, problem['loc']))[:100]}: {problem['msg'][:200]}"
-
-
-def _of_group(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """What happened inside the SDK's task groups."""
-    errors: list[BaseException] = [group]
-    while isinstance(errors[0], BaseExceptionGroup):
-        errors = [*errors[0].exceptions, *errors[1:]]
-    error = errors[0]
+def _as_source_error(error: BaseException, lost: str, hide: Callable[[str], str]) -> BaseException:
+    """What went wrong with a connection, from inside the SDK's task groups."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
     if isinstance(error, SourceError | asyncio.CancelledError):
         return error
+    if lost:
+        return SourceError(lost)
     if isinstance(error, MCPError):
-        return SourceError(error.error.message[:500])
+        return SourceError(hide(error.error.message)[:500])
+    if isinstance(error, ValidationError):
+        return SourceError(f"its answer is no MCP: {hide(first_problem(error))}")
     return SourceError(f"the connection failed: {type(error).__name__}")

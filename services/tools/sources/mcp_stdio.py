@@ -67,6 +67,7 @@ class StdioServer:
         self._process: asyncio.subprocess.Process | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._noise = 0
+        self._closed = False
         self._ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     async def ended(self) -> str:
@@ -107,6 +108,9 @@ class StdioServer:
     ) -> None:
         """End the process and whatever it started."""
         try:
+            if self._closed:
+                # It ended, or is about to: how it did is worth knowing.
+                await asyncio.wait({self._ended}, timeout=_GRACE)
             await self._stop()
         finally:
             self._signal(signal.SIGKILL)  # also when the waiting was cut short
@@ -148,12 +152,9 @@ class StdioServer:
 
     async def _read(self, to_sdk: ObjectSendStream[Incoming]) -> None:
         assert self._process is not None
-        pace = Pace(rate=500, burst=1000)
         reason = ""
         try:
             while (message := await self._message()) is not None:
-                if (pause := pace.wait(time.monotonic())) > 0:
-                    await asyncio.sleep(pause)  # a flood waits in the pipe
                 await to_sdk.send(message)
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
             return
@@ -161,6 +162,7 @@ class StdioServer:
             reason = str(error)
         finally:
             # Now every call that waits is told that the connection is closed.
+            self._closed = True
             await to_sdk.aclose()
         if not reason:
             # Its end of the pipe may be closed a moment before it has ended.

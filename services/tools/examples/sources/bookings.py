@@ -8,6 +8,7 @@ from __future__ import annotations
 import hmac
 import os
 import sys
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
@@ -16,13 +17,15 @@ _bookings: dict[str, str] = {}
 """Who has booked what, by `room day`."""
 
 
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
 @web.middleware
-async def _authorized(request: web.Request, handler: web.RequestHandler) -> web.StreamResponse:
+async def _authorized(request: web.Request, handler: Handler) -> web.StreamResponse:
     given = request.headers.get("X-Api-Key", "")
     if not hmac.compare_digest(given.encode(), os.environ["BOOKINGS_KEY"].encode()):
         return web.json_response({"message": "who are you?"}, status=401)
-    response: web.StreamResponse = await handler(request)
-    return response
+    return await handler(request)
 
 
 async def _rooms(request: web.Request) -> web.Response:
