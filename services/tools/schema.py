@@ -120,13 +120,17 @@ class _Walk:
 
 
 def _depth(node: Any) -> int:
-    deepest, level = 0, [node]
+    """How deep it is nested, or a little more than allowed. SchemaError when it has too many parts: a document of YAML
+    can hold a list that holds another one a billion times."""
+    deepest, parts, level = 0, 0, [node]
     while level and deepest <= MAX_DEPTH:
-        level = [
-            inner
-            for item in level
-            for inner in (item.values() if isinstance(item, dict) else item if isinstance(item, list) else ())
-            if isinstance(inner, dict | list)
-        ]
+        following = []
+        for item in level:
+            inner = list(item.values()) if isinstance(item, dict) else item
+            parts += len(inner)
+            if parts > _MAX_NODES:
+                raise SchemaError(f"its schema has more than {_MAX_NODES} parts")
+            following += [value for value in inner if isinstance(value, dict | list)]
+        level = following
         deepest += 1
     return deepest

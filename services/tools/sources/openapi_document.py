@@ -14,6 +14,7 @@ from services.tools.sources.source import SourceError
 
 MAX_BYTES: Final = 4 * 1024 * 1024
 _MAX_HOPS: Final = 16
+_MAX_DEPTH: Final = 200
 _Loader: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -59,11 +60,21 @@ class Document:
             raise ReferenceRefusedError(f"{where}: $ref {reference[:200]!r} leads nowhere") from None
 
 
+def _yaml(text: str) -> Any:
+    # libyaml's loader needs stack for each level, and takes the process with it when there is none left.
+    depth = 0
+    for event in yaml.parse(text, _Loader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _MAX_DEPTH:
+            raise RecursionError
+    return yaml.load(text, _Loader)
+
+
 def _parse(text: str) -> dict[str, Any]:
     if len(text.encode()) > MAX_BYTES:
         raise SourceError(f"the document has more than {MAX_BYTES} bytes")
     try:
-        root = json.loads(text) if text.lstrip().startswith("{") else yaml.load(text, _Loader)
+        root = json.loads(text) if text.lstrip().startswith("{") else _yaml(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f"line {mark.line + 1}: " if mark else ""
