@@ -5,8 +5,6 @@ from __future__ import annotations
 from services.tools.settings import ToolsSettings
 from services.tools.sources import file
 from services.tools.sources.file import McpHttpSettings, McpStdioSettings, OpenApiSettings, PythonSettings
-from services.tools.sources.mcp import McpSource
-from services.tools.sources.openapi import OpenApiSource
 from services.tools.sources.python import PythonSource
 from services.tools.sources.source import Source
 
@@ -25,7 +23,12 @@ def sources_of(settings: ToolsSettings) -> list[Source]:
             case PythonSettings():
                 built.append(PythonSource(source, settings))
             case McpStdioSettings() | McpHttpSettings():
+                # Late: the SDK takes half a second and some 25 MB, which are for those who use it.
+                from services.tools.sources.mcp import McpSource
+
                 built.append(McpSource(source, folder, max_result_bytes=most))
             case OpenApiSettings():
+                from services.tools.sources.openapi import OpenApiSource
+
                 built.append(OpenApiSource(source, folder, max_result_bytes=most))
     return built

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, Final
 
 from mcp_types import (
@@ -17,6 +16,7 @@ from mcp_types import (
 )
 
 from services.tools.context import ToolError
+from services.tools.results import truncated
 
 _MAX_BLOCKS: Final = 64
 _MAX_ERROR: Final = 2000
@@ -49,21 +49,6 @@ def value_of(result: CallToolResult, max_bytes: int) -> dict[str, Any]:
     if others:
         value.setdefault("attachments", others)
     return value
-
-
-def truncated(text: str, max_bytes: int) -> str:
-    """The text, cut so that it takes at most `max_bytes` inside JSON, and then saying so."""
-    if _size(text) <= max_bytes:
-        return text
-    low, high = 0, min(len(text), max_bytes)
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if _size(text[:middle]) <= max_bytes else (low, middle - 1)
-    return f"{text[:low]}[... cut off: {len(text) - low} more characters]"
-
-
-def _size(text: str) -> int:
-    return len(json.dumps(text, ensure_ascii=False).encode(errors="replace"))
 
 
 def _text(block: ContentBlock) -> str | None:

@@ -11,8 +11,8 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from services.tools.context import ToolContext, ToolError
+from services.tools.results import truncated
 from services.tools.sources.guard import TransportError
-from services.tools.sources.mcp_answers import truncated
 from services.tools.sources.openapi_operations import Operation, Request
 
 _NOT_RUN: Final = frozenset({408, 413, 429, 503})

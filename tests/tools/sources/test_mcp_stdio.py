@@ -212,7 +212,8 @@ async def test_standard_error_goes_to_the_log_within_bounds_and_without_secrets(
     assert SECRET not in repr(logs)
 
 
-async def test_stubborn_server_and_its_children_are_ended(tmp_path: Path) -> None:
+async def test_stubborn_server_and_its_children_are_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.tools.sources.mcp_stdio._GRACE", 0.2)
     async with running(tmp_path, [unruly(tmp_path, "--stubborn")]) as sources:
         assert "echo" in sources.names
     pids = [int((tmp_path / name).read_text()) for name in ("pid", "child")]
