@@ -97,8 +97,8 @@ test-clients: setup-test $(VENV)/clients/.installed  ## Agent frameworks against
 	$(BIN)/python -m tests.clients.run $(VENV)/clients/bin/python tests/clients/frameworks -W ignore::DeprecationWarning
 
 .PHONY: test-sabotage
-test-sabotage: setup-test  ## Do the stories of dying workers notice broken promises? (a minute)
-	$(BIN)/python -m pytest tests/faults/sabotage_workers.py
+test-sabotage: setup-test  ## Do the stories of dying and draining workers notice broken promises? (two minutes)
+	$(BIN)/python -m pytest tests/faults/sabotage_workers.py tests/faults/sabotage_drain.py
 
 .PHONY: fuzz-emulator
 fuzz-emulator: setup-test  ## Mutated frames against the emulator, 5,000 conversations (some 5 minutes)

@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 
+from parley import errors
 from parley._session import Resume, Session
 from parley._tracing import trace_metadata, traceparent_of
 from parley._version import __version__
@@ -42,7 +43,13 @@ def open_channel(target: str, credentials: grpc.ChannelCredentials | None = None
 
 
 def call_metadata(api_key: str | None, traceparent: str | None = None) -> tuple[tuple[str, str], ...]:
-    """Credential and trace context as gRPC metadata."""
+    """Credential and trace context as gRPC metadata. Unauthenticated: a key that no call can carry."""
+    if api_key and not (api_key.isascii() and api_key.isprintable()):
+        raise errors.Unauthenticated(
+            "the API key has characters that keys do not have (the end of a line?)",
+            code="UNAUTHENTICATED",
+            reason="CREDENTIAL_INVALID",
+        )
     credential = [("authorization", f"Bearer {api_key}")] if api_key else []
     return (*credential, *trace_metadata(traceparent))
 

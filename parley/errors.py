@@ -170,7 +170,8 @@ _ADVICE = {
     "BACKEND_REFUSED": "The model's endpoint refused the set-up for good: check model, key and profile.",
     "BACKEND_QUOTA": "The model's project is out of quota: wait, or raise it.",
     "CALLER_SLOW": "Read what you ask for without delay; the service buffers little on purpose.",
-    "WORKER_LOST": "Open a new session.",
+    "WORKER_LOST": "Try again, or resume the session (`resume=`); if no worker takes it over, open a new one.",
     "GATEWAY_DRAINING": "Call again, or resume the session (`resume=`): another gateway will take it.",
     "UPLINK_OVERFLOW": "Send in real time; the service buffers little on purpose.",
+    "NOT_PERMITTED": "Use an operator's API key: one whose entry in the gateway's keys file says `operator: true`.",
 }

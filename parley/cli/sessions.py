@@ -1,4 +1,4 @@
-"""`parley session ...` and `parley worker list`: questions to a gateway."""
+"""`parley session ...` and `parley worker list|drain|undrain`: questions to a gateway."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -9,14 +9,18 @@ import typer
 
 from parley.cli import _output
 from parley.cli._connection import CALL_TIMEOUT, DEFAULT_TARGET, ApiKey, AsJson, Target, call
+from parley.cli._failures import EX_TEMPFAIL, EX_UNAVAILABLE, CliError
 from parley.errors import DeadlineExceeded
 from parley.v1 import fleet_pb2, live_pb2, sessions_pb2
 from parley.v1.fleet_pb2_grpc import FleetServiceStub
 from parley.v1.sessions_pb2_grpc import SessionServiceStub
 
-session_app = typer.Typer(help="Look at sessions and end them.", no_args_is_help=True)
-worker_app = typer.Typer(help="Run a session worker, or list those that run.", no_args_is_help=True)
+session_app = typer.Typer(help="Look at sessions, move and end them.", no_args_is_help=True)
+worker_app = typer.Typer(help="Run a session worker, or list, drain and undrain those that run.", no_args_is_help=True)
 
+MOVE_TIMEOUT = 30.0
+"""Seconds: longer than a gateway waits for a move."""
+_LOOK_EVERY = 0.5
 SessionId = Annotated[str, typer.Argument(help="Id of the session, `ses_...`.")]
 
 
@@ -103,6 +107,34 @@ def session_end(
         print(f"{session_id} ended")
 
 
+@session_app.command("move")
+def session_move(
+    session_id: SessionId,
+    target: Target = DEFAULT_TARGET,
+    api_key: ApiKey = "",
+    to: Annotated[str, typer.Option(help="Worker to move it to.", show_default="any other")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Move a session to another worker; its caller hears a pause at most.
+
+    A quiet moment is waited for, up to ten seconds. A session without a caller is only let go: it comes to a worker
+    when its caller comes back.
+    """
+
+    async def ask(channel: grpc.aio.Channel, options: dict[str, Any]) -> sessions_pb2.Session:
+        request = sessions_pb2.MoveSessionRequest(session_id=session_id, worker=to)
+        options = {**options, "timeout": MOVE_TIMEOUT}
+        return (await SessionServiceStub(channel).MoveSession(request, **options)).session
+
+    session = call(target, api_key, ask)
+    if as_json:
+        _output.print_json(_output.document(session))
+    elif session.gateway:
+        print(f"{session_id} is on {session.worker}")
+    else:
+        print(f"{session_id} waits for its caller on no worker")
+
+
 @session_app.command("watch")
 def session_watch(
     session_id: SessionId,
@@ -146,11 +178,6 @@ def _event_line(event: sessions_pb2.WatchSessionResponse) -> str:
     return f"{now}  {event.event.lower():8}  {'  '.join(f'{key}={value}' for key, value in about.items())}"
 
 
-@worker_app.callback()
-def _worker() -> None:
-    """Keeps `list` a sub-command although it is the only one."""
-
-
 @worker_app.command("list")
 def worker_list(target: Target = DEFAULT_TARGET, api_key: ApiKey = "", as_json: AsJson = False) -> None:
     """List the session workers that the gateway has heard in the last seconds."""
@@ -174,6 +201,79 @@ def worker_list(target: Target = DEFAULT_TARGET, api_key: ApiKey = "", as_json: 
         for w in workers
     ]
     _output.print_table("", ("worker", "sessions", "state", "loop lag", "version", "heard"), rows)
+
+
+WorkerId = Annotated[str, typer.Argument(help="Id of the worker, as `parley worker list` shows it.")]
+
+
+@worker_app.command("drain")
+def worker_drain(
+    worker_id: WorkerId,
+    target: Target = DEFAULT_TARGET,
+    api_key: ApiKey = "",
+    wait: Annotated[
+        float, typer.Option(min=0, max=3600, help="Seconds to wait until it is empty; else exit with 75.")
+    ] = 0.0,
+    as_json: AsJson = False,
+) -> None:
+    """Move every session off a worker and give it no new ones; the process goes on. Answers at once.
+
+    [dim]Example:[/dim] parley worker drain wk_... --wait 60
+    """
+
+    async def ask(channel: grpc.aio.Channel, options: dict[str, Any]) -> fleet_pb2.Worker:
+        stub = FleetServiceStub(channel)
+        worker = (await stub.DrainWorker(fleet_pb2.DrainWorkerRequest(worker=worker_id), **options)).worker
+        deadline = asyncio.get_running_loop().time() + wait
+        left = worker.sessions
+        while worker.sessions and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(_LOOK_EVERY)
+            listed = await stub.ListWorkers(fleet_pb2.ListWorkersRequest(), **options)
+            found = [each for each in listed.workers if each.worker == worker_id]
+            if not found:
+                raise CliError(
+                    f"{worker_id} is not heard any more; sessions that it had go on with others", EX_UNAVAILABLE
+                )
+            worker = found[0]
+            if worker.sessions not in (0, left) and not as_json:
+                print(_drain_line(worker), flush=True)
+            left = worker.sessions
+        return worker
+
+    worker = call(target, api_key, ask)
+    if as_json:
+        _output.print_json(_output.document(worker))
+    else:
+        print(_drain_line(worker))
+    if wait and worker.sessions:
+        raise CliError(f"{worker_id} still has {worker.sessions} sessions after {wait:g} s", EX_TEMPFAIL)
+
+
+@worker_app.command("undrain")
+def worker_undrain(
+    worker_id: WorkerId, target: Target = DEFAULT_TARGET, api_key: ApiKey = "", as_json: AsJson = False
+) -> None:
+    """Take a drain back: the worker takes sessions again. Those that have gone stay where they are."""
+
+    async def ask(channel: grpc.aio.Channel, options: dict[str, Any]) -> fleet_pb2.Worker:
+        request = fleet_pb2.UndrainWorkerRequest(worker=worker_id)
+        return (await FleetServiceStub(channel).UndrainWorker(request, **options)).worker
+
+    worker = call(target, api_key, ask)
+    if as_json:
+        _output.print_json(_output.document(worker))
+    elif worker.draining:
+        raise CliError(f"{worker_id} is going away, and goes on draining", EX_TEMPFAIL)
+    else:
+        print(f"{worker_id} takes sessions; it has {worker.sessions}")
+
+
+def _drain_line(worker: fleet_pb2.Worker) -> str:
+    return (
+        f"{worker.worker} is draining: {worker.sessions} sessions left"
+        if worker.sessions
+        else (f"{worker.worker} is empty")
+    )
 
 
 def _state(session: sessions_pb2.Session) -> str:

@@ -168,6 +168,11 @@ class Stack:
         for kinds in (("gateway",), ("worker", "tools"), ("emulator", "nats")):
             left = max(0.1, deadline - asyncio.get_running_loop().time())
             group = [child for child in self._children if child.name.split("-")[0] in kinds]
+            for child in group:
+                if child.name.startswith("worker"):
+                    # With the signal that `stop` sends it is the second one: there is nobody to leave sessions to.
+                    child.stopping = True
+                    child.signal(signal.SIGINT)
             await asyncio.gather(*(child.stop(left) for child in group))
         for watch in tuple(self._watches):
             await watch

@@ -103,6 +103,7 @@ def _table() -> list[GatewayCheck]:
     first = [
         GatewayCheck("open", "a right `open` is answered by `opened`", Opened(existing=False), (opening(),)),
         GatewayCheck("end", "`end` gets `ended` and status OK", Over(ended=True), (opening(), end)),
+        GatewayCheck("after-end", "what comes after `end` is not heard", Over(ended=True), (opening(), end, _text(2))),
         GatewayCheck("half-close", "a half-close detaches with status OK", Over(ended=False), (opening(),)),
         GatewayCheck(
             "open-again",
@@ -185,6 +186,20 @@ def _table() -> list[GatewayCheck]:
             "open.config.input_sample_rate_hertz",
         ),
         refused(
+            "open-enum",
+            "a value of an enum that no release has",
+            _config(activity_handling=999),
+            "FIELD_INVALID",
+            "open.config.activity_handling",
+        ),
+        refused(
+            "open-large",
+            "settings of more than 768 KiB",
+            _config(history=[pb.Content(role=pb.ROLE_USER, parts=[pb.Part(text="x" * 65_536)])] * 12),
+            "FIELD_INVALID",
+            "open.config",
+        ),
+        refused(
             "resume-and-profile",
             "`profile` beside `resume`",
             _resume(UNKNOWN_SESSION, "token", profile="plain"),
@@ -228,6 +243,7 @@ def _table() -> list[GatewayCheck]:
         # 1 s at the highest rate that a session can have, and a sample more: too much whatever the profile says.
         later("audio-long", "more than 1 s", "AUDIO_INVALID", "audio.frames", _audio(b"\0" * 96_002)),
         later("video-type", "a picture that is a GIF", "VIDEO_INVALID", "video.image", _video("image/gif", b"GIF")),
+        later("video-none", "a JPEG that is none", "VIDEO_INVALID", "video.image", _video("image/jpeg", b"GIF89a")),
         later("video-empty", "a picture without bytes", "VIDEO_INVALID", "video.image", _video("image/jpeg", b"")),
         later("text-empty", "an empty text", "FIELD_INVALID", "text.text", _text(1, "")),
         later("text-long", "more than 64 KiB of text", "FIELD_INVALID", "text.text", _text(1, "x" * (64 * 1024 + 1))),
@@ -241,6 +257,13 @@ def _table() -> list[GatewayCheck]:
             "FIELD_INVALID",
             "end.reason",
             pb.ConverseRequest(seq=1, end=pb.End(reason="x" * 257)),
+        ),
+        later(
+            "result-enum",
+            "a value of an enum that no release has",
+            "FIELD_INVALID",
+            "tool_result.scheduling",
+            pb.ConverseRequest(seq=1, tool_result=pb.ToolResult(call_id="c", error="no", scheduling=999)),  # type: ignore[arg-type]
         ),
         later("tool-call-unknown", "a result for a call that nobody made", "TOOL_CALL_UNKNOWN", "", result),
         GatewayCheck(

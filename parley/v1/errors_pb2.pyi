@@ -45,6 +45,7 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_REASON_INTERNAL: _ClassVar[ErrorReason]
     ERROR_REASON_UPLINK_OVERFLOW: _ClassVar[ErrorReason]
     ERROR_REASON_CALLER_SLOW: _ClassVar[ErrorReason]
+    ERROR_REASON_NOT_PERMITTED: _ClassVar[ErrorReason]
 ERROR_REASON_UNSPECIFIED: ErrorReason
 ERROR_REASON_OPEN_MISPLACED: ErrorReason
 ERROR_REASON_OPEN_TIMEOUT: ErrorReason
@@ -77,6 +78,7 @@ ERROR_REASON_NOT_IMPLEMENTED: ErrorReason
 ERROR_REASON_INTERNAL: ErrorReason
 ERROR_REASON_UPLINK_OVERFLOW: ErrorReason
 ERROR_REASON_CALLER_SLOW: ErrorReason
+ERROR_REASON_NOT_PERMITTED: ErrorReason
 
 class StatusDetails(_message.Message):
     __slots__ = ("code", "message", "details")

@@ -22,6 +22,7 @@ class ProofOfDeath(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PROOF_OF_DEATH_DEAD: _ClassVar[ProofOfDeath]
     PROOF_OF_DEATH_SILENT: _ClassVar[ProofOfDeath]
     PROOF_OF_DEATH_NOT_HELD: _ClassVar[ProofOfDeath]
+    PROOF_OF_DEATH_RELEASED: _ClassVar[ProofOfDeath]
 
 class ClaimState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -41,6 +42,7 @@ PROOF_OF_DEATH_UNSPECIFIED: ProofOfDeath
 PROOF_OF_DEATH_DEAD: ProofOfDeath
 PROOF_OF_DEATH_SILENT: ProofOfDeath
 PROOF_OF_DEATH_NOT_HELD: ProofOfDeath
+PROOF_OF_DEATH_RELEASED: ProofOfDeath
 CLAIM_STATE_UNSPECIFIED: ClaimState
 CLAIM_STATE_RUNNING: ClaimState
 CLAIM_STATE_SETTLED: ClaimState
@@ -88,7 +90,7 @@ class Skip(_message.Message):
     def __init__(self, range: _Optional[_Union[_live_pb2.SeqRange, _Mapping]] = ..., media_class: _Optional[_Union[_live_pb2.MediaClass, str]] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class DownlinkEnvelope(_message.Message):
-    __slots__ = ("schema_version", "epoch", "attach_generation", "items", "last_seq", "uplink_received_seq", "uplink_acked_seq", "uplink_missing", "stream_end", "skips", "uplink_stored")
+    __slots__ = ("schema_version", "epoch", "attach_generation", "items", "last_seq", "uplink_received_seq", "uplink_acked_seq", "uplink_missing", "stream_end", "skips", "uplink_stored", "move")
     SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     ATTACH_GENERATION_FIELD_NUMBER: _ClassVar[int]
@@ -100,6 +102,7 @@ class DownlinkEnvelope(_message.Message):
     STREAM_END_FIELD_NUMBER: _ClassVar[int]
     SKIPS_FIELD_NUMBER: _ClassVar[int]
     UPLINK_STORED_FIELD_NUMBER: _ClassVar[int]
+    MOVE_FIELD_NUMBER: _ClassVar[int]
     schema_version: int
     epoch: int
     attach_generation: int
@@ -111,7 +114,18 @@ class DownlinkEnvelope(_message.Message):
     stream_end: StreamEnd
     skips: _containers.RepeatedCompositeFieldContainer[Skip]
     uplink_stored: _containers.RepeatedCompositeFieldContainer[_live_pb2.SeqRange]
-    def __init__(self, schema_version: _Optional[int] = ..., epoch: _Optional[int] = ..., attach_generation: _Optional[int] = ..., items: _Optional[_Iterable[_Union[DownlinkItem, _Mapping]]] = ..., last_seq: _Optional[int] = ..., uplink_received_seq: _Optional[int] = ..., uplink_acked_seq: _Optional[int] = ..., uplink_missing: _Optional[_Iterable[_Union[_live_pb2.SeqRange, _Mapping]]] = ..., stream_end: _Optional[_Union[StreamEnd, _Mapping]] = ..., skips: _Optional[_Iterable[_Union[Skip, _Mapping]]] = ..., uplink_stored: _Optional[_Iterable[_Union[_live_pb2.SeqRange, _Mapping]]] = ...) -> None: ...
+    move: MoveWish
+    def __init__(self, schema_version: _Optional[int] = ..., epoch: _Optional[int] = ..., attach_generation: _Optional[int] = ..., items: _Optional[_Iterable[_Union[DownlinkItem, _Mapping]]] = ..., last_seq: _Optional[int] = ..., uplink_received_seq: _Optional[int] = ..., uplink_acked_seq: _Optional[int] = ..., uplink_missing: _Optional[_Iterable[_Union[_live_pb2.SeqRange, _Mapping]]] = ..., stream_end: _Optional[_Union[StreamEnd, _Mapping]] = ..., skips: _Optional[_Iterable[_Union[Skip, _Mapping]]] = ..., uplink_stored: _Optional[_Iterable[_Union[_live_pb2.SeqRange, _Mapping]]] = ..., move: _Optional[_Union[MoveWish, _Mapping]] = ...) -> None: ...
+
+class MoveWish(_message.Message):
+    __slots__ = ("to_worker", "force", "released")
+    TO_WORKER_FIELD_NUMBER: _ClassVar[int]
+    FORCE_FIELD_NUMBER: _ClassVar[int]
+    RELEASED_FIELD_NUMBER: _ClassVar[int]
+    to_worker: str
+    force: bool
+    released: bool
+    def __init__(self, to_worker: _Optional[str] = ..., force: _Optional[bool] = ..., released: _Optional[bool] = ...) -> None: ...
 
 class DownlinkItem(_message.Message):
     __slots__ = ("response", "seq", "audio_milliseconds", "void_from_seq", "void_to_seq")
@@ -148,34 +162,46 @@ class Failure(_message.Message):
     def __init__(self, code: _Optional[int] = ..., reason: _Optional[_Union[_errors_pb2.ErrorReason, str]] = ..., message: _Optional[str] = ..., field_violations: _Optional[_Iterable[_Union[_errors_pb2.FieldViolation, _Mapping]]] = ..., retry_delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class ControlRequest(_message.Message):
-    __slots__ = ("schema_version", "open", "attach", "end", "ping", "take_over")
+    __slots__ = ("schema_version", "open", "attach", "end", "ping", "take_over", "reserve", "release", "move", "set_draining")
     SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
     OPEN_FIELD_NUMBER: _ClassVar[int]
     ATTACH_FIELD_NUMBER: _ClassVar[int]
     END_FIELD_NUMBER: _ClassVar[int]
     PING_FIELD_NUMBER: _ClassVar[int]
     TAKE_OVER_FIELD_NUMBER: _ClassVar[int]
+    RESERVE_FIELD_NUMBER: _ClassVar[int]
+    RELEASE_FIELD_NUMBER: _ClassVar[int]
+    MOVE_FIELD_NUMBER: _ClassVar[int]
+    SET_DRAINING_FIELD_NUMBER: _ClassVar[int]
     schema_version: int
     open: OpenSession
     attach: AttachSession
     end: CloseSession
     ping: Ping
     take_over: TakeOver
-    def __init__(self, schema_version: _Optional[int] = ..., open: _Optional[_Union[OpenSession, _Mapping]] = ..., attach: _Optional[_Union[AttachSession, _Mapping]] = ..., end: _Optional[_Union[CloseSession, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ..., take_over: _Optional[_Union[TakeOver, _Mapping]] = ...) -> None: ...
+    reserve: ReservePlace
+    release: ReleaseSession
+    move: MoveAway
+    set_draining: SetDraining
+    def __init__(self, schema_version: _Optional[int] = ..., open: _Optional[_Union[OpenSession, _Mapping]] = ..., attach: _Optional[_Union[AttachSession, _Mapping]] = ..., end: _Optional[_Union[CloseSession, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ..., take_over: _Optional[_Union[TakeOver, _Mapping]] = ..., reserve: _Optional[_Union[ReservePlace, _Mapping]] = ..., release: _Optional[_Union[ReleaseSession, _Mapping]] = ..., move: _Optional[_Union[MoveAway, _Mapping]] = ..., set_draining: _Optional[_Union[SetDraining, _Mapping]] = ...) -> None: ...
 
 class ControlReply(_message.Message):
-    __slots__ = ("schema_version", "failure", "attached", "done", "pong")
+    __slots__ = ("schema_version", "failure", "attached", "done", "pong", "released", "busy")
     SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
     FAILURE_FIELD_NUMBER: _ClassVar[int]
     ATTACHED_FIELD_NUMBER: _ClassVar[int]
     DONE_FIELD_NUMBER: _ClassVar[int]
     PONG_FIELD_NUMBER: _ClassVar[int]
+    RELEASED_FIELD_NUMBER: _ClassVar[int]
+    BUSY_FIELD_NUMBER: _ClassVar[int]
     schema_version: int
     failure: Failure
     attached: Attached
     done: Done
     pong: _fleet_pb2.Worker
-    def __init__(self, schema_version: _Optional[int] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., attached: _Optional[_Union[Attached, _Mapping]] = ..., done: _Optional[_Union[Done, _Mapping]] = ..., pong: _Optional[_Union[_fleet_pb2.Worker, _Mapping]] = ...) -> None: ...
+    released: Released
+    busy: Busy
+    def __init__(self, schema_version: _Optional[int] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., attached: _Optional[_Union[Attached, _Mapping]] = ..., done: _Optional[_Union[Done, _Mapping]] = ..., pong: _Optional[_Union[_fleet_pb2.Worker, _Mapping]] = ..., released: _Optional[_Union[Released, _Mapping]] = ..., busy: _Optional[_Union[Busy, _Mapping]] = ...) -> None: ...
 
 class OpenSession(_message.Message):
     __slots__ = ("session_id", "tenant", "principal", "profile", "config", "tools", "labels", "request_key", "gateway", "resume_token_sha256")
@@ -276,6 +302,46 @@ class TakeOver(_message.Message):
     new_token_sha256: bytes
     def __init__(self, session_id: _Optional[str] = ..., gateway: _Optional[str] = ..., tenant: _Optional[str] = ..., principal: _Optional[str] = ..., from_worker: _Optional[str] = ..., from_epoch: _Optional[int] = ..., proof: _Optional[_Union[ProofOfDeath, str]] = ..., floor: _Optional[int] = ..., downlink_acked_seq: _Optional[int] = ..., last_audio_seq: _Optional[int] = ..., attach_generation: _Optional[int] = ..., presented_token_sha256: _Optional[bytes] = ..., uplink_acked_seq: _Optional[int] = ..., uplink_sent_seq: _Optional[int] = ..., silence: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., new_token_sha256: _Optional[bytes] = ...) -> None: ...
 
+class ReservePlace(_message.Message):
+    __slots__ = ("session_id",)
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    def __init__(self, session_id: _Optional[str] = ...) -> None: ...
+
+class ReleaseSession(_message.Message):
+    __slots__ = ("session_id", "force", "to_worker")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    FORCE_FIELD_NUMBER: _ClassVar[int]
+    TO_WORKER_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    force: bool
+    to_worker: str
+    def __init__(self, session_id: _Optional[str] = ..., force: _Optional[bool] = ..., to_worker: _Optional[str] = ...) -> None: ...
+
+class Released(_message.Message):
+    __slots__ = ("last_downlink_seq",)
+    LAST_DOWNLINK_SEQ_FIELD_NUMBER: _ClassVar[int]
+    last_downlink_seq: int
+    def __init__(self, last_downlink_seq: _Optional[int] = ...) -> None: ...
+
+class Busy(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class MoveAway(_message.Message):
+    __slots__ = ("session_id", "to_worker")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    TO_WORKER_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    to_worker: str
+    def __init__(self, session_id: _Optional[str] = ..., to_worker: _Optional[str] = ...) -> None: ...
+
+class SetDraining(_message.Message):
+    __slots__ = ("draining",)
+    DRAINING_FIELD_NUMBER: _ClassVar[int]
+    draining: bool
+    def __init__(self, draining: _Optional[bool] = ...) -> None: ...
+
 class CloseSession(_message.Message):
     __slots__ = ("session_id", "reason", "message")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
@@ -297,16 +363,28 @@ class Done(_message.Message):
     def __init__(self) -> None: ...
 
 class OwnRecord(_message.Message):
-    __slots__ = ("schema_version", "session", "request_key", "epochs")
+    __slots__ = ("schema_version", "session", "request_key", "epochs", "handover")
     SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
     SESSION_FIELD_NUMBER: _ClassVar[int]
     REQUEST_KEY_FIELD_NUMBER: _ClassVar[int]
     EPOCHS_FIELD_NUMBER: _ClassVar[int]
+    HANDOVER_FIELD_NUMBER: _ClassVar[int]
     schema_version: int
     session: _sessions_pb2.Session
     request_key: str
     epochs: _containers.RepeatedCompositeFieldContainer[EpochRange]
-    def __init__(self, schema_version: _Optional[int] = ..., session: _Optional[_Union[_sessions_pb2.Session, _Mapping]] = ..., request_key: _Optional[str] = ..., epochs: _Optional[_Iterable[_Union[EpochRange, _Mapping]]] = ...) -> None: ...
+    handover: Handover
+    def __init__(self, schema_version: _Optional[int] = ..., session: _Optional[_Union[_sessions_pb2.Session, _Mapping]] = ..., request_key: _Optional[str] = ..., epochs: _Optional[_Iterable[_Union[EpochRange, _Mapping]]] = ..., handover: _Optional[_Union[Handover, _Mapping]] = ...) -> None: ...
+
+class Handover(_message.Message):
+    __slots__ = ("cause", "to_worker", "epoch")
+    CAUSE_FIELD_NUMBER: _ClassVar[int]
+    TO_WORKER_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    cause: str
+    to_worker: str
+    epoch: int
+    def __init__(self, cause: _Optional[str] = ..., to_worker: _Optional[str] = ..., epoch: _Optional[int] = ...) -> None: ...
 
 class EpochRange(_message.Message):
     __slots__ = ("epoch", "first_downlink_seq")

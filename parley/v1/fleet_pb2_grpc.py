@@ -64,14 +64,15 @@ class FleetServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DrainWorker(self, request, context):
-        """Moves every session off a worker and gives it no new ones.
+        """Moves every session off a worker and gives it no new ones. Answers at once; ListWorkers shows how many are left.
+        INVALID_ARGUMENT for a worker that is not there; PERMISSION_DENIED (NOT_PERMITTED) unless the caller is an operator.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UndrainWorker(self, request, context):
-        """Takes a drain back.
+        """Takes a drain back. Sessions that have gone stay where they are. Errors as of DrainWorker.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

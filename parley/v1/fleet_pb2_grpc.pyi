@@ -36,9 +36,11 @@ class FleetServiceStub:
     ListWorkers: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.ListWorkersRequest, _fleet_pb2.ListWorkersResponse]
     """The workers that were heard in the last seconds."""
     DrainWorker: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.DrainWorkerRequest, _fleet_pb2.DrainWorkerResponse]
-    """Moves every session off a worker and gives it no new ones."""
+    """Moves every session off a worker and gives it no new ones. Answers at once; ListWorkers shows how many are left.
+    INVALID_ARGUMENT for a worker that is not there; PERMISSION_DENIED (NOT_PERMITTED) unless the caller is an operator.
+    """
     UndrainWorker: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.UndrainWorkerRequest, _fleet_pb2.UndrainWorkerResponse]
-    """Takes a drain back."""
+    """Takes a drain back. Sessions that have gone stay where they are. Errors as of DrainWorker."""
 
 @_typing.type_check_only
 class FleetServiceAsyncStub(FleetServiceStub):
@@ -48,9 +50,11 @@ class FleetServiceAsyncStub(FleetServiceStub):
     ListWorkers: _aio.UnaryUnaryMultiCallable[_fleet_pb2.ListWorkersRequest, _fleet_pb2.ListWorkersResponse]  # type: ignore[assignment]
     """The workers that were heard in the last seconds."""
     DrainWorker: _aio.UnaryUnaryMultiCallable[_fleet_pb2.DrainWorkerRequest, _fleet_pb2.DrainWorkerResponse]  # type: ignore[assignment]
-    """Moves every session off a worker and gives it no new ones."""
+    """Moves every session off a worker and gives it no new ones. Answers at once; ListWorkers shows how many are left.
+    INVALID_ARGUMENT for a worker that is not there; PERMISSION_DENIED (NOT_PERMITTED) unless the caller is an operator.
+    """
     UndrainWorker: _aio.UnaryUnaryMultiCallable[_fleet_pb2.UndrainWorkerRequest, _fleet_pb2.UndrainWorkerResponse]  # type: ignore[assignment]
-    """Takes a drain back."""
+    """Takes a drain back. Sessions that have gone stay where they are. Errors as of DrainWorker."""
 
 class FleetServiceServicer(metaclass=_abc_1.ABCMeta):
     """FleetService looks at the workers and drains them. For operators."""
@@ -69,7 +73,9 @@ class FleetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _fleet_pb2.DrainWorkerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_fleet_pb2.DrainWorkerResponse, _abc.Awaitable[_fleet_pb2.DrainWorkerResponse]]:
-        """Moves every session off a worker and gives it no new ones."""
+        """Moves every session off a worker and gives it no new ones. Answers at once; ListWorkers shows how many are left.
+        INVALID_ARGUMENT for a worker that is not there; PERMISSION_DENIED (NOT_PERMITTED) unless the caller is an operator.
+        """
 
     @_abc_1.abstractmethod
     def UndrainWorker(
@@ -77,6 +83,6 @@ class FleetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _fleet_pb2.UndrainWorkerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_fleet_pb2.UndrainWorkerResponse, _abc.Awaitable[_fleet_pb2.UndrainWorkerResponse]]:
-        """Takes a drain back."""
+        """Takes a drain back. Sessions that have gone stay where they are. Errors as of DrainWorker."""
 
 def add_FleetServiceServicer_to_server(servicer: FleetServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

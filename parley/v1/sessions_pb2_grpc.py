@@ -105,7 +105,11 @@ class SessionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def MoveSession(self, request, context):
-        """Moves a session to another worker.
+        """Moves a session to another worker: at a quiet moment, or after ten seconds in whatever state it is. Answers when it is
+        there, or, for a session without a caller, when its worker has let it go: it comes to a worker when its caller comes
+        back. NOT_FOUND (SESSION_UNKNOWN) like GetSession; FAILED_PRECONDITION (SESSION_ENDED); INVALID_ARGUMENT for a worker
+        that is not there; RESOURCE_EXHAUSTED (NO_CAPACITY), with RetryInfo, when no other worker can take it, or none has in
+        20 seconds, and then it stays where it is; UNAVAILABLE (WORKER_LOST) while it is changing hands.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -48,7 +48,12 @@ class SessionServiceStub:
     `RetryInfo`.
     """
     MoveSession: _grpc.UnaryUnaryMultiCallable[_sessions_pb2.MoveSessionRequest, _sessions_pb2.MoveSessionResponse]
-    """Moves a session to another worker."""
+    """Moves a session to another worker: at a quiet moment, or after ten seconds in whatever state it is. Answers when it is
+    there, or, for a session without a caller, when its worker has let it go: it comes to a worker when its caller comes
+    back. NOT_FOUND (SESSION_UNKNOWN) like GetSession; FAILED_PRECONDITION (SESSION_ENDED); INVALID_ARGUMENT for a worker
+    that is not there; RESOURCE_EXHAUSTED (NO_CAPACITY), with RetryInfo, when no other worker can take it, or none has in
+    20 seconds, and then it stays where it is; UNAVAILABLE (WORKER_LOST) while it is changing hands.
+    """
     MintEphemeralToken: _grpc.UnaryUnaryMultiCallable[_sessions_pb2.MintEphemeralTokenRequest, _sessions_pb2.MintEphemeralTokenResponse]
     """A short-lived token with which an end user's device connects to Gemini directly."""
 
@@ -72,7 +77,12 @@ class SessionServiceAsyncStub(SessionServiceStub):
     `RetryInfo`.
     """
     MoveSession: _aio.UnaryUnaryMultiCallable[_sessions_pb2.MoveSessionRequest, _sessions_pb2.MoveSessionResponse]  # type: ignore[assignment]
-    """Moves a session to another worker."""
+    """Moves a session to another worker: at a quiet moment, or after ten seconds in whatever state it is. Answers when it is
+    there, or, for a session without a caller, when its worker has let it go: it comes to a worker when its caller comes
+    back. NOT_FOUND (SESSION_UNKNOWN) like GetSession; FAILED_PRECONDITION (SESSION_ENDED); INVALID_ARGUMENT for a worker
+    that is not there; RESOURCE_EXHAUSTED (NO_CAPACITY), with RetryInfo, when no other worker can take it, or none has in
+    20 seconds, and then it stays where it is; UNAVAILABLE (WORKER_LOST) while it is changing hands.
+    """
     MintEphemeralToken: _aio.UnaryUnaryMultiCallable[_sessions_pb2.MintEphemeralTokenRequest, _sessions_pb2.MintEphemeralTokenResponse]  # type: ignore[assignment]
     """A short-lived token with which an end user's device connects to Gemini directly."""
 
@@ -123,7 +133,12 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _sessions_pb2.MoveSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_sessions_pb2.MoveSessionResponse, _abc.Awaitable[_sessions_pb2.MoveSessionResponse]]:
-        """Moves a session to another worker."""
+        """Moves a session to another worker: at a quiet moment, or after ten seconds in whatever state it is. Answers when it is
+        there, or, for a session without a caller, when its worker has let it go: it comes to a worker when its caller comes
+        back. NOT_FOUND (SESSION_UNKNOWN) like GetSession; FAILED_PRECONDITION (SESSION_ENDED); INVALID_ARGUMENT for a worker
+        that is not there; RESOURCE_EXHAUSTED (NO_CAPACITY), with RetryInfo, when no other worker can take it, or none has in
+        20 seconds, and then it stays where it is; UNAVAILABLE (WORKER_LOST) while it is changing hands.
+        """
 
     @_abc_1.abstractmethod
     def MintEphemeralToken(

@@ -76,6 +76,8 @@ class ModelCapabilities:
     google_search: bool = True
     history_ends_with_user: bool = False
     """History must end with the user's words, and is answered; otherwise the model waits for new input."""
+    answers_nothing: bool = True
+    """It answers when it is asked to although nothing was said; otherwise that ends the link (1007)."""
     max_output_tokens: int = 65_536
     context_tokens: int = 131_072
 
@@ -99,6 +101,8 @@ class ModelCapabilities:
     """Instructions and tools can be changed on an open link."""
     idle_by_interaction_status: bool = False
     """`interactionStatus: IDLE`, not `turnComplete`, says that the model is idle."""
+    completes_turns: bool = True
+    """It says `turnComplete`; otherwise a turn is over with its `generationComplete`."""
     transcribes_words: bool = False
     """What the caller says is transcribed piece by piece; otherwise once for each utterance."""
     pictures_per_second: float = 1.0
@@ -124,6 +128,7 @@ _NATIVE_2_5 = ModelCapabilities(
     proactive_audio="opt-in",
     affective_dialog=True,
     history_ends_with_user=True,
+    answers_nothing=False,
     stuck_on_lost_calls=False,
     transcribes_words=True,
     context_tokens=128_000,
@@ -145,7 +150,9 @@ _TRANSLATE_3_5 = ModelCapabilities(
     response_scheduling=False,
     continued_responses=False,
 )
-_TRANSCRIBE_3_5 = replace(_TRANSLATE_3_5, task="transcription", audio_output=False, text_output=True)
+_TRANSCRIBE_3_5 = replace(
+    _TRANSLATE_3_5, task="transcription", audio_output=False, text_output=True, completes_turns=False
+)
 
 
 def _on_vertex(model: ModelCapabilities) -> ModelCapabilities:

@@ -48,6 +48,7 @@ _STATUS: Final[dict[int, grpc.StatusCode]] = {
     _R.ERROR_REASON_INTERNAL: grpc.StatusCode.INTERNAL,
     _R.ERROR_REASON_UPLINK_OVERFLOW: grpc.StatusCode.RESOURCE_EXHAUSTED,
     _R.ERROR_REASON_CALLER_SLOW: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    _R.ERROR_REASON_NOT_PERMITTED: grpc.StatusCode.PERMISSION_DENIED,
 }
 
 # Refusals that time can mend say when to try again, also where the place that raised them did not.

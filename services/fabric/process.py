@@ -19,12 +19,26 @@ def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
         runner.run(main())
 
 
-def stop_signal() -> asyncio.Event:
-    """An event that SIGTERM and SIGINT set. A second one changes nothing: the grace period is bounded anyway."""
-    stop = asyncio.Event()
+class StopSignal(asyncio.Event):
+    """Set by the first SIGTERM or SIGINT; `again` by a second one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.again = asyncio.Event()
+
+    def received(self) -> None:
+        """One came."""
+        if self.is_set():
+            self.again.set()
+        self.set()
+
+
+def stop_signal() -> StopSignal:
+    """What SIGTERM and SIGINT set. A second one may be ignored: the grace period is bounded anyway."""
+    stop = StopSignal()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, stop.received)
     return stop
 
 

@@ -8,6 +8,7 @@ roll-up (`Nats-Rollup: sub`), so that a write without one is create-only; tool c
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import math
@@ -37,7 +38,15 @@ _INACTIVE: Final = 30.0
 """Seconds after which the server removes the consumer of a reader that is gone."""
 _PAGE_LIMIT: Final = 5.0
 """Seconds that a page may take."""
+_LIST_LIMIT: Final = 10.0
+"""Seconds that reading every record of a kind may take."""
+_QUIET: Final = 0.1
+"""Seconds without a message after which the server is asked whether there is more."""
+_MOST_ROUNDS: Final = 5
 
+MAX_SETTINGS: Final = 768 * 1024
+"""Bytes of a session's settings with the declarations of its tools: each checkpoint holds them, and is one message of
+at most 1 MiB (`max_msg_size`) with what else another worker must know."""
 REQUEST_ID_MEMORY: Final = timedelta(hours=1)
 """How long a request id is remembered at most; it is forgotten sooner with its session's record."""
 
@@ -48,6 +57,11 @@ class FencedError(Exception):
 
 def _in_flight(error: BaseException) -> bool:
     return isinstance(error, nats.js.errors.APIError) and error.err_code == _WRITE_IN_FLIGHT
+
+
+def handed_over(own: fabric_pb2.OwnRecord) -> bool:
+    """The owner has let the session go: whoever may have it need not prove that the owner is gone."""
+    return own.HasField("handover") and own.handover.epoch == own.session.epoch
 
 
 def request_key(tenant: str, principal: str, request_id: str) -> str:
@@ -103,25 +117,40 @@ class RecordStore:
         return await self._publish(subject, payload, {_LAST: str(revision), _ROLLUP: "sub"})
 
     async def _all(self, subject: str) -> list[Msg]:
-        """The newest message of every subject that matches."""
-        messages: list[Msg] = []
+        """The newest message of every subject that matches, also of those that are written or removed meanwhile."""
+        messages: dict[str, Msg] = {}
         try:
-            subscription = await self._js.subscribe(
-                subject,
-                stream=subjects.SESSIONS_STREAM,
-                ordered_consumer=True,
-                config=ConsumerConfig(deliver_policy=DeliverPolicy.LAST_PER_SUBJECT),
-            )
-            try:
-                info = await subscription.consumer_info()
-                pending = info.num_pending or 0
-                for _ in range(pending + (info.delivered.consumer_seq if info.delivered else 0)):
-                    messages.append(await subscription.next_msg(timeout=2))
-            finally:
-                await subscription.unsubscribe()
+            async with asyncio.timeout(_LIST_LIMIT):
+                subscription = await self._js.subscribe(
+                    subject,
+                    stream=subjects.SESSIONS_STREAM,
+                    ordered_consumer=True,
+                    config=ConsumerConfig(deliver_policy=DeliverPolicy.LAST_PER_SUBJECT),
+                )
+                try:
+                    await self._read_up(subscription, subject, messages)
+                finally:
+                    await subscription.unsubscribe()
         except (nats.errors.Error, TimeoutError) as error:
             raise unavailable(error) from error
-        return messages
+        return list(messages.values())
+
+    async def _read_up(
+        self, subscription: JetStreamContext.PushSubscription, subject: str, messages: dict[str, Msg]
+    ) -> None:
+        """Take messages up to the newest that matches; again, because what is written anew before its turn goes behind
+        it. Not by the server's count of what is pending, which is too low while others write."""
+        seen = rounds = 0
+        while rounds < _MOST_ROUNDS:
+            found = await self._read(subject)
+            if found is None or found[1] <= seen:
+                return
+            with contextlib.suppress(TimeoutError):  # the newest may have been removed
+                while seen < found[1]:
+                    message = await subscription.next_msg(timeout=_QUIET)
+                    messages[message.subject] = message
+                    seen = message.metadata.sequence.stream
+                rounds += 1
 
     @retry(
         retry=retry_if_exception(_in_flight),

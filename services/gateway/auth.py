@@ -16,6 +16,7 @@ from services.fabric.errors import ServiceError
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")
 _DIGEST = re.compile(r"^[0-9a-f]{64}$")
 _FIELDS = {"tenant", "principal", "sha256"}
+_OPERATOR = "operator"
 _BEARER = "bearer "
 
 
@@ -25,9 +26,11 @@ class Identity:
 
     tenant: str
     principal: str
+    operator: bool = False
+    """It may drain workers, which serve every tenant."""
 
 
-DEVELOPER = Identity("dev", "anonymous")
+DEVELOPER = Identity("dev", "anonymous", operator=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +49,8 @@ def load_keys(path: Path) -> list[ApiKey]:
         raise root.problem("expected one key, `keys`, with a list")
     keys: list[ApiKey] = []
     for entry in listed.elements:
-        if not entry.is_mapping or set(entry.items) != _FIELDS:
-            raise entry.problem("expected the keys `tenant`, `principal` and `sha256`")
+        if not entry.is_mapping or set(entry.items) - {_OPERATOR} != _FIELDS:
+            raise entry.problem("expected the keys `tenant`, `principal` and `sha256`, and perhaps `operator`")
         for name in ("tenant", "principal"):
             if not isinstance(entry.plain[name], str) or not _NAME.match(entry.plain[name]):
                 raise entry.problem(f"`{name}` must match {_NAME.pattern}", name)
@@ -56,7 +59,10 @@ def load_keys(path: Path) -> list[ApiKey]:
             raise entry.problem("`sha256` must be the hex digest of the key: 64 lower-case characters", "sha256")
         if any(key.digest == bytes.fromhex(digest) for key in keys):
             raise entry.problem("this `sha256` stands here twice", "sha256")
-        keys.append(ApiKey(bytes.fromhex(digest), Identity(entry.plain["tenant"], entry.plain["principal"])))
+        operator = entry.plain.get(_OPERATOR, False)
+        if not isinstance(operator, bool):
+            raise entry.problem("`operator` must be true or false", _OPERATOR)
+        keys.append(ApiKey(bytes.fromhex(digest), Identity(entry.plain["tenant"], entry.plain["principal"], operator)))
     return keys
 
 

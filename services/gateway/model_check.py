@@ -15,6 +15,7 @@ from services.fabric.errors import ServiceError, invalid_field
 
 _LANGUAGE: Final = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z]{4})?-([A-Za-z]{2}|\d{3})")
 _TARGET_LANGUAGE: Final = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z]{4})?(-([A-Za-z]{2}|\d{3}))?")
+_CONVERSATION_INPUT: Final = frozenset({"text", "turn", "video"})
 _CONVERSATION_ONLY: Final = ("history", "caller_tools", "tools", "google_search", "instructions")
 
 
@@ -36,12 +37,19 @@ def check_model(config: live_pb2.SessionConfig, path: str, backend: Backend) -> 
         raise _refused(config, f"{path}.turn_coverage", "TURN_COVERAGE_ONLY_ACTIVITY or TURN_COVERAGE_ALL_INPUT")
     if config.sampling.max_output_tokens > model.max_output_tokens:
         raise _refused(config, f"{path}.sampling.max_output_tokens", f"at most {model.max_output_tokens:,}")
-    if config.context_compression.trigger_tokens > model.context_tokens:
-        raise _refused(config, f"{path}.context_compression.trigger_tokens", f"at most {model.context_tokens:,}")
+    for name in ("trigger_tokens", "target_tokens"):
+        if getattr(config.context_compression, name) > model.context_tokens:
+            raise _refused(config, f"{path}.context_compression.{name}", f"at most {model.context_tokens:,}")
     for index, function in enumerate(config.caller_tools):
         _check_behavior(config, function, model, f"{path}.caller_tools[{index}].behavior")
     if config.history and model.history_ends_with_user and config.history[-1].role != live_pb2.ROLE_USER:
         raise _refused(config, f"{path}.history", "a history that ends with content of ROLE_USER")
+
+
+def check_input(kind: str, model: ModelCapabilities | None) -> None:
+    """ServiceError where the model does not hear a message of this kind."""
+    if model is not None and model.task != "conversation" and kind in _CONVERSATION_INPUT:
+        raise invalid_field(kind, f"the session's model does {model.task} and hears nothing but audio: send `audio`")
 
 
 def check_tool_result(result: live_pb2.ToolResult, model: ModelCapabilities | None) -> None:

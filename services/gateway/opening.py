@@ -20,7 +20,7 @@ from services.fabric.records import SessionRecords
 from services.gateway.auth import Identity
 from services.gateway.placement import WorkerTable
 from services.gateway.recovery import Recovery
-from services.gateway.session_config import SESSION_ID, unknown_tool
+from services.gateway.session_config import SESSION_ID, check_size, unknown_tool
 from services.gateway.settings import GatewaySettings
 from services.gateway.stream import Stream
 from services.gateway.streams import Streams
@@ -119,6 +119,7 @@ class Opener:
                 error.message = f"{error.message}: {name[:64]!r}"
                 raise error
             tools.append(tool)
+        check_size(config.ByteSize() + sum(tool.ByteSize() for tool in tools), path)
         return tools
 
     async def _fabric(self) -> None:
@@ -181,7 +182,7 @@ class Opener:
                     return None
             else:
                 try:
-                    return await self._attach(stream, caller, found[0].session, None)
+                    return await self._attach(stream, caller, found[0], None)
                 except ServiceError as error:
                     # Not held although it has an owner: the first open is still at it, unless it ever had a stream.
                     if error.reason != errors_pb2.ERROR_REASON_SESSION_UNKNOWN:
@@ -269,11 +270,12 @@ class Opener:
         found = await self._records.read_own(resume.session_id) if SESSION_ID.fullmatch(resume.session_id) else None
         if found is None or found[0].session.tenant != caller.tenant:
             raise ServiceError(errors_pb2.ERROR_REASON_SESSION_UNKNOWN, "no such session")
-        return await self._attach(stream, caller, found[0].session, resume)
+        return await self._attach(stream, caller, found[0], resume)
 
     async def _attach(
-        self, stream: Stream, caller: Identity, own: sessions_pb2.Session, resume: live_pb2.Resume | None
+        self, stream: Stream, caller: Identity, record: fabric_pb2.OwnRecord, resume: live_pb2.Resume | None
     ) -> Session:
+        own = record.session
         session, worker = own.session_id, own.worker
         if own.state == sessions_pb2.SESSION_STATE_ENDED:
             raise ServiceError(errors_pb2.ERROR_REASON_SESSION_ENDED, f"session {session} has ended")
@@ -296,7 +298,10 @@ class Opener:
             span.set_attribute(names.WORKER, worker)
             request = fabric_pb2.ControlRequest(schema_version=1, attach=command)
             try:
-                attached = await self._control(worker, request, open_traceparent)
+                if records.handed_over(record):
+                    worker, attached = await self._take_over(command)
+                else:
+                    attached = await self._control(worker, request, open_traceparent)
             except NoResponderError:
                 worker, attached = await self._take_over(command)
             except ServiceError as error:

@@ -77,13 +77,20 @@ class WorkerTable:
         silent = sum(name != worker for name in self._silent)
         return heard > MOST * (heard + silent)
 
+    def has_room(self, worker: str) -> bool:
+        """Whether it takes sessions, as far as it has said."""
+        known = self._known.get(worker)
+        return known is not None and not known.worker.draining and known.load < 1.0
+
+    def check_other(self, worker: str) -> None:
+        """ServiceError when nobody but this one takes a session, as far as they have said."""
+        if not any(self.has_room(name) for name in self._known if name != worker):
+            message = f"there is no worker but {worker} that takes sessions: start one, or undrain one"
+            raise ServiceError(errors_pb2.ERROR_REASON_NO_CAPACITY, message)
+
     def choose(self, exclude: Collection[str] = ()) -> str:
         """The better of two picked at random (power of two choices). ServiceError when nobody can."""
-        usable = [
-            (name, known)
-            for name, known in self._known.items()
-            if name not in exclude and not known.worker.draining and known.load < 1.0
-        ]
+        usable = [(name, known) for name, known in self._known.items() if name not in exclude and self.has_room(name)]
         if not usable:
             raise self._nobody(exclude)
         picked = usable if len(usable) <= 2 else self._rng.sample(usable, 2)

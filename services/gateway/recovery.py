@@ -18,7 +18,7 @@ from parley.v1 import errors_pb2, fabric_pb2, sessions_pb2
 from services.fabric import subjects
 from services.fabric.bus import Bus, NoResponderError
 from services.fabric.errors import ServiceError
-from services.fabric.records import SessionRecords
+from services.fabric.records import SessionRecords, handed_over
 from services.gateway.placement import WorkerTable
 from services.gateway.settings import GatewaySettings
 from services.gateway.stream import Stream
@@ -32,6 +32,8 @@ _AT_ONCE: Final = 64
 """Sessions that a gateway asks for at once; each worker has a limit of its own."""
 _TAKE_OVER_TIMEOUT: Final = 8.0
 """Seconds that a worker may take to read what there is of a session: more than the reads may take together."""
+_LIVES: Final = frozenset({fabric_pb2.PROOF_OF_DEATH_NOT_HELD, fabric_pb2.PROOF_OF_DEATH_RELEASED})
+"""Proofs of an owner that lives, and may take the session again."""
 _SHORTEST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 1.0
 
@@ -68,15 +70,16 @@ class Recovery:
         self.recovered = 0
         self.given_up = 0
 
-    def recover(self, stream: Stream, proof: fabric_pb2.ProofOfDeath) -> Coroutine[Any, Any, None]:
+    def recover(self, stream: Stream, proof: fabric_pb2.ProofOfDeath | None) -> Coroutine[Any, Any, None]:
         """From now on nothing of the old owner counts. What is to be run then finds the stream another worker; it ends
-        with an error when there is none within the recovery window."""
-        gone = Owner(stream.worker, stream.epoch, proof)
+        with an error when there is none within the recovery window. `proof`: None where `own` has it."""
+        gone = None if proof is None else Owner(stream.worker, stream.epoch, proof)
         command = stream.lose_worker()
         command.gateway = self._me
         return self._recover(stream, command, gone)
 
-    async def _recover(self, stream: Stream, command: fabric_pb2.TakeOver, gone: Owner) -> None:
+    async def _recover(self, stream: Stream, command: fabric_pb2.TakeOver, gone: Owner | None) -> None:
+        before = stream.worker
         try:
             worker, attached = await self.place(command, gone, wanted=lambda: not stream.closed)
         except ServiceError as error:
@@ -85,7 +88,7 @@ class Recovery:
             stream.finish(error)
             return
         self.recovered += 1
-        log.info("session recovered", session=stream.session, before=gone.worker, worker=worker)
+        log.info("session recovered", session=stream.session, before=before, worker=worker)
         stream.reattach(worker, attached)
 
     async def place(
@@ -98,6 +101,7 @@ class Recovery:
         tried: set[str] = set()
         async with self._turn:
             while self._now() < deadline and wanted():
+                asked = len(tried)
                 try:
                     return await self._try(command, gone, tried)
                 except NoResponderError:
@@ -106,8 +110,8 @@ class Recovery:
                     if error.delay() is None or error.reason == errors_pb2.ERROR_REASON_SUPERSEDED:
                         raise
                     refusal = error
-                    if error.reason == errors_pb2.ERROR_REASON_NO_CAPACITY and len(tried) < len(self._table):
-                        continue
+                    if error.reason == errors_pb2.ERROR_REASON_NO_CAPACITY and asked < len(tried) < len(self._table):
+                        continue  # that one has no room; where nobody is left to ask, nobody may have
                 tried.clear()
                 await asyncio.sleep(_pause(refusal))
         why = "" if refusal is None else f": {refusal.message}"
@@ -124,16 +128,25 @@ class Recovery:
         own = found[0].session
         if own.state == sessions_pb2.SESSION_STATE_ENDED:
             raise ServiceError(errors_pb2.ERROR_REASON_SESSION_ENDED, f"session {command.session_id} has ended")
-        proof = gone.proof if gone is not None and (own.worker, own.epoch) == (gone.worker, gone.epoch) else None
-        if proof is None:
-            proof = await self.prove_gone(own.worker, own.session_id)
+        proof = await self._proof(found[0], gone)
         if proof is None:
             return own.worker, await self._attach(own.worker, command)
         command.tenant, command.principal = own.tenant, own.principal
         command.from_worker, command.from_epoch, command.proof = own.worker, own.epoch, proof
-        worker = self._table.choose(tried if proof == fabric_pb2.PROOF_OF_DEATH_NOT_HELD else tried | {own.worker})
+        worker = found[0].handover.to_worker if handed_over(found[0]) else ""
+        if not worker or worker in tried or worker not in self._table:
+            worker = self._table.choose(tried if proof in _LIVES else tried | {own.worker})
         tried.add(worker)
         return worker, await self._ask(worker, fabric_pb2.ControlRequest(schema_version=1, take_over=command))
+
+    async def _proof(self, record: fabric_pb2.OwnRecord, gone: Owner | None) -> fabric_pb2.ProofOfDeath | None:
+        """That the owner of now has not got the session; None when it has."""
+        if handed_over(record):
+            return fabric_pb2.PROOF_OF_DEATH_RELEASED
+        own = record.session
+        if gone is not None and (own.worker, own.epoch) == (gone.worker, gone.epoch):
+            return gone.proof
+        return await self.prove_gone(own.worker, own.session_id)
 
     async def _attach(self, worker: str, command: fabric_pb2.TakeOver) -> fabric_pb2.Attached:
         """Somebody has taken the session over by now: it is this stream's unless another has it."""

@@ -26,6 +26,7 @@ from services.gateway.auth import ApiKey, Authenticator
 from services.gateway.fleet_service import FleetService
 from services.gateway.live_service import SERVICE as LIVE
 from services.gateway.live_service import LiveService
+from services.gateway.moving import Mover
 from services.gateway.opening import Opener
 from services.gateway.placement import WorkerTable
 from services.gateway.recovery import Recovery
@@ -81,7 +82,8 @@ class Gateway:
         self._catalog = Catalog(self._bus.js)
         self._table = WorkerTable(random.Random())
         self._recovery = Recovery(settings, self.id, bus=self._bus, records=self._records, table=self._table, now=now)
-        self._streams = Streams(settings, self._bus, self._writer, self._recovery, now)
+        self._mover = Mover(self._bus, self._table, self._recovery, now)
+        self._streams = Streams(settings, self._bus, self._writer, recovery=self._recovery, mover=self._mover, now=now)
         self._sweeper = Sweeper(settings, self._bus, self._records, self._table, prove_gone=self._recovery.prove_gone)
         self._watches = Watches(settings, self._bus, self._records)
         self._fabric_ready = asyncio.Event()
@@ -106,9 +108,19 @@ class Gateway:
         self._server = grpc.aio.server(options=_GRPC_OPTIONS)
         self._server.add_generic_rpc_handlers((self._live.handler(),))
         sessions_pb2_grpc.add_SessionServiceServicer_to_server(
-            SessionService(settings, authenticator, self._bus, self._records, self._watches), self._server
+            SessionService(
+                settings,
+                authenticator,
+                bus=self._bus,
+                session_records=self._records,
+                watches=self._watches,
+                table=self._table,
+            ),
+            self._server,
         )
-        fleet_pb2_grpc.add_FleetServiceServicer_to_server(FleetService(authenticator, self._table, now), self._server)
+        fleet_pb2_grpc.add_FleetServiceServicer_to_server(
+            FleetService(authenticator, self._bus, self._table, now), self._server
+        )
         tools_pb2_grpc.add_ToolServiceServicer_to_server(
             ToolService(settings, authenticator, self._bus, self._catalog), self._server
         )
@@ -254,6 +266,7 @@ class Gateway:
             "publish_failed": self._writer.failed,
             "sessions_swept": self._sweeper.swept,
             "sessions_recovered": self._recovery.recovered,
+            "sessions_moved": self._mover.moved,
             "sessions_not_recovered": self._recovery.given_up,
             "loop_lag_ms": round(self._loop_lag.worst * 1000, 1),
             **self._streams.counts(),

@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 from parley.v1 import errors_pb2, live_pb2
 from services.fabric.capabilities import Backend
 from services.fabric.errors import ServiceError, invalid_field
+from services.fabric.records import MAX_SETTINGS
 from services.gateway.content_check import check_content
 from services.gateway.declarations import TOOL_NAME, check_declaration
 from services.gateway.model_check import check_model
@@ -80,7 +81,14 @@ def check_config(config: live_pb2.SessionConfig, path: str, backend: Backend = "
         raise invalid_field(f"{path}.history", f"at most {MAX_HISTORY}")
     for index, content in enumerate(config.history):
         check_content(content, f"{path}.history[{index}]")
+    check_size(config.ByteSize(), path)
     check_model(config, path, backend)
+
+
+def check_size(size: int, path: str) -> None:
+    """All settings of a session together fit, with the declarations of its tools. ServiceError."""
+    if size > MAX_SETTINGS:
+        raise invalid_field(path, f"at most {MAX_SETTINGS // _KIB} KiB, history and declarations of tools included")
 
 
 def check_instructions(text: str, path: str) -> None:

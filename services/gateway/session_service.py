@@ -1,19 +1,22 @@
-"""Looking at sessions and ending them. A tenant sees only its own."""
+"""Looking at sessions, moving and ending them. A tenant sees only its own."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 
 from parley.v1 import errors_pb2, fabric_pb2, live_pb2, sessions_pb2, sessions_pb2_grpc
 from services.fabric import subjects
 from services.fabric.bus import Bus, NoResponderError
 from services.fabric.errors import ServiceError, invalid_field, not_implemented
-from services.fabric.records import FencedError, SessionRecords
+from services.fabric.records import FencedError, SessionRecords, handed_over
 from services.gateway.auth import Authenticator, Identity
 from services.gateway.burial import bury
 from services.gateway.calls import AnyContext, CallerGoneError, answer
 from services.gateway.filter_syntax import parse
-from services.gateway.lifecycle import shown
+from services.gateway.fleet_service import unknown_worker
+from services.gateway.lifecycle import Lifecycle, shown
+from services.gateway.placement import WorkerTable
 from services.gateway.session_config import SESSION_ID
 from services.gateway.session_pages import fill_page, session_of_token, token_after
 from services.gateway.settings import GatewaySettings
@@ -22,6 +25,9 @@ from services.gateway.watches import Watches
 _DEFAULT_PAGE = 100
 _MAX_PAGE = 1000
 _CONTROL_TIMEOUT = 5.0
+_MOVE_LIMIT = 20.0
+"""Seconds that a move may take; its worker forces it after 10."""
+_MOVE_POLL = 0.1
 _ENDED = sessions_pb2.SESSION_STATE_ENDED
 
 
@@ -32,15 +38,18 @@ class SessionService(sessions_pb2_grpc.SessionServiceServicer):
         self,
         settings: GatewaySettings,
         authenticator: Authenticator,
+        *,
         bus: Bus,
         session_records: SessionRecords,
         watches: Watches,
+        table: WorkerTable,
     ) -> None:
         self._settings = settings
         self._authenticator = authenticator
         self._bus = bus
         self._records = session_records
         self._watches = watches
+        self._table = table
 
     # RPCs (named by the generated base class)
 
@@ -68,10 +77,7 @@ class SessionService(sessions_pb2_grpc.SessionServiceServicer):
     async def MoveSession(  # noqa: N802, D102
         self, request: sessions_pb2.MoveSessionRequest, context: AnyContext
     ) -> sessions_pb2.MoveSessionResponse:
-        async def refuse(_caller: Identity) -> sessions_pb2.MoveSessionResponse:
-            raise not_implemented("MoveSession")
-
-        return await answer(context, self._authenticator, refuse)
+        return await answer(context, self._authenticator, lambda caller: self._move(caller, request))
 
     async def MintEphemeralToken(  # noqa: N802, D102
         self, request: sessions_pb2.MintEphemeralTokenRequest, context: AnyContext
@@ -99,7 +105,14 @@ class SessionService(sessions_pb2_grpc.SessionServiceServicer):
     async def _with_attachment(self, session: sessions_pb2.Session) -> sessions_pb2.Session:
         if session.state == _ENDED:
             return session
-        return shown(session, await self._records.read_attachment(session.session_id))
+        attachment = await self._records.read_attachment(session.session_id)
+        if attachment is not None:
+            return shown(session, attachment)
+        # Not attached yet, or over since its `own` was read: then it is not one that waits for its caller.
+        found = await self._records.read_own(session.session_id)
+        if found is None:
+            return Lifecycle(fabric_pb2.OwnRecord(session=session), 0, None).gone().session
+        return shown(found[0].session, None)
 
     async def _watch(self, caller: Identity, request: sessions_pb2.WatchSessionRequest, context: AnyContext) -> None:
         async with self._watches.admit(caller.tenant):
@@ -129,9 +142,67 @@ class SessionService(sessions_pb2_grpc.SessionServiceServicer):
         if len(request.reason) > 256:
             raise invalid_field("reason", "at most 256 characters")
         own, revision = await self._own(caller, request.session_id)
-        if own.session.state != _ENDED and not await self._end_at_worker(own.session, request.reason):
+        if own.session.state == _ENDED:
+            return sessions_pb2.EndSessionResponse()
+        if handed_over(own) or not await self._end_at_worker(own.session, request.reason):
             await self._bury(own, revision)
         return sessions_pb2.EndSessionResponse()
+
+    async def _move(
+        self, caller: Identity, request: sessions_pb2.MoveSessionRequest
+    ) -> sessions_pb2.MoveSessionResponse:
+        own, _ = await self._own(caller, request.session_id)
+        session = own.session
+        if session.state == _ENDED:
+            raise _has_ended(session.session_id)
+        if not handed_over(own) and request.worker != session.worker:
+            self._check_place(request.worker, session.worker)
+            command = fabric_pb2.MoveAway(session_id=session.session_id, to_worker=request.worker)
+            await self._tell_worker(session.worker, fabric_pb2.ControlRequest(schema_version=1, move=command))
+            session = await self._moved(session)
+        return sessions_pb2.MoveSessionResponse(session=await self._with_attachment(session))
+
+    def _check_place(self, worker: str, now_at: str) -> None:
+        """ServiceError when the session could not go there, or, where no worker is named, anywhere."""
+        if not worker:
+            self._table.check_other(now_at)
+        elif worker not in self._table:
+            raise unknown_worker(worker)
+        elif not self._table.has_room(worker):
+            raise ServiceError(errors_pb2.ERROR_REASON_NO_CAPACITY, f"worker {worker} is full or draining")
+
+    async def _tell_worker(self, worker: str, request: fabric_pb2.ControlRequest) -> None:
+        """ServiceError WORKER_LOST when it has not got the session."""
+        try:
+            reply = await self._bus.request(
+                subjects.control(worker), request, fabric_pb2.ControlReply, _CONTROL_TIMEOUT
+            )
+        except NoResponderError:
+            raise _changing_hands() from None
+        if reply.failure.reason == errors_pb2.ERROR_REASON_SESSION_UNKNOWN:
+            raise _changing_hands()
+        if reply.HasField("failure"):
+            raise ServiceError.from_failure(reply.failure)
+
+    async def _moved(self, before: sessions_pb2.Session) -> sessions_pb2.Session:
+        """The session as soon as it is elsewhere, or has been let go without a stream. ServiceError."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _MOVE_LIMIT
+        while loop.time() < deadline:
+            found = await self._records.read_own(before.session_id)
+            if found is None or found[0].session.state == _ENDED:
+                raise _has_ended(before.session_id)
+            session = found[0].session
+            if session.epoch != before.epoch:
+                return session
+            if handed_over(found[0]):
+                attachment = await self._records.read_attachment(before.session_id)
+                if attachment is not None and not attachment.gateway:
+                    return session
+            await asyncio.sleep(_MOVE_POLL)
+        raise ServiceError(
+            errors_pb2.ERROR_REASON_NO_CAPACITY, f"no other worker has taken session {before.session_id} over yet"
+        )
 
     async def _end_at_worker(self, session: sessions_pb2.Session, reason: str) -> bool:
         """Whether the worker ended it; False when nobody holds it."""
@@ -161,6 +232,12 @@ class SessionService(sessions_pb2_grpc.SessionServiceServicer):
             current = await self._records.read_own(session)
             if current is None or current[0].session.state == _ENDED:
                 return
-            raise ServiceError(
-                errors_pb2.ERROR_REASON_WORKER_LOST, "the session is changing hands; try again"
-            ) from None
+            raise _changing_hands() from None
+
+
+def _has_ended(session: str) -> ServiceError:
+    return ServiceError(errors_pb2.ERROR_REASON_SESSION_ENDED, f"session {session} has ended")
+
+
+def _changing_hands() -> ServiceError:
+    return ServiceError(errors_pb2.ERROR_REASON_WORKER_LOST, "the session is changing hands; try again")

@@ -19,8 +19,8 @@ class GatewaySettings(ServiceSettings):
     listen: str = Field("127.0.0.1:50051", description="HOST:PORT for callers (gRPC); port 0: any free one.")
     api_keys_file: str = Field(
         "",
-        description="YAML file `keys: [{tenant, principal, sha256}]` of the callers; sha256 is the hex digest of a "
-        "key. Required unless `development` is on.",
+        description="YAML file `keys: [{tenant, principal, sha256, operator}]` of the callers; sha256 is the hex "
+        "digest of a key, `operator: true` lets it drain workers. Required unless `development` is on.",
     )
     development: bool = Field(
         False,

@@ -53,6 +53,12 @@ class Stream:
         self.closed = False
         self.recovering = False
         """Its worker is gone, and another is being looked for."""
+        self.moving = False
+        """Its worker lets it go, and another one has a place for it."""
+        self.wish: fabric_pb2.MoveWish | None = None
+        """Its worker wishes that it goes on with another one."""
+        self.move_at = 0.0
+        """When that may be tried."""
         self.flushed = False
         """After it was closed: everything has been handed to NATS."""
         self.heard = now()
@@ -142,6 +148,7 @@ class Stream:
         uplink.send_from(attached.next_uplink_seq)
         downlink.go_on(attached.next_downlink_seq)
         self.recovering = False
+        self.wish = None
         self._take_held()
         self.say_status()
 
@@ -153,7 +160,7 @@ class Stream:
     @property
     def needs_worker(self) -> bool:
         """It has had a worker, and cannot do without one."""
-        return self.attached and not self.told_to_end and not self.recovering and not self.closed
+        return self.attached and not self.told_to_end and not self.recovering and not self.moving and not self.closed
 
     @property
     def told_to_end(self) -> bool:
@@ -177,6 +184,7 @@ class Stream:
         now = self._now()
         self.heard = now
         downlink.take(envelope, now)
+        self.wish = envelope.move if envelope.HasField("move") else None
         if envelope.uplink_acked_seq > self._uplink_acked:
             self._uplink_acked = envelope.uplink_acked_seq
             uplink.ack(envelope.uplink_acked_seq)

@@ -13,6 +13,7 @@ from parley.v1 import errors_pb2, fabric_pb2
 from services.fabric import subjects
 from services.fabric.bus import Bus, Writer
 from services.fabric.errors import ServiceError
+from services.gateway.moving import Mover
 from services.gateway.recovery import Recovery
 from services.gateway.settings import GatewaySettings
 from services.gateway.stream import Stream, envelope_in
@@ -34,12 +35,20 @@ class Streams:
     """The streams by session. A session has two for the moment in which one takes over from another."""
 
     def __init__(
-        self, settings: GatewaySettings, bus: Bus, writer: Writer, recovery: Recovery, now: Callable[[], float]
+        self,
+        settings: GatewaySettings,
+        bus: Bus,
+        writer: Writer,
+        *,
+        recovery: Recovery,
+        mover: Mover,
+        now: Callable[[], float],
     ) -> None:
         self._settings = settings
         self._bus = bus
         self._writer = writer
         self._recovery = recovery
+        self._mover = mover
         self._now = now
         self._by_session: dict[str, list[Stream]] = {}
         self._closing: dict[Stream, float] = {}
@@ -115,6 +124,8 @@ class Streams:
             stream.tick(now)
             if not connected:
                 stream.heard = now  # nobody can be heard; silence proves nothing
+            elif stream.wish is not None and stream.needs_worker and now >= stream.move_at:
+                self.keep(asyncio.create_task(self._mover.move(stream, stream.wish), name=f"move {stream.session}"))
             elif stream.needs_worker and now - stream.heard > SILENT:
                 self._doubt(stream, now)
         for stream, limit in list(self._closing.items()):

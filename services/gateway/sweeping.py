@@ -19,7 +19,7 @@ import structlog
 from parley.v1 import fabric_pb2, live_pb2, sessions_pb2
 from services.fabric.bus import Bus
 from services.fabric.errors import ServiceError
-from services.fabric.records import FencedError, SessionRecords
+from services.fabric.records import FencedError, SessionRecords, handed_over
 from services.gateway.burial import bury
 from services.gateway.placement import WorkerTable
 from services.gateway.settings import GatewaySettings
@@ -106,7 +106,7 @@ class Sweeper:
         async with contextlib.aclosing(self._records.pages_of_own(_PAGE)) as pages:
             async for page in pages:
                 for own, revision in page:
-                    if self._abandoned(own.session, revision) and own.session.worker not in unclear:
+                    if self._abandoned(own, revision) and own.session.worker not in unclear:
                         try:
                             await self._end(own, revision)
                         except ServiceError as error:
@@ -115,14 +115,17 @@ class Sweeper:
                 await asyncio.sleep(_PAUSE)
         self._ownerless.all_seen()
 
-    def _abandoned(self, session: sessions_pb2.Session, revision: int) -> bool:
-        if session.state == sessions_pb2.SESSION_STATE_ENDED or session.worker in self._table:
+    def _abandoned(self, own: fabric_pb2.OwnRecord, revision: int) -> bool:
+        session = own.session
+        if session.state == sessions_pb2.SESSION_STATE_ENDED:
+            return False
+        if session.worker in self._table and not handed_over(own):
             return False
         return self._ownerless.seen(session.session_id, revision, time.monotonic())
 
     async def _end(self, own: fabric_pb2.OwnRecord, revision: int) -> None:
         session = own.session.session_id
-        if await self._prove_gone(own.session.worker, session) is None:
+        if not handed_over(own) and await self._prove_gone(own.session.worker, session) is None:
             return
         try:
             await bury(

@@ -12,8 +12,8 @@ from services.fabric.capabilities import Backend, capabilities_of
 from services.fabric.errors import ServiceError, invalid_field, not_implemented
 from services.gateway.content_check import check_content, check_frame, check_text
 from services.gateway.declarations import MAX_DEPTH, depth_of, json_size
-from services.gateway.model_check import check_context_update, check_tool_result
-from services.gateway.session_config import check_instructions, check_tool_names
+from services.gateway.model_check import check_context_update, check_input, check_tool_result
+from services.gateway.session_config import MAX_TOOLS, check_instructions, check_tool_names
 
 _KIB: Final = 1024
 _DEFAULT_RATE: Final = 16_000
@@ -22,6 +22,7 @@ _CLASS: Final = {"audio": live_pb2.MEDIA_CLASS_AUDIO, "video": live_pb2.MEDIA_CL
 MAX_RESULT: Final = 256 * _KIB
 MAX_TOOL_ERROR: Final = 4 * _KIB
 MAX_CONTENTS: Final = 100
+_NOTHING: Final = "the session's model answers only what was said since its last answer"
 
 
 def parse(raw: bytes) -> live_pb2.ConverseRequest:
@@ -57,6 +58,12 @@ class UplinkValidator:
         self._speaking: bool | None = None if existing else False
         self._max_message = max_message
         self._model = None if config is None else capabilities_of(config.model, backend)
+        self._most_tools = MAX_TOOLS - (0 if config is None else len(config.caller_tools))
+        # What a caller that came back has said on the stream before is not known here.
+        self._said: bool | None = None if existing else False
+        """Ordered content was added that the model was not asked to answer."""
+        self._marked: bool | None = None if existing else False
+        """Something was said since `activity_start`."""
 
     def check(self, request: live_pb2.ConverseRequest, size: int) -> live_pb2.MediaClass | None:
         """The class of a numbered message to pass on; None for one to drop (the session has it already).
@@ -75,7 +82,9 @@ class UplinkValidator:
             return None
         if size > self._max_message:
             raise invalid_field(kind, f"the message has {size} bytes; at most {self._max_message}")
+        check_input(kind, self._model)
         self._check_payload(kind, request)
+        self._note(kind, request)
         self._next += 1
         self._may_repeat = False
         return _CLASS.get(kind, live_pb2.MEDIA_CLASS_VITAL)
@@ -93,6 +102,15 @@ class UplinkValidator:
             errors_pb2.ERROR_REASON_SEQUENCE_BROKEN,
         )
 
+    def _note(self, kind: str, request: live_pb2.ConverseRequest) -> None:
+        """What the next message may have to rest on."""
+        if kind == "turn":
+            self._said = not request.turn.turn_complete
+        if kind in ("audio", "text"):
+            self._marked = True
+        elif kind == "activity_start":
+            self._marked = False
+
     def _check_payload(self, kind: str, request: live_pb2.ConverseRequest) -> None:
         match kind:
             case "audio":
@@ -103,12 +121,17 @@ class UplinkValidator:
                 check_text(request.text.text, "text.text")
             case "turn":
                 _check_turn(request.turn)
+                if not request.turn.content and self._said is False and self._asks_nothing:
+                    raise invalid_field("turn.content", f"required: {_NOTHING}")
             case "tool_result":
                 _check_result(request.tool_result)
                 check_tool_result(request.tool_result, self._model)
             case "context_update":
                 _check_update(request.context_update)
                 check_context_update(self._model)
+                if len(request.context_update.tools.names) > self._most_tools:
+                    problem = f"at most {self._most_tools}: {MAX_TOOLS} together with the session's `caller_tools`"
+                    raise invalid_field("context_update.tools.names", problem)
             case "activity_start" | "activity_end":
                 self._check_activity(kind)
             case "end" if len(request.end.reason) > 256:
@@ -134,7 +157,14 @@ class UplinkValidator:
         start = kind == "activity_start"
         if self._speaking is start:
             raise invalid_field(kind, "comes in turn: `activity_start`, then `activity_end`")
+        if not start and self._marked is False and self._asks_nothing:
+            raise invalid_field(kind, f"comes after speech or text: {_NOTHING}")
         self._speaking = start
+
+    @property
+    def _asks_nothing(self) -> bool:
+        """The model ends the link where it is asked to answer and nothing was said."""
+        return self._model is not None and not self._model.answers_nothing
 
 
 def _check_turn(turn: live_pb2.TurnInput) -> None:

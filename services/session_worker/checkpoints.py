@@ -58,25 +58,27 @@ class Checkpoints:
 
     def write(self) -> None:
         """Now, and soon to be stored."""
+        self._recorder.checkpoint(self.record())
+
+    def record(self) -> fabric_pb2.CheckpointRecord:
+        """As of now."""
         of = self._sources
         self._looked_at, self._covered = time.monotonic(), self._restorable
-        self._recorder.checkpoint(
-            fabric_pb2.CheckpointRecord(
-                schema_version=1,
-                epoch=of.epoch,
-                handle=of.links.handle,
-                covered_uplink_seq=self._covered,
-                config=of.spec.config,
-                tools=of.spec.tools,
-                traceparent=telemetry.traceparent(self.session_context),
-                handle_position=of.journal.position,
-                exact=of.links.exact,
-                log_position=of.conversation.position,
-                turns=of.turns.over,
-                turn_end_downlink_seq=self._turn_end_seq,
-                begun=of.links.begun,
-                caller_calls=[responses.caller_call(call) for call in of.caller_tools.pending],
-            )
+        return fabric_pb2.CheckpointRecord(
+            schema_version=1,
+            epoch=of.epoch,
+            handle=of.links.handle,
+            covered_uplink_seq=self._covered,
+            config=of.spec.config,
+            tools=of.spec.tools,
+            traceparent=telemetry.traceparent(self.session_context),
+            handle_position=of.journal.position,
+            exact=of.links.exact,
+            log_position=of.conversation.position,
+            turns=of.turns.over,
+            turn_end_downlink_seq=self._turn_end_seq,
+            begun=of.links.begun,
+            caller_calls=[responses.caller_call(call) for call in of.caller_tools.pending],
         )
 
     def tick(self, now: float) -> None:

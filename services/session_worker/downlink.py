@@ -51,6 +51,10 @@ class Downlink:
         self._stream_end: fabric_pb2.StreamEnd | None = None
         self._status_due = False
         self._missing: list[live_pb2.SeqRange] = []
+        self.wish: fabric_pb2.MoveWish | None = None
+        """That the gateway move the session, said with everything until it is."""
+        self._newest = last_seq
+        """Number of the newest message that is more than news of the link."""
         self.muted = False
         """Nothing is published for now: the session may be somebody else's."""
         self.uplink = _Uplink()
@@ -80,6 +84,12 @@ class Downlink:
         """Nothing waits to be published."""
         return not (self._outbox or self._farewells or self._skips or self._stream_end is not None)
 
+    @property
+    def delivered(self) -> bool:
+        """The caller has everything, as far as it tells: its gateway while it is attached, else its own acks."""
+        known = self.received if self._gateway or not self._ring.acked else self._ring.acked
+        return max(known, self._ring.acked) >= self._newest
+
     # What the session says
 
     def emit(self, response: live_pb2.ConverseResponse, *, audio_ms: int = 0) -> int:
@@ -93,6 +103,8 @@ class Downlink:
         if response.WhichOneof("payload") == "interrupted":
             item.void_from_seq = response.interrupted.void_from_seq
             item.void_to_seq = response.interrupted.void_to_seq
+        if response.WhichOneof("payload") != "link_state":
+            self._newest = self._last_seq
         size = len(item.response)
         # For a caller that never acks: what gRPC has taken gives way to what is new.
         self._ring.make_room(size, up_to=self.received)
@@ -169,18 +181,9 @@ class Downlink:
     def attach(self, gateway: str, generation: int, last_received: int, superseded: fabric_pb2.Failure) -> int:
         """A new stream takes over; the old one is told so. Return the first `seq` that the new one gets."""
         if self._gateway:
-            self._farewells.append(
-                (
-                    subjects.downlink(self._gateway, self._session),
-                    fabric_pb2.DownlinkEnvelope(
-                        schema_version=1,
-                        epoch=self._epoch,
-                        attach_generation=self._generation,
-                        last_seq=self.received,
-                        stream_end=fabric_pb2.StreamEnd(failure=superseded),
-                    ).SerializeToString(),
-                )
-            )
+            envelope = self._farewell(self.received)
+            envelope.stream_end.failure.CopyFrom(superseded)
+            self._farewells.append((subjects.downlink(self._gateway, self._session), envelope.SerializeToString()))
         self._gateway, self._generation = gateway, generation
         self._stream_end = None
         self._skips.clear()
@@ -206,6 +209,21 @@ class Downlink:
         self._outbox_bytes = 0
         self._skips.clear()
         self._missing.clear()
+
+    def let_go(self, to_worker: str) -> None:
+        """The session goes on elsewhere: nothing more comes, and the gateway is told so."""
+        if self._gateway:
+            wish = fabric_pb2.MoveWish(to_worker=to_worker, released=True)
+            envelope = self._farewell(self._announced())
+            envelope.move.CopyFrom(wish)
+            self._farewells.append((subjects.downlink(self._gateway, self._session), envelope.SerializeToString()))
+        self.detach()
+
+    def _farewell(self, last_seq: int) -> fabric_pb2.DownlinkEnvelope:
+        """The last envelope to the stream that is attached."""
+        return fabric_pb2.DownlinkEnvelope(
+            schema_version=1, epoch=self._epoch, attach_generation=self._generation, last_seq=last_seq
+        )
 
     def clear(self) -> None:
         """Forget everything; for a session that is over."""
@@ -298,6 +316,7 @@ class Downlink:
             uplink_missing=self._missing,
             uplink_stored=[live_pb2.SeqRange(from_seq=first, to_seq=last) for first, last in self.uplink.stored],
             skips=self._skips,
+            move=self.wish,
         )
         self._skips, self._missing, self._status_due = [], [], False
         subject = subjects.downlink(self._gateway, self._session)

@@ -61,15 +61,17 @@ class Feeder:
         self._feeds = feeds
         self._input = asyncio.Event()
         self._link: Link | None = None
-        self._has_link = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self._again: deque[Item] = deque()
         """What a link that is gone was given, for the next one."""
         self._catching_up = False
         """What waited for the link comes before what the caller says now."""
-        self._audio_since_turn = False
+        self._unanswered = False
+        """There was speech that the model has not answered."""
         self._flush_audio = False
+        self._speaking = False
+        """The caller marked the beginning of its speech, and not the end."""
 
     def wake(self) -> None:
         """There is input."""
@@ -77,7 +79,8 @@ class Feeder:
 
     def turn_ended(self) -> None:
         """The model has answered what it heard."""
-        self._audio_since_turn = False
+        if not self._speaking:
+            self._unanswered = False
 
     def half_closed(self) -> None:
         """Nothing more will be said: let the model answer what it has heard."""
@@ -93,13 +96,11 @@ class Feeder:
         self._again.extendleft(reversed(list(again)))
         self._link = link
         self._catching_up = True
-        self._has_link.set()
         self._input.set()
 
     def release(self) -> None:
         """The link is closed, or about to be: nothing more is given to it. Its buffers are not held here."""
         self._link = None
-        self._has_link.clear()
 
     async def let_go(self) -> None:
         """The same; returns when nothing is on its way to it any more."""
@@ -108,10 +109,14 @@ class Feeder:
 
     async def run(self) -> None:
         """Feed until the caller ends the session."""
+        queue = self._feeds.uplink.queue
         while True:
-            await self._has_link.wait()
             link = self._link
             if link is None:
+                if queue.end is not None:  # there is nobody to whom it matters what the caller sent before
+                    self._feeds.end(queue.end.end.reason)
+                    return
+                await self._wait(None)
                 continue
             try:
                 if await self._feed(link):
@@ -120,7 +125,6 @@ class Feeder:
                 # Whoever reads the link sees it, too, and brings another one.
                 if self._link is link:
                     self._link = None
-                    self._has_link.clear()
 
     async def _feed(self, link: Link) -> bool:
         """Until the session ends (True), or the link is another one (False)."""
@@ -136,12 +140,26 @@ class Feeder:
                     return True  # what the caller sent after it is not for the model
                 continue
             self._catching_up = False
-            if self._flush_audio and self._audio_since_turn:
-                self._audio_since_turn = False
-                await link.send_realtime(audio_stream_end=True)
-                self._feeds.turns.asked(time.monotonic())
+            if self._flush_audio:
+                await self._flush(link)
             await self._wait(queue.due)
         return False
+
+    async def _flush(self, link: Link) -> None:
+        """Whoever closed its side has finished speaking, whether it said so or not."""
+        if not self._unanswered:
+            return
+        speaking, self._unanswered, self._speaking = self._speaking, False, False
+        if speaking:
+            await link.send_realtime(activity_end=types.ActivityEnd())
+        elif not self._manual:
+            await link.send_realtime(audio_stream_end=True)
+        self._feeds.turns.asked(time.monotonic())
+
+    @property
+    def _manual(self) -> bool:
+        """The caller marks its speech itself."""
+        return self._feeds.context.config.voice_activity_detection.disabled
 
     async def _wait(self, due: float | None) -> None:
         """Until there is input, or a picture that waits may go, or the link is another one."""
@@ -162,7 +180,7 @@ class Feeder:
         try:
             if isinstance(item, AudioBatch):
                 await link.send_audio(item.pcm)
-                self._audio_since_turn = True
+                self._unanswered = self._unanswered or self._speaking or not self._manual
             else:
                 await self._request(link, item, now)
         finally:
@@ -177,6 +195,7 @@ class Feeder:
                 image = item.video.image
                 await link.send_realtime(video=types.Blob(data=image.data, mime_type=image.mime_type))
             case "text":
+                self._unanswered = self._unanswered or self._speaking
                 turns.asked(now)
                 await link.send_realtime(text=item.text.text)
             case "turn":
@@ -184,8 +203,10 @@ class Feeder:
                     turns.asked(now)
                 await link.send_turn([live_config.content(part) for part in item.turn.content], item.turn.turn_complete)
             case "activity_start":
+                self._speaking = True
                 await link.send_realtime(activity_start=types.ActivityStart())
             case "activity_end":
+                self._speaking = False
                 await link.send_realtime(activity_end=types.ActivityEnd())
             case "audio_stream_end":
                 await link.send_realtime(audio_stream_end=True)

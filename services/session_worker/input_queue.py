@@ -49,6 +49,8 @@ class InputQueue:
         self._picture: live_pb2.ConverseRequest | None = None
         self._picture_interval = picture_interval
         self._picture_due = 0.0
+        self.end: live_pb2.ConverseRequest | None = None
+        """With which the caller ends the session; it may still be in the queue."""
         self.shed_items = 0
         self.shed_bytes = 0
 
@@ -68,7 +70,9 @@ class InputQueue:
                 if older is None:
                     return []
                 return [self._gone(older.seq, live_pb2.MEDIA_CLASS_VIDEO, len(older.video.image.data), "PACE")]
-            case _:
+            case payload:
+                if payload == "end":
+                    self.end = request
                 shed = self._enqueue_picture()
                 self._queue.append(request)
                 return shed

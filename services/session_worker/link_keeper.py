@@ -181,6 +181,16 @@ class LinkKeeper:
         """A call of a link of another worker, whose result is told in words."""
         self._issued[call.id] = (0, call)
 
+    @property
+    def at_rest(self) -> bool:
+        """There is a link, and no reason to leave it."""
+        return self._link is not None and self._leaving is None
+
+    @property
+    def calls_out(self) -> bool:
+        """Calls of the model are without their results."""
+        return bool(self._issued)
+
     async def there(self) -> Link:
         """The link, as soon as there is one."""
         while (link := self._link) is None:

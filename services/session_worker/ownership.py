@@ -74,6 +74,7 @@ class Ownership:
         FencedError when somebody else was faster; ServiceError, and then it may have been written."""
         self._own.CopyFrom(own)
         session = self._own.session
+        self._own.ClearField("handover")
         session.worker, session.epoch = self._worker, self.epoch
         self._own.epochs.add(epoch=self.epoch, first_downlink_seq=first_downlink_seq)
         del self._own.epochs[:-_MOST_EPOCHS]
@@ -87,6 +88,12 @@ class Ownership:
         if found is None or found[1] != self.revision:
             self.lost = True
             raise FencedError(self._spec.session_id)
+
+    async def release(self, cause: str, to_worker: str) -> None:
+        """Write that the session is let go; safe to repeat. Nothing may be written after that. FencedError;
+        ServiceError, and then it may have been written."""
+        self._own.handover.CopyFrom(fabric_pb2.Handover(cause=cause, to_worker=to_worker, epoch=self.epoch))
+        await self._records.take_own(self._spec.session_id, self.revision, self._own)
 
     async def attach(self, generation: int, gateway: str, token_sha256: bytes) -> None:
         """Write the attachment; an empty gateway says that nobody is attached. FencedError; ServiceError."""

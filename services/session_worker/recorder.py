@@ -12,6 +12,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponen
 from parley.v1 import fabric_pb2
 from services.fabric.conversation_log import ConversationLog
 from services.fabric.errors import ServiceError
+from services.fabric.process import stop_tasks
 from services.fabric.records import SessionRecords
 
 log = structlog.get_logger()
@@ -44,6 +45,8 @@ class Recorder:
         self._drained = asyncio.Event()
         self._drained.set()
         self.own_revision = 0
+        self.task: asyncio.Task[None] | None = None
+        """Runs `run`."""
 
     def log(self, entry: fabric_pb2.LogEntry, seq: int = 0) -> None:
         """Store an entry; `stored(seq)` is called when it is safe (seq 0: nobody asks)."""
@@ -58,6 +61,11 @@ class Recorder:
         self._checkpoint = record
         self._wake.set()
 
+    @property
+    def idle(self) -> bool:
+        """Every entry is stored."""
+        return self._drained.is_set()
+
     async def room(self) -> None:
         """Wait until entries can be taken."""
         await self._room.wait()
@@ -69,6 +77,23 @@ class Recorder:
                 await self._drained.wait()
         except TimeoutError:
             log.warning("log entries not stored in time", session=self._session, entries=len(self._entries))
+
+    async def stop(self) -> None:
+        """Return when every entry is stored and nothing more is being written. What `run` raises."""
+        assert self.task is not None
+        drained = asyncio.ensure_future(self._drained.wait())
+        try:
+            await asyncio.wait({drained, self.task}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await stop_tasks([drained])
+        if not self.task.done():
+            await stop_tasks([self.task])
+        elif not self.task.cancelled():
+            self.task.result()
+
+    async def write_checkpoint(self, record: fabric_pb2.CheckpointRecord) -> None:
+        """Store this one now, after `stop`. FencedError; ServiceError."""
+        await self._records.write_checkpoint(self._session, self.own_revision, record)
 
     async def run(self) -> None:
         """Write for ever. FencedError when the session belongs to somebody else."""

@@ -59,9 +59,9 @@ class RestoredState:
     caller_calls: list[events.FunctionCall]
     """Calls that the caller runs."""
 
-    def responses(self) -> list[live_pb2.ConverseResponse]:
+    def responses(self, cause: str = "WORKER_LOST") -> list[live_pb2.ConverseResponse]:
         """What the caller is told, in order. Of what is undelivered its gateway tells it, in a gap."""
-        rotating = live_pb2.Rotating(cause="WORKER_LOST")
+        rotating = live_pb2.Rotating(cause=cause)
         told = [live_pb2.ConverseResponse(link_state=live_pb2.LinkState(rotating=rotating))]
         if self.finished is not None or self.undelivered is not None:
             told.append(live_pb2.ConverseResponse(turn_complete=live_pb2.TurnComplete()))

@@ -17,8 +17,8 @@ from services.fabric.telemetry import Telemetry
 from services.session_worker.leftovers import Leftovers
 from services.session_worker.lifeline import Lifeline
 from services.session_worker.link import Dialer
-from services.session_worker.session import Services
 from services.session_worker.settings import WorkerSettings
+from services.session_worker.shared import Services
 from services.session_worker.watchdog import Watchdog
 from services.session_worker.worker import Worker
 
@@ -81,7 +81,7 @@ async def serve(settings: WorkerSettings) -> None:
             serving = True
             process.announce_ready("worker", me, ops=ops_address)
             await process.first_of(stop, tasks)
-            await worker.stop(settings.shutdown_grace.total_seconds())
+            await worker.stop(settings.shutdown_grace.total_seconds(), stop.again)
     finally:
         watchdog.stop()
         await process.stop_tasks(tasks)

@@ -11,6 +11,7 @@ from parley.v1 import errors_pb2, fabric_pb2, live_pb2, tools_pb2
 from services.fabric.capabilities import Backend, ModelCapabilities, capabilities_of
 from services.fabric.catalog import Catalog
 from services.fabric.errors import ServiceError, invalid_field
+from services.fabric.records import MAX_SETTINGS
 from services.session_worker import live_config
 
 _CATALOG_WAIT = 10.0
@@ -47,6 +48,8 @@ class SessionContext:
         if not self.model.context_update:
             raise invalid_field("context_update", f"{self.config.model} takes none")
         tools = await self._tools(update.tools.names) if update.HasField("tools") else None
+        if self.config.ByteSize() + sum(tool.ByteSize() for tool in tools or ()) > MAX_SETTINGS:
+            raise invalid_field("context_update.tools.names", "their declarations do not fit beside the other settings")
         if update.HasField("instructions"):
             self.config.instructions = update.instructions
         if tools is not None:

@@ -81,6 +81,12 @@ class WorkerSettings(ServiceSettings):
     healthy_link: PositiveDuration = Field(
         timedelta(seconds=30), description="Age of a link at which the tries and the time before it are forgotten."
     )
+    shutdown_grace: Duration = Field(
+        timedelta(seconds=25),
+        ge=timedelta(0),
+        description="Time after SIGTERM, or `parley worker drain`, in which sessions move to other workers at a quiet "
+        "moment; in its last 5 s in whatever state they are. Five seconds later the process is gone.",
+    )
     resume_window: PositiveDuration = Field(
         timedelta(minutes=2), description="How long a session waits for its caller after the stream is gone."
     )

@@ -64,6 +64,11 @@ class Standby:
         """The session may be somebody else's: nothing of it may have an effect."""
         return self._lapsed_since is not None
 
+    @property
+    def parked(self) -> bool:
+        """There is no link because nobody listens."""
+        return self._parked
+
     def start(self, links: Coroutine[Any, Any, None]) -> None:
         """Run this, which has the first link or brings it."""
         self._running = self._before = self._keep(links, "links")

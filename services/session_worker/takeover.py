@@ -13,11 +13,12 @@ from services.fabric.bus import Bus, NoResponderError
 from services.fabric.capabilities import Backend, ModelCapabilities, capabilities_of
 from services.fabric.conversation_log import ConversationLog
 from services.fabric.errors import ServiceError
-from services.fabric.records import FencedError, SessionRecords
+from services.fabric.records import FencedError, SessionRecords, handed_over
 from services.session_worker.conversation import Conversation
 from services.session_worker.ownership import Ownership
 from services.session_worker.restored_state import RestoredState, restored
 
+WORKER_LOST: Final = "WORKER_LOST"
 _PING: Final = 0.5
 """Seconds that the old owner has to say that it is there after all."""
 
@@ -33,6 +34,8 @@ class Inherited:
     state: RestoredState
     generation: int
     """Attach generation of the stream before."""
+    cause: str
+    """As the caller is told."""
 
     @property
     def last_downlink_seq(self) -> int:
@@ -58,7 +61,7 @@ async def inherit(
     )
     if own is None or (own[0].session.tenant, own[0].session.principal) != (request.tenant, request.principal):
         raise _unknown(session)
-    check_owner(request, own[0].session)
+    check_owner(request, own[0])
     if attachment is None or checkpoint is None:
         raise _unknown(session)  # nobody was ever told of it
     check_stream(request, attachment)
@@ -78,16 +81,19 @@ async def inherit(
     entries = await log.read()
     model = capabilities_of(spec.config.model, backend) or ModelCapabilities()
     state = restored(request, checkpoint, entries, Conversation(model))
-    return Inherited(request, spec, ownership, log, state, attachment.attach_generation)
+    cause = own[0].handover.cause if handed_over(own[0]) else WORKER_LOST
+    return Inherited(request, spec, ownership, log, state, attachment.attach_generation, cause)
 
 
-def check_owner(request: fabric_pb2.TakeOver, own: sessions_pb2.Session) -> None:
+def check_owner(request: fabric_pb2.TakeOver, record: fabric_pb2.OwnRecord) -> None:
     """Whether the owner is the one that is gone. ServiceError: SESSION_ENDED, or WORKER_LOST to look again."""
+    own = record.session
     if own.state == sessions_pb2.SESSION_STATE_ENDED:
         raise ServiceError(errors_pb2.ERROR_REASON_SESSION_ENDED, f"session {own.session_id} has ended")
     if (own.worker, own.epoch) != (request.from_worker, request.from_epoch):
         raise _moved(own.session_id)
-    if request.proof == fabric_pb2.PROOF_OF_DEATH_UNSPECIFIED:
+    released = request.proof == fabric_pb2.PROOF_OF_DEATH_RELEASED
+    if request.proof == fabric_pb2.PROOF_OF_DEATH_UNSPECIFIED or (released and not handed_over(record)):
         raise ServiceError(errors_pb2.ERROR_REASON_WORKER_LOST, f"nothing proves that worker {own.worker} is gone")
 
 
@@ -106,7 +112,8 @@ def check_stream(request: fabric_pb2.TakeOver, attachment: fabric_pb2.Attachment
 
 async def _check_gone(request: fabric_pb2.TakeOver, me: str, bus: Bus) -> None:
     """Ask the old owner once more: who proved its end may have done so some time ago."""
-    if request.proof == fabric_pb2.PROOF_OF_DEATH_SILENT or request.from_worker == me:
+    knows = request.proof not in (fabric_pb2.PROOF_OF_DEATH_SILENT, fabric_pb2.PROOF_OF_DEATH_RELEASED)
+    if not knows or request.from_worker == me:
         return
     ping = fabric_pb2.ControlRequest(schema_version=1, ping=fabric_pb2.Ping(session_id=request.session_id))
     try:

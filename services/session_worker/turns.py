@@ -57,11 +57,13 @@ class TurnState:
     """Follows the link's events.
 
     A turn begins with the first event that belongs to it (a transcript of the caller, speech, a tool call) and ends
-    with `turnComplete`. `owes_answer` says that the model has been given something to answer and has not begun to.
+    with `turnComplete`, or with `generationComplete` where the model says nothing more. `owes_answer` says that the
+    model has been given something to answer and has not begun to.
     """
 
-    def __init__(self, count: int = 0) -> None:
-        """`count`: turns before."""
+    def __init__(self, count: int = 0, *, completes_turns: bool = True) -> None:
+        """`count`: turns before; `completes_turns`: of the model's capabilities."""
+        self._completes_turns = completes_turns
         self.current: Turn | None = None
         self.count = count
         self._owed: int | None = None
@@ -127,6 +129,10 @@ class TurnState:
             case events.Interrupted():
                 if self.current is not None:
                     self.current.interrupted = True
+            case events.GenerationComplete() if not self._completes_turns:
+                ended, self.current = self.current, None
+                self._answered_by(ended, now)
+                return ended
             case events.GenerationComplete():
                 if self.current is not None:
                     self.current.generated = True

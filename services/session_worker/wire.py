@@ -12,6 +12,7 @@ import json
 import re
 import warnings
 from binascii import b2a_base64
+from collections.abc import Mapping
 from typing import Any, Final, cast
 
 import msgspec
@@ -105,18 +106,43 @@ async def decode(session: AsyncSession, raw: bytes, *, fast: bool) -> list[event
         message_in_full = await parser._receive()
     except Exception:  # noqa: BLE001 - the SDK raises TypeError, ValueError, ValidationError and APIError alike
         return [events.Unknown(raw.decode("utf-8", "replace"))]
-    found = list(_translate(message_in_full))
-    return found or _unnamed(raw)
-
-
-def _unnamed(raw: bytes) -> list[events.Event]:
-    """A frame that the SDK read but that says nothing we know: passed on unless it is empty or a set-up echo."""
     try:
         content = json.loads(raw or b"{}")
     except ValueError:
         return [events.Unknown(raw.decode("utf-8", "replace"))]
-    interesting = {key: value for key, value in content.items() if value not in ({}, None) and key != "setupComplete"}
-    return [events.Unknown(json.dumps(content))] if interesting else []
+    found = _translate(message_in_full)
+    # What has no name here comes first: behind the end of a turn nobody may look for it any more.
+    rest = _unnamed(content, _NAMED if found else _ECHO)
+    return [events.Unknown(json.dumps(rest)), *found] if rest else found
+
+
+_ECHO: Final[Mapping[str, Any]] = {"setupComplete": None}
+_TRANSCRIPTION: Final = {"text": None, "finished": None, "languageCode": None}
+_NAMED: Final[Mapping[str, Any]] = {
+    **_ECHO,
+    "serverContent": {
+        **dict.fromkeys(("modelTurn", "interrupted", "generationComplete")),
+        **dict.fromkeys(("turnComplete", "turnCompleteReason", "waitingForInput", "interactionStatus")),
+        **dict.fromkeys(("inputTranscription", "outputTranscription"), _TRANSCRIPTION),
+    },
+    **dict.fromkeys(("toolCall", "toolCallCancellation", "usageMetadata", "voiceActivity")),
+    **dict.fromkeys(("goAway", "sessionResumptionUpdate")),
+}
+"""Members of a server's message that events are made of; None: with all that is in it."""
+
+
+def _unnamed(content: Mapping[str, Any], named: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a message that no event is made of, in its place; empty members say nothing."""
+    rest: dict[str, Any] = {}
+    for key, value in content.items():
+        inner = named.get(key)
+        if isinstance(inner, Mapping) and isinstance(value, Mapping):
+            left: Any = _unnamed(value, inner)
+        else:
+            left = None if key in named else value
+        if left not in ({}, None):
+            rest[key] = left
+    return rest
 
 
 def _audio(data: bytes, mime_type: str) -> events.Audio:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Coroutine, Iterator
-from datetime import timedelta
 from typing import Any, Final
 
 import nats.errors
@@ -20,8 +19,12 @@ from parley.v1 import errors_pb2, fabric_pb2, fleet_pb2, live_pb2
 from services.fabric import subjects, telemetry
 from services.fabric.errors import ServiceError
 from services.fabric.process import LoopLag, stop_tasks
+from services.fabric.records import FencedError
 from services.session_worker import responses, takeover
-from services.session_worker.session import Services, Session
+from services.session_worker.admission import Admission
+from services.session_worker.departures import Departures
+from services.session_worker.session import BusyError, Session
+from services.session_worker.shared import Services
 
 log = structlog.get_logger()
 
@@ -32,9 +35,8 @@ _READS_AT_ONCE: Final = 32
 """Sessions whose `own` is read again at the same time."""
 _PENDING_MESSAGES: Final = 65_536
 _PENDING_BYTES: Final = 64 * 1024 * 1024
-_MOST_RECOVERIES: Final = 20
-"""Sessions taken over at once: each dials, and what is open already must not suffer."""
-_RECOVERY_RETRY: Final = timedelta(milliseconds=250)
+_LAST_WORDS: Final = 2.0
+"""Seconds after the grace period in which sessions that are on their way out may go."""
 OPEN_TRACEPARENT: Final = "parley-open-traceparent"
 """NATS header with the context of the caller's open, which the turns of the session belong to."""
 
@@ -53,7 +55,9 @@ class Worker:
         services.lifeline.on_return = self._verify
         self._announced = 0.0
         self._changed = True
-        self.draining = False
+        self._stopping = False
+        self._admission = Admission(services.worker, services.settings.capacity)
+        self._departures = Departures(self._sessions, self._do)
         self._taking_over: set[str] = set()
         self.opened = 0
         """Sessions opened since the start."""
@@ -85,8 +89,9 @@ class Worker:
             now = time.monotonic()
             for session in list(self._sessions.values()):
                 session.tick(now)
-                if session.ending is not None and session.id not in self._closing:
+                if session.over and session.id not in self._closing:
                     self._closing[session.id] = asyncio.create_task(self._close(session), name="session close")
+            self._departures.tick(now)
             due = _ANNOUNCE_AT_MOST if self._changed else _ANNOUNCE_EVERY
             if now - self._announced >= due:
                 self._announced = now
@@ -99,6 +104,8 @@ class Worker:
             "sessions": len(self._sessions),
             "sessions_opened": self.opened,
             "sessions_taken_over": self.taken_over,
+            "sessions_let_go": self._departures.let_go,
+            "places_kept": self._admission.kept(time.monotonic()),
             "opening": len(self._opening),
             "recovering": self.recovering,
             "closing": len(self._closing),
@@ -108,12 +115,17 @@ class Worker:
             "loop_lag_seconds": round(self._lag.worst, 4),
         }
 
+    @property
+    def draining(self) -> bool:
+        """It takes no more sessions, and those that it has go."""
+        return self._departures.draining
+
     # Announcing
 
     def _described(self) -> fleet_pb2.Worker:
         return fleet_pb2.Worker(
             worker=self._services.worker,
-            sessions=len(self._sessions) + len(self._opening),
+            sessions=self._held_places + self._admission.kept(time.monotonic()),
             capacity=self._services.settings.capacity,
             loop_lag=responses.duration(self._lag.worst),
             draining=self.draining,
@@ -202,6 +214,23 @@ class Worker:
                 reply.attached.CopyFrom(await self._held(request.attach.session_id).attach(request.attach))
             case "take_over":
                 reply.attached.CopyFrom(await self._take_over(request.take_over))
+            case "reserve":
+                self._check_admits()
+                self._admission.reserve(
+                    request.reserve.session_id,
+                    time.monotonic(),
+                    held=self._held_places,
+                    recovering=self.recovering,
+                )
+                reply.done.SetInParent()
+            case "release":
+                await self._release(request.release, reply)
+            case "move":
+                self._departures.move(self._held(request.move.session_id), request.move.to_worker)
+                reply.done.SetInParent()
+            case "set_draining":
+                await self._set_draining(draining=request.set_draining.draining)
+                reply.pong.CopyFrom(self._described())
             case "end":
                 self._held(request.end.session_id).finish(request.end.reason, request.end.message)
                 reply.done.SetInParent()
@@ -214,19 +243,28 @@ class Worker:
 
     def _held(self, session_id: str) -> Session:
         session = self._sessions.get(session_id)
-        if session is None:
-            raise ServiceError(errors_pb2.ERROR_REASON_SESSION_UNKNOWN, f"there is no session {session_id}")
+        if session is None or session.lost:
+            raise _unknown(session_id)
         return session
 
     def _admit(self, session_id: str) -> None:
-        if why := self._refusal():
+        self._check_admits()
+        here = self._sessions.keys() | self._taking_over
+        self._admission.check(session_id, time.monotonic(), held=self._held_places, here=here)
+
+    def _check_admits(self) -> None:
+        """ServiceError while no session is taken at all."""
+        why = ""
+        if self.draining:
+            why = "is draining"
+        elif not self._services.lifeline.holds():
+            why = "is out of touch with the message bus"
+        if why:
             raise ServiceError(errors_pb2.ERROR_REASON_NO_CAPACITY, f"worker {self._services.worker} {why}")
-        if session_id in self._sessions or session_id in self._taking_over:
-            raise ServiceError(
-                errors_pb2.ERROR_REASON_NO_CAPACITY,
-                f"session {session_id} is open already",
-                retry_delay=_RECOVERY_RETRY,
-            )
+
+    @property
+    def _held_places(self) -> int:
+        return len(self._sessions) + len(self._opening)
 
     @contextlib.contextmanager
     def _counted(self) -> Iterator[None]:
@@ -250,23 +288,9 @@ class Worker:
         log.info("session opened", session=session.id, tenant=spec.tenant, model=spec.config.model)
         return attached
 
-    def _refusal(self) -> str:
-        """Why no session is taken; empty when one is."""
-        if self.draining:
-            return "is draining"
-        if not self._services.lifeline.holds():
-            return "is out of touch with the message bus"
-        full = len(self._sessions) + len(self._opening) >= self._services.settings.capacity
-        return "is full" if full else ""
-
     async def _take_over(self, request: fabric_pb2.TakeOver) -> fabric_pb2.Attached:
         self._admit(request.session_id)
-        if self.recovering >= _MOST_RECOVERIES:
-            raise ServiceError(
-                errors_pb2.ERROR_REASON_NO_CAPACITY,
-                f"worker {self._services.worker} is taking over {_MOST_RECOVERIES} sessions already",
-                retry_delay=_RECOVERY_RETRY,
-            )
+        self._admission.check_recovery(request.session_id, time.monotonic(), recovering=self.recovering)
         services = self._services
         lapses = services.lifeline.lapses
         self._taking_over.add(request.session_id)
@@ -300,6 +324,27 @@ class Worker:
         """Sessions that are being taken over, or whose link is not there yet."""
         return len(self._taking_over) + sum(session.recovering for session in self._sessions.values())
 
+    # Draining and moving
+
+    async def _release(self, request: fabric_pb2.ReleaseSession, reply: fabric_pb2.ControlReply) -> None:
+        session = self._held(request.session_id)
+        try:
+            last = await self._departures.release(session, request.to_worker, force=request.force)
+        except BusyError:
+            reply.busy.SetInParent()
+        except FencedError:
+            raise _unknown(request.session_id) from None
+        else:
+            reply.released.last_downlink_seq = last
+
+    async def _set_draining(self, *, draining: bool) -> None:
+        if draining:
+            self._departures.drain(self._services.settings.shutdown_grace.total_seconds(), exits=False)
+        elif not self._stopping:
+            self._departures.undrain()
+        log.info("draining" if self.draining else "not draining", sessions=len(self._sessions))
+        await self._announce()
+
     # Ending
 
     async def _close(self, session: Session) -> None:
@@ -312,6 +357,7 @@ class Worker:
         finally:
             self._sessions.pop(session.id, None)
             self._closing.pop(session.id, None)
+            self._departures.gone(session.id)
             self._changed = True
         if session.lost:
             return  # it goes on elsewhere, and so do its log and its request id
@@ -319,16 +365,27 @@ class Worker:
         log.info("session ended", session=session.id, reason=reason, message=session.ending.message)
         self._services.leftovers.add(session.id, session.spec.request_key)
 
-    async def stop(self, grace: float) -> None:
-        """Take nothing new, end what is here, within `grace` seconds. Moving sessions away is not served yet."""
-        self.draining = True
-        await self._announce(leaving=True)
+    async def stop(self, grace: float, hurry: asyncio.Event | None = None) -> None:
+        """Take nothing new, and let what is here go to other workers, within `grace` seconds and a moment; at once from
+        `hurry` on. What is here still then goes on as after the death of this worker."""
+        self._stopping = True
+        self._departures.drain(grace, exits=True)
+        await self._announce()
         await stop_tasks(self._opening)  # they are answered NO_CAPACITY, and the gateway tries another worker
-        gone = ServiceError(errors_pb2.ERROR_REASON_WORKER_LOST, "the session's worker is shutting down")
-        for session in self._sessions.values():
-            session.finish(live_pb2.END_REASON_OPERATOR, gone.message, gone)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(grace):
-                while self._sessions:
-                    await asyncio.sleep(_TICK)
+        until = time.monotonic() + grace + _LAST_WORDS
+        hurried = False
+        while self._sessions and time.monotonic() < until:
+            if hurry is not None and hurry.is_set() and not hurried:
+                hurried = True
+                self._departures.hurry()
+                until = min(until, time.monotonic() + 2 * _LAST_WORDS)
+            await asyncio.sleep(_TICK)
+        await self._announce(leaving=True)
         await stop_tasks([*self._tasks, *self._closing.values()])
+        if left := list(self._sessions.values()):
+            log.warning("sessions are left to whoever takes them over", sessions=len(left))
+            await asyncio.gather(*(session.abandon() for session in left))
+
+
+def _unknown(session_id: str) -> ServiceError:
+    return ServiceError(errors_pb2.ERROR_REASON_SESSION_UNKNOWN, f"there is no session {session_id}")

@@ -60,23 +60,36 @@ class Sessions(sessions_pb2_grpc.SessionServiceServicer):
         yield sessions_pb2.WatchSessionResponse(session=session, event="ENDED", type=5)
 
     async def MoveSession(self, request, context):  # noqa: N802
-        raise NotImplementedError
+        self.calls.append(request)
+        worker, gateway = request.worker or "wk-2", "" if request.session_id == "ses_alone" else "gw-1"
+        session = sessions_pb2.Session(session_id=request.session_id, worker=worker, gateway=gateway)
+        return sessions_pb2.MoveSessionResponse(session=session)
 
     async def MintEphemeralToken(self, request, context):  # noqa: N802
         raise NotImplementedError
 
 
 class Fleet(fleet_pb2_grpc.FleetServiceServicer):
+    def __init__(self):
+        self.left = [3]
+        """Sessions that the worker has, each time it is listed; below 0: it is not heard."""
+
     async def ListWorkers(self, request, context):  # noqa: N802
-        worker = fleet_pb2.Worker(worker="wk-1", sessions=3, capacity=100, version="0.1.0")
+        left = self.left.pop(0) if len(self.left) > 1 else self.left[0]
+        if left < 0:
+            return fleet_pb2.ListWorkersResponse()
+        worker = fleet_pb2.Worker(worker="wk-1", sessions=left, capacity=100, version="0.1.0")
         worker.loop_lag.FromMilliseconds(7)
         return fleet_pb2.ListWorkersResponse(workers=[worker])
 
     async def DrainWorker(self, request, context):  # noqa: N802
-        raise NotImplementedError
+        if request.worker == "wk-empty":
+            return fleet_pb2.DrainWorkerResponse(worker=fleet_pb2.Worker(worker="wk-empty", draining=True))
+        return fleet_pb2.DrainWorkerResponse(worker=fleet_pb2.Worker(worker=request.worker, sessions=3, draining=True))
 
     async def UndrainWorker(self, request, context):  # noqa: N802
-        raise NotImplementedError
+        worker = fleet_pb2.Worker(worker=request.worker, sessions=2, draining=request.worker == "wk-going")
+        return fleet_pb2.UndrainWorkerResponse(worker=worker)
 
 
 class Tools(tools_pb2_grpc.ToolServiceServicer):
@@ -134,14 +147,15 @@ async def gateway():
     server = grpc.aio.server()
     sessions = Sessions()
     sessions_pb2_grpc.add_SessionServiceServicer_to_server(sessions, server)
-    fleet_pb2_grpc.add_FleetServiceServicer_to_server(Fleet(), server)
+    run_fleet = Fleet()
+    fleet_pb2_grpc.add_FleetServiceServicer_to_server(run_fleet, server)
     target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     await server.start()
 
     async def run(*arguments):
         return await asyncio.to_thread(main, [*arguments, "--target", target, "--api-key", "secret"])
 
-    run.target = target
+    run.target, run.fleet = target, run_fleet
     try:
         yield sessions, run
     finally:
@@ -185,10 +199,59 @@ async def test_workers_are_listed(how, capsys):
         assert ("3/100" in out) == (not how)
 
 
+async def test_a_session_is_moved(capsys):
+    async with gateway() as (sessions, run):
+        assert await run("session", "move", "ses_1") == 0
+        assert capsys.readouterr().out == "ses_1 is on wk-2\n"
+        assert await run("session", "move", "ses_1", "--to", "wk-3", "--json") == 0
+        assert json.loads(capsys.readouterr().out)["worker"] == "wk-3"
+        assert [call.worker for call in sessions.calls] == ["", "wk-3"]
+        assert await run("session", "move", "ses_alone") == 0
+        assert capsys.readouterr().out == "ses_alone waits for its caller on no worker\n"
+
+
+async def test_a_worker_is_drained(capsys, monkeypatch):
+    monkeypatch.setattr("parley.cli.sessions._LOOK_EVERY", 0.01)
+    async with gateway() as (_, run):
+        assert await run("worker", "drain", "wk-1") == 0
+        assert capsys.readouterr().out == "wk-1 is draining: 3 sessions left\n"
+        assert await run("worker", "drain", "wk-empty", "--wait", "5") == 0
+        assert capsys.readouterr().out == "wk-empty is empty\n"
+        assert await run("worker", "drain", "wk-1", "--json") == 0
+        assert json.loads(capsys.readouterr().out)["draining"]
+        run.fleet.left = [3, 1, 0]
+        assert await run("worker", "drain", "wk-1", "--wait", "5") == 0
+        assert capsys.readouterr().out.splitlines() == ["wk-1 is draining: 1 sessions left", "wk-1 is empty"]
+        run.fleet.left = [1]
+        assert await run("worker", "drain", "wk-1", "--wait", "0.1") == 75
+        assert capsys.readouterr().err.startswith("parley: wk-1 still has 1 sessions after 0.1 s")
+        run.fleet.left = [1, -1]
+        assert await run("worker", "drain", "wk-1", "--wait", "5") == 69
+        assert "wk-1 is not heard any more" in capsys.readouterr().err
+
+
+async def test_a_drain_is_taken_back(capsys):
+    async with gateway() as (_, run):
+        assert await run("worker", "undrain", "wk-1") == 0
+        assert capsys.readouterr().out == "wk-1 takes sessions; it has 2\n"
+        assert await run("worker", "undrain", "wk-1", "--json") == 0
+        assert json.loads(capsys.readouterr().out)["sessions"] == 2
+        assert await run("worker", "undrain", "wk-going") == 75
+        assert "goes on draining" in capsys.readouterr().err
+
+
 async def test_a_refusal_is_one_line(capsys):
     async with gateway() as (_, run):
         assert await run("session", "show", "ses_9") == 1
         assert capsys.readouterr().err.startswith("parley: there is no session ses_9 [NOT_FOUND]. Check the name")
+
+
+@pytest.mark.parametrize("key", ["secret\n", "gehe\u00efm"])
+def test_a_key_that_cannot_be_sent_is_one_line(key, capsys):
+    assert main(["session", "list", "--api-key", key]) == 77
+    err = capsys.readouterr().err
+    assert err.startswith("parley: the API key has characters that keys do not have")
+    assert err.count("\n") == 1
 
 
 async def test_a_session_is_watched_until_it_has_ended(capsys):

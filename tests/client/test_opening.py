@@ -108,6 +108,15 @@ async def test_no_target_is_a_mistake():
             pass
 
 
+@pytest.mark.parametrize("key", ["secret\n", "gehe\u00efm"])
+async def test_a_key_that_no_call_can_carry_is_a_wrong_key(key):
+    with pytest.raises(errors.Unauthenticated, match="API key") as refused:
+        async with parley.connect("127.0.0.1:1", profile="p", api_key=key):
+            pass
+    assert refused.value.reason == "CREDENTIAL_INVALID"
+    assert key not in str(refused.value)
+
+
 async def test_an_open_that_runs_out_of_time_says_what_it_was_refused_for():
     async def refuses(stream: Stream) -> None:
         await stream.lose(reason="NO_WORKER", after=0.01)

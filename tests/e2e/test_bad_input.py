@@ -39,6 +39,9 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
         "PARLEY_GATEWAY_API_KEYS_FILE": str(keys),
         "PARLEY_WORKER_RESUME_WINDOW": "500ms",
         "PARLEY_WORKER_RECORD_RETENTION": "0",
+        # Where model or message bus stay away, tests do not wait for as long as callers do.
+        "PARLEY_WORKER_RECOVERY_TIME": "1s",
+        "PARLEY_GATEWAY_FABRIC_WAIT": "2s",
         "PARLEY_TOOLS_MODULES": '["tests.support.bad_tools"]',
     }
     config = StackConfig(workers=1, gateways=1, env=env, profiles_dir=PROFILES)

@@ -1,11 +1,16 @@
 """Fences on a real nats-server."""
 
+from __future__ import annotations
+
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
+import nats.errors
 import nats.js.errors
 import pytest
 from nats.js import JetStreamContext
@@ -244,6 +249,67 @@ async def test_list_finds_every_session_oldest_first(records: SessionRecords, js
     listed = await records.list_own()
     assert [record.session.session_id for record in listed] == sorted(set(sessions) - {sessions[4]})
     assert [record.request_key for record in listed if record.session.session_id == ended] == ["ended"]
+
+
+class Moving:
+    """Records that change while they are read: what the server sends one by one, and what is there meanwhile.
+
+    Real servers do just this, but only where a thousand sessions and their writers meet within some milliseconds.
+    """
+
+    def __init__(self, there: list[int], sent: list[tuple[int, str, str]]) -> None:
+        """`there`: the newest sequence each time that it is asked for, 0 for none; `sent`: sequence, session, owner."""
+        self._there = deque(there)
+        self._sent = deque(sent)
+
+    async def get_last_msg(self, _stream: str, _subject: str) -> Any:
+        newest = self._there.popleft() if len(self._there) > 1 else self._there[0]
+        if not newest:
+            raise nats.js.errors.NotFoundError
+        return SimpleNamespace(data=b"", seq=newest)
+
+    async def subscribe(self, *_: Any, **__: Any) -> Moving:
+        return self
+
+    async def next_msg(self, timeout: float) -> Any:
+        if not self._sent:
+            raise nats.errors.TimeoutError
+        sequence, session, worker = self._sent.popleft()
+        data = own_record(session, worker).SerializeToString()
+        metadata = SimpleNamespace(sequence=SimpleNamespace(stream=sequence))
+        return SimpleNamespace(subject=subjects.own(session), data=data, metadata=metadata)
+
+    async def unsubscribe(self) -> None:
+        assert not self._sent
+
+
+@pytest.mark.parametrize(
+    ("there", "sent", "listed"),
+    [
+        pytest.param([0], [], {}, id="none"),
+        pytest.param([3], [(1, "a", "1"), (3, "c", "1")], {"a": "1", "c": "1"}, id="one was removed"),
+        pytest.param([2, 1], [(1, "a", "1")], {"a": "1"}, id="the last was removed"),
+        pytest.param([2, 0], [], {}, id="all were removed"),
+        pytest.param(
+            [2, 3],
+            [(1, "a", "1"), (2, "b", "1"), (3, "a", "2")],
+            {"a": "2", "b": "1"},
+            id="one was written after its turn",
+        ),
+        pytest.param(
+            [3, 5],
+            [(1, "a", "1"), (3, "c", "1"), (4, "d", "1"), (5, "b", "2")],
+            {"a": "1", "b": "2", "c": "1", "d": "1"},
+            id="one was written before its turn, and one is new",
+        ),
+    ],
+)
+async def test_sessions_that_change_while_they_are_listed_are_listed_once(
+    there: list[int], sent: list[tuple[int, str, str]], listed: dict[str, str]
+) -> None:
+    found = await SessionRecords(cast(JetStreamContext, Moving(there, sent))).list_own()
+    assert [record.session.session_id for record in found] == sorted(listed)
+    assert {record.session.session_id: record.request_key for record in found} == listed
 
 
 async def test_listing_leaves_no_consumers_behind_for_long(records: SessionRecords, js: JetStreamContext) -> None:

@@ -175,7 +175,7 @@ async def calling(
     stack: Stack, *, microphone: bool = True, targets: Sequence[str] = (), **options: Any
 ) -> AsyncIterator[Call]:
     """A call, by default through the first gateway and with a microphone that is always open."""
-    if "resume" not in options:
+    if "resume" not in options and "config" not in options:
         options.setdefault("profile", "support")
     async with parley.connect(targets or str(stack.gateways[0].ready["address"]), **options) as session:
         call = Call(stack, session)

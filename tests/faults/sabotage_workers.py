@@ -6,8 +6,9 @@ import asyncio
 
 import pytest
 
-from parley.cli.stack import Stack
+from parley.cli.stack import Stack, StackConfig
 from tests.faults import test_workers as stories
+from tests.faults.scene import tell as tell_scene
 from tests.support.sabotage_stack import Sabotaged
 from tests.support.sabotage_workers import SABOTAGES
 
@@ -28,10 +29,10 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, BaseException | 
         among = stories.frozen if name in stories.frozen.names else stories.killed
         strike = stories.freeze_worker if among is stories.frozen else stories.kill_worker_and_gateway
 
-        def stack(config: stories.StackConfig) -> Stack:
+        def stack(config: StackConfig) -> Stack:
             return Sabotaged(config, "tests.support.sabotage_workers", sabotage)
 
-        return (await stories.tell(among.only(name), strike, tmp_path_factory.mktemp(sabotage), stack))[name]
+        return (await tell_scene(among.only(name), strike, tmp_path_factory.mktemp(sabotage), stack))[name]
 
     async def all_of_them() -> list[BaseException | None]:
         return await asyncio.gather(*map(tell, SEEN_BY))

@@ -21,8 +21,8 @@ from services.session_worker import events
 from services.session_worker.leftovers import Leftovers
 from services.session_worker.lifeline import Lifeline
 from services.session_worker.link import Dialer
-from services.session_worker.session import Services
 from services.session_worker.settings import WorkerSettings
+from services.session_worker.shared import Services
 from services.session_worker.worker import Worker
 from tests.session_worker.conftest import FakeDialer, FakeLink
 from tests.support.eventually import eventually
@@ -76,6 +76,8 @@ class Fabric:
         self._thread.start()
         self._stack = AsyncExitStack()
         self.dialer = PlayingDialer()
+        self.patience = 20.0
+        """Seconds in which everything is cleared up."""
         try:
             self.run(self._start())
         except BaseException:
@@ -123,7 +125,7 @@ class Fabric:
             busy = [counts[name] for name in ("sessions", "opening", "closing", "to_forget")]
             return None if any(busy) or calls["calls"] or calls["streams"] else self._held()
 
-        return cast(dict[str, int], await eventually(idle, 20))
+        return cast(dict[str, int], await eventually(idle, self.patience))
 
     async def settled_at(self, baseline: dict[str, int]) -> None:
         """AssertionError unless, in the end, as little is held as there was."""
@@ -132,7 +134,7 @@ class Fabric:
             assert await self.settled() == baseline
             return True
 
-        await eventually(back, 20)
+        await eventually(back, self.patience)
 
     def _held(self) -> dict[str, int]:
         return {"tasks": len(asyncio.all_tasks()), "subscriptions": int(self.gateway.counts()["subscriptions"])}

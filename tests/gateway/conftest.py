@@ -43,7 +43,8 @@ def files(tmp_path: Path) -> Path:
     lines = ["keys:"]
     for tenant, key in (("acme", KEY), ("umbrella", OTHER_KEY)):
         digest = hashlib.sha256(key.encode()).hexdigest()
-        lines.append(f"  - {{tenant: {tenant}, principal: {tenant}-bot, sha256: {digest}}}")
+        operator = str(key == KEY).lower()
+        lines.append(f"  - {{tenant: {tenant}, principal: {tenant}-bot, sha256: {digest}, operator: {operator}}}")
     (tmp_path / "keys.yaml").write_text("\n".join(lines))
     return tmp_path
 

@@ -37,6 +37,11 @@ class FakeWorker:
         self.open_gate: asyncio.Event | None = None
         self.before_reply: Any = None
         self.silent = False
+        self.busy = False
+        self.wish: fabric_pb2.MoveWish | None = None
+        """Said with everything."""
+        self.draining = False
+        self.released_gate: asyncio.Event | None = None
         self.unheard = False
         """It does not announce itself any more."""
         self._subscriptions: list[Any] = []
@@ -71,7 +76,10 @@ class FakeWorker:
 
     async def announce(self, *, leaving: bool = False, draining: bool = False) -> None:
         worker = fleet_pb2.Worker(
-            worker=self.name, sessions=len(self.sessions), capacity=self.capacity, draining=draining
+            worker=self.name,
+            sessions=len(self.sessions),
+            capacity=self.capacity,
+            draining=draining or self.draining,
         )
         message = fabric_pb2.WorkerAnnouncement(schema_version=1, worker=worker, leaving=leaving)
         if self.unheard and not leaving:
@@ -119,6 +127,25 @@ class FakeWorker:
                     await self._take_over(request.take_over)
                     self._attach(request.take_over.session_id, request.take_over.gateway, reply)
                     reply.attached.next_downlink_seq = request.take_over.floor + 1
+                case "reserve":
+                    if self.refuse is not None:
+                        raise self.refuse
+                    reply.done.SetInParent()
+                case "release" if self.busy:
+                    reply.busy.SetInParent()
+                case "release":
+                    await self.let_go(request.release.session_id, request.release.to_worker)
+                    if self.released_gate is not None:
+                        await self.released_gate.wait()
+                    reply.released.SetInParent()
+                case "move":
+                    if request.move.session_id not in self.sessions:
+                        raise ServiceError(errors_pb2.ERROR_REASON_SESSION_UNKNOWN, "not held")
+                    reply.done.SetInParent()
+                case "set_draining":
+                    self.draining = request.set_draining.draining
+                    await self.announce()
+                    reply.pong.CopyFrom(fleet_pb2.Worker(worker=self.name, draining=self.draining))
                 case "end":
                     self.sessions.pop(request.end.session_id, None)
                     reply.done.SetInParent()
@@ -150,6 +177,16 @@ class FakeWorker:
         own = fabric_pb2.OwnRecord(schema_version=1, session=session, request_key=spec.request_key)
         self.own[spec.session_id] = await self.records.create_own(spec.session_id, own)
 
+    async def let_go(self, session: str, to_worker: str = "") -> None:
+        """Write that it is let go, and hold it no more."""
+        found = await self.records.read_own(session)
+        assert found is not None
+        own, revision = found
+        own.handover.CopyFrom(fabric_pb2.Handover(cause="DRAIN", to_worker=to_worker, epoch=own.session.epoch))
+        await self.records.take_own(session, revision, own)
+        del self.sessions[session]
+        del self.generations[session]
+
     async def _take_over(self, command: fabric_pb2.TakeOver) -> None:
         session = command.session_id
         own = await self.records.read_own(session)
@@ -177,6 +214,7 @@ class FakeWorker:
             epoch=self.epochs.get(session, 1),
             attach_generation=self.generations.get(session, 1),
             items=items,
+            move=self.wish,
             last_seq=fields.pop("last_seq", max((item.seq for item in items), default=0)),
         )
         for name, value in fields.items():

@@ -53,6 +53,8 @@ def test_the_keys_file(tmp_path: Path) -> None:
     path = tmp_path / "keys.yaml"
     path.write_text(f"keys:\n  - tenant: acme\n    principal: bot\n    sha256: {DIGEST}\n")
     assert load_keys(path) == KEYS[:1]
+    path.write_text(path.read_text() + "    operator: true\n")
+    assert load_keys(path)[0].identity.operator
 
 
 @pytest.mark.parametrize(
@@ -65,6 +67,8 @@ def test_the_keys_file(tmp_path: Path) -> None:
         (f"keys:\n  - tenant: a b\n    principal: bot\n    sha256: {DIGEST}\n", 2, "`tenant` must match"),
         (f"keys:\n  - tenant: a\n    principal: ''\n    sha256: {DIGEST}\n", 3, "`principal` must match"),
         ("keys:\n  - tenant: a\n    principal: b\n    sha256: secret\n", 4, "hex digest"),
+        (f"keys:\n  - {{tenant: a, principal: b, sha256: {DIGEST}, operator: 1}}\n", 2, "`operator`"),
+        (f"keys:\n  - {{tenant: a, principal: b, sha256: {DIGEST}, admin: true}}\n", 2, "perhaps `operator`"),
         (
             f"keys:\n  - {{tenant: a, principal: b, sha256: {DIGEST}}}\n" * 1
             + f"  - {{tenant: a, principal: c, sha256: {DIGEST}}}\n",

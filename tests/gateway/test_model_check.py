@@ -66,6 +66,12 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
         "128,000",
     ),
     (
+        NATIVE,
+        {"context_compression": live_pb2.ContextCompression(target_tokens=128_001)},
+        "context_compression.target_tokens",
+        "128,000",
+    ),
+    (
         THINKING,
         {"thinking_level": LOW, "caller_tools": [function("f", behavior=1)]},
         "caller_tools[0].behavior",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import grpc
@@ -22,6 +23,7 @@ from parley.v1 import (
 )
 from services.fabric import ids
 from services.fabric.catalog import Catalog
+from services.fabric.records import SessionRecords
 from services.gateway.server import Gateway
 from tests.gateway.conftest import (
     KEY,
@@ -145,6 +147,32 @@ async def test_sessions_are_listed_by_filter(start_gateway: StartGateway) -> Non
             assert "filter: at character 1: read `a`, expected" in answer.message
 
 
+@pytest.mark.parametrize("remembered", [True, False])
+async def test_a_session_that_ends_while_it_is_looked_at_has_ended_and_does_not_wait(
+    channel: grpc.aio.Channel, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch, remembered: bool
+) -> None:
+    session = (await opened(converse(channel))).session_id
+    read = SessionRecords.read_attachment
+
+    async def after_the_end(records: SessionRecords, asked: str) -> fabric_pb2.AttachmentRecord | None:
+        found = await worker.records.read_own(session) if asked == session else None
+        if found is not None:
+            found[0].session.state = sessions_pb2.SESSION_STATE_ENDED
+            await worker.records.end_own(session, found[1], found[0], timedelta(minutes=1))
+            await (worker.records.forget_work if remembered else worker.records.forget)(session)
+        return await read(records, asked)
+
+    monkeypatch.setattr(SessionRecords, "read_attachment", after_the_end)
+    sessions = sessions_pb2_grpc.SessionServiceStub(channel)
+    if remembered:
+        got = await sessions.GetSession(sessions_pb2.GetSessionRequest(session_id=session), metadata=AUTH)
+        assert got.session.state == sessions_pb2.SESSION_STATE_ENDED
+        return
+    listed = await sessions.ListSessions(sessions_pb2.ListSessionsRequest(), metadata=AUTH)
+    (found,) = [each for each in listed.sessions if each.session_id == session]
+    assert (found.state, found.gateway) == (sessions_pb2.SESSION_STATE_ENDED, "")
+
+
 async def test_wrong_requests_are_refused(channel: grpc.aio.Channel) -> None:
     sessions = sessions_pb2_grpc.SessionServiceStub(channel)
     for request, reason, fields in (
@@ -195,13 +223,9 @@ async def test_every_call_wants_a_known_key(channel: grpc.aio.Channel) -> None:
 
 async def test_what_is_not_served_yet_says_so_by_name(channel: grpc.aio.Channel) -> None:
     sessions = sessions_pb2_grpc.SessionServiceStub(channel)
-    fleet = fleet_pb2_grpc.FleetServiceStub(channel)
     tools = tools_pb2_grpc.ToolServiceStub(channel)
     for name, call in (
-        ("MoveSession", sessions.MoveSession(sessions_pb2.MoveSessionRequest(), metadata=AUTH)),
         ("MintEphemeralToken", sessions.MintEphemeralToken(sessions_pb2.MintEphemeralTokenRequest(), metadata=AUTH)),
-        ("DrainWorker", fleet.DrainWorker(fleet_pb2.DrainWorkerRequest(), metadata=AUTH)),
-        ("UndrainWorker", fleet.UndrainWorker(fleet_pb2.UndrainWorkerRequest(), metadata=AUTH)),
         ("CallTool", tools.CallTool(tools_pb2.CallToolRequest(), metadata=AUTH)),
     ):
         answer = await refused(call)
@@ -226,6 +250,25 @@ async def test_workers_and_tools_are_listed(channel: grpc.aio.Channel, worker: F
     spec = worker.sessions[session.session_id]
     assert (spec.profile, spec.config) == ("", config)
     assert [tool.declaration.description for tool in spec.tools] == ["Finds an order."]
+
+
+async def test_tools_whose_declarations_do_not_fit_into_a_checkpoint_are_refused(
+    channel: grpc.aio.Channel, worker: FakeWorker
+) -> None:
+    named = [f"large_{number}" for number in range(13)]
+    declared = [live_pb2.FunctionDeclaration(name=name, description="x" * 61_440) for name in named]
+    await Catalog(worker.client.jetstream()).publish([tools_pb2.Tool(declaration=each) for each in declared])
+    for count, right in ((12, True), (13, False)):
+        config = live_pb2.SessionConfig(model="gemini-3.8-live", tools=named[:count])
+        call = converse(channel)
+        request = live_pb2.ConverseRequest(open=live_pb2.Open(request_id=f"large-{count}", config=config))
+        if right:
+            await opened(call, request)
+            continue
+        await call.write(request)
+        answer = await refused(call.read())
+        assert (answer.reason, answer.fields) == ("FIELD_INVALID", ["open.config.tools"])
+        assert "768 KiB" in answer.message
 
 
 async def test_health_follows_readiness(channel: grpc.aio.Channel, worker: FakeWorker, gateway: Gateway) -> None:

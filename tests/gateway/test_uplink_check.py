@@ -11,6 +11,7 @@ from parley.v1 import live_pb2
 from services.fabric.errors import ServiceError
 from services.gateway.uplink_check import UplinkValidator, parse
 
+NATIVE = "gemini-2.5-flash-native-audio-preview-12-2025"
 CONFIG = live_pb2.SessionConfig(model="gemini-3.8-live")
 MANUAL = live_pb2.SessionConfig(
     model="gemini-3.8-live", voice_activity_detection=live_pb2.VoiceActivityDetection(disabled=True)
@@ -186,6 +187,16 @@ def test_the_limit_of_audio_follows_the_sample_rate() -> None:
             "tool_result.will_continue",
         ),
         ("gemini-3.1-flash-live-preview", message(context_update=update(instructions="x")), "context_update"),
+        *(
+            (model, message(**said), next(iter(said)))
+            for model in ("gemini-3.5-transcribe-live", "gemini-3.5-live-translate-preview")
+            for said in (
+                {"text": live_pb2.TextInput(text="hi")},
+                {"turn": turn(live_pb2.Part(text="hi"))},
+                {"video": live_pb2.VideoInput(image=image())},
+            )
+        ),
+        (NATIVE, message(turn=live_pb2.TurnInput(turn_complete=True)), "turn.content"),
     ],
 )
 def test_what_the_model_does_not_take_is_refused(model: str, request_: live_pb2.ConverseRequest, field: str) -> None:
@@ -208,6 +219,60 @@ def test_marks_of_speech_come_in_turn_where_the_caller_sets_them() -> None:
     # A caller that came back may be in the middle of speaking, or not.
     assert validator(5, MANUAL, existing=True).check(message(5, **end), 4)
     assert validator(5, None, existing=True).check(message(5, **start), 4)
+
+
+TURN_END = {"turn": live_pb2.TurnInput(turn_complete=True)}
+SAID = {"turn": turn(live_pb2.Part(text="hi"), done=False)}
+ANSWERED = {"turn": turn(live_pb2.Part(text="hi"))}
+TYPED = {"text": live_pb2.TextInput(text="hi")}
+SPOKEN = {"audio": audio(b"\0\0")}
+START, END = {"activity_start": live_pb2.ActivityStart()}, {"activity_end": live_pb2.ActivityEnd()}
+
+
+@pytest.mark.parametrize(
+    ("said", "refused"),
+    [
+        ([TURN_END], "turn.content"),
+        ([SAID, TURN_END], ""),
+        ([ANSWERED, TURN_END], "turn.content"),
+        ([SAID, TYPED, TURN_END, TURN_END], "turn.content"),
+        ([START, END], "activity_end"),
+        ([START, SPOKEN, END, START, TYPED, END], ""),
+        ([SPOKEN, START, END], "activity_end"),
+        ([START, SPOKEN, END, START, END], "activity_end"),
+    ],
+)
+def test_where_the_model_answers_nothing_that_was_not_said_it_is_not_asked_to(
+    said: list[dict[str, Any]], refused: str
+) -> None:
+    """Models of 2.5 end the link (1007) for it, and the session with it."""
+    detection = MANUAL.voice_activity_detection
+    messages = [message(seq, **each) for seq, each in enumerate(said, 1)]
+    for model, field in ((NATIVE, refused), ("gemini-3.8-live", "")):
+        check = validator(config=live_pb2.SessionConfig(model=model, voice_activity_detection=detection))
+        for each in messages[:-1]:
+            assert check.check(each, each.ByteSize())
+        if not field:
+            assert check.check(messages[-1], messages[-1].ByteSize())
+            continue
+        with pytest.raises(ServiceError) as raised:
+            check.check(messages[-1], messages[-1].ByteSize())
+        assert list(raised.value.violations) == [field]
+    # A caller that came back may have said something before.
+    config = live_pb2.SessionConfig(model=NATIVE, voice_activity_detection=detection)
+    for each in (TURN_END, END):
+        assert validator(5, config, existing=True).check(message(5, **each), 4)
+
+
+def test_tools_of_an_update_fit_beside_the_callers_own() -> None:
+    own = [live_pb2.FunctionDeclaration(name=f"own{number}") for number in range(2)]
+    config = live_pb2.SessionConfig(model="gemini-3.8-live", caller_tools=own)
+    most = message(context_update=update(*(f"t{number}" for number in range(126))))
+    assert validator(config=config).check(most, most.ByteSize())
+    most.context_update.tools.names.append("one_more")
+    with pytest.raises(ServiceError, match="at most 126") as raised:
+        validator(config=config).check(most, most.ByteSize())
+    assert list(raised.value.violations) == ["context_update.tools.names"]
 
 
 def test_numbers_have_no_holes_and_never_go_back() -> None:

@@ -27,8 +27,8 @@ from services.session_worker import lifeline as lifeline_module
 from services.session_worker.leftovers import Leftovers
 from services.session_worker.lifeline import Lifeline
 from services.session_worker.link import Dialer, LinkClosedError
-from services.session_worker.session import Services
 from services.session_worker.settings import WorkerSettings
+from services.session_worker.shared import Services
 from services.session_worker.worker import Worker
 from tests.session_worker.talk import Talk
 from tests.support.eventually import eventually
@@ -230,7 +230,7 @@ async def rig(nats: NatsServer, request: pytest.FixtureRequest, monkeypatch: pyt
         yield started
     finally:
         with contextlib.suppress(TimeoutError):
-            await worker.stop(5)
+            await worker.stop(0)
         await stop_tasks(running)
         await client.close()
         await bus.close()

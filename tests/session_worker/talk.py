@@ -54,7 +54,7 @@ class Talk:
 
     @property
     def tools(self) -> ToolCalls:
-        return self.session._tools
+        return self.session._parts.tools
 
     def call(self, call_id: str = "c1", tool: str = "enter", *, held: bool = False, entry: str = "rent") -> None:
         self.link.says(events.FunctionCall(call_id, tool, self.ledger.arguments(entry, held=held)))

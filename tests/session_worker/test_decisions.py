@@ -171,6 +171,16 @@ class TestTurns:
         assert ended is not None
         assert (ended.began, ended.first_audio) == (1.0, 1.6)
 
+    def test_a_turn_of_a_model_that_says_no_turn_complete(self) -> None:
+        turns = TurnState(completes_turns=False)
+        turns.asked(0.5)
+        turns.on_event(events.InputTranscript("hello", True, ""), 1.0)
+        ended = turns.on_event(events.GenerationComplete(), 1.5)
+        assert ended is not None
+        assert (ended.number, ended.heard) == (1, "hello")
+        assert not turns.busy
+        assert turns.on_event(events.GenerationComplete(), 2.0) is None
+
     def test_a_spoken_turn(self) -> None:
         turns = TurnState()
         turns.asked(0.5)

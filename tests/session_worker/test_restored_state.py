@@ -189,8 +189,9 @@ def test_calls_that_the_caller_runs() -> None:
 # Who may take over
 
 
-def own(**fields: Any) -> sessions_pb2.Session:
-    return sessions_pb2.Session(**{"session_id": "s", "worker": "wk-old", "epoch": 3, **fields})
+def own(handover: fabric_pb2.Handover | None = None, **fields: Any) -> fabric_pb2.OwnRecord:
+    session = sessions_pb2.Session(**{"session_id": "s", "worker": "wk-old", "epoch": 3, **fields})
+    return fabric_pb2.OwnRecord(session=session, handover=handover)
 
 
 def asked(**fields: Any) -> fabric_pb2.TakeOver:
@@ -202,9 +203,19 @@ def test_an_owner_that_is_proven_gone_is_replaced() -> None:
     check_owner(asked(), own())
 
 
+def test_an_owner_that_let_the_session_go_is_replaced() -> None:
+    check_owner(asked(proof=fabric_pb2.PROOF_OF_DEATH_RELEASED), own(fabric_pb2.Handover(cause="DRAIN", epoch=3)))
+
+
 @pytest.mark.parametrize(
     ("request_fields", "own_fields", "reason"),
     [
+        ({"proof": fabric_pb2.PROOF_OF_DEATH_RELEASED}, {}, errors_pb2.ERROR_REASON_WORKER_LOST),
+        (  # an owner of the release before kept the field
+            {"proof": fabric_pb2.PROOF_OF_DEATH_RELEASED},
+            {"handover": fabric_pb2.Handover(epoch=2)},
+            errors_pb2.ERROR_REASON_WORKER_LOST,
+        ),
         ({"from_worker": "wk-older"}, {}, errors_pb2.ERROR_REASON_WORKER_LOST),
         ({"from_epoch": 2}, {}, errors_pb2.ERROR_REASON_WORKER_LOST),
         ({"proof": 0}, {}, errors_pb2.ERROR_REASON_WORKER_LOST),

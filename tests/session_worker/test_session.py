@@ -246,6 +246,65 @@ async def test_speech_before_a_half_close_is_answered(rig: Rig) -> None:
     assert not [envelope for envelope in await rig.statuses(1) if envelope.HasField("stream_end")]
 
 
+async def test_a_model_that_only_writes_down_is_done_when_it_has_written(rig: Rig) -> None:
+    """It says no `turnComplete`; a caller that has closed its side is not kept for it."""
+    session, link = await rig.open(model="gemini-3.5-transcribe-live", input_transcription=True)
+    await rig.send(session, audio(1), half_closed=True)
+    await eventually(lambda: {"audio_stream_end": True} in link.realtime)
+    assert not [envelope for envelope in await rig.statuses(2) if envelope.HasField("stream_end")]
+    link.says(events.InputTranscript("hello", True, ""), events.GenerationComplete())
+    await eventually(lambda: rig.envelopes[-1].HasField("stream_end"))
+    last = await rig.js.get_last_msg(subjects.LOG_STREAM, subjects.log(session))
+    assert fabric_pb2.LogEntry.FromString(last.data or b"").HasField("model_said")  # the turn is over
+    assert [response.WhichOneof("payload") for response in rig.responses] == ["input_transcript", "generation_complete"]
+
+
+def marks(*said: live_pb2.ConverseRequest) -> list[live_pb2.ConverseRequest]:
+    """`said` after a mark of its beginning."""
+    return [live_pb2.ConverseRequest(seq=1, activity_start=live_pb2.ActivityStart()), *said]
+
+
+END = live_pb2.ConverseRequest(seq=3, activity_end=live_pb2.ActivityEnd())
+
+
+@pytest.mark.parametrize(
+    ("said", "ends", "waits"),
+    [
+        pytest.param(marks(audio(2)), 1, True, id="speech"),
+        pytest.param(marks(text(2)), 1, True, id="text"),
+        pytest.param(marks(audio(2), END), 1, True, id="speech that has ended"),
+        pytest.param(marks(), 0, False, id="nothing"),
+        pytest.param([audio(1)], 0, False, id="speech outside of marks"),
+    ],
+)
+async def test_where_the_caller_marks_its_speech_a_half_close_ends_it(
+    rig: Rig, said: list[live_pb2.ConverseRequest], ends: int, waits: bool
+) -> None:
+    detection = live_pb2.VoiceActivityDetection(disabled=True)
+    session, link = await rig.open(voice_activity_detection=detection)
+    await rig.send(session, *said, half_closed=True)
+
+    def ended() -> list[object]:
+        return [sent for sent in link.realtime if "activity_end" in sent]
+
+    if waits:
+        await eventually(lambda: len(ended()) == ends)
+        assert not [envelope for envelope in await rig.statuses(2) if envelope.HasField("stream_end")]
+        link.says(events.Audio(bytes(480), 24_000), DONE)
+    await eventually(lambda: rig.envelopes and rig.envelopes[-1].HasField("stream_end"))
+    assert len(ended()) == ends
+    assert not [sent for sent in link.realtime if "audio_stream_end" in sent]  # for those that find it themselves
+
+
+async def test_an_utterance_that_ends_without_another_word_has_ended(rig: Rig) -> None:
+    _, link = await rig.open(input_transcription=True)
+    link.says(events.InputTranscript("hello", False, ""))
+    link.says(events.InputTranscript("", True, ""))
+    await eventually(lambda: len(rig.responses) == 2)
+    told = [response.input_transcript for response in rig.responses]
+    assert [(piece.text, piece.finished) for piece in told] == [("hello", False), ("", True)]
+
+
 async def test_an_interruption_voids_what_the_caller_has_not(rig: Rig) -> None:
     session, link = await rig.open()
     link.says(*[events.Audio(bytes(4800), 24_000)] * 5)
@@ -458,6 +517,22 @@ async def test_an_update_that_cannot_be_is_refused_and_changes_nothing(
     failure = await refusal(rig)
     assert failure.reason == reason
     assert [one.field for one in failure.field_violations] == [field]
+    await eventually(lambda: link.texts)
+    assert link.updates == []
+
+
+async def test_an_update_to_more_tools_than_a_checkpoint_holds_is_refused_and_changes_nothing(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def large(_: Catalog, name: str) -> tools_pb2.Tool:
+        return tools_pb2.Tool(declaration=live_pb2.FunctionDeclaration(name=name, description="x" * 61_440))
+
+    monkeypatch.setattr(Catalog, "get", large)
+    session, link = await rig.open()
+    await rig.send(session, update(1, *(f"tool_{number}" for number in range(13))), text(2))
+    failure = await refusal(rig)
+    assert failure.reason == errors_pb2.ERROR_REASON_FIELD_INVALID
+    assert [one.field for one in failure.field_violations] == ["context_update.tools.names"]
     await eventually(lambda: link.texts)
     assert link.updates == []
 

@@ -71,7 +71,7 @@ def words(link: FakeLink) -> str:
 async def test_a_parked_session_has_no_link_and_gets_one_by_its_handle_when_the_caller_is_back(rig: Rig) -> None:
     session, first = await rig.open()
     first.says(events.HandleUpdate("h1", resumable=True, consumed_index=None))
-    await eventually(lambda: held(rig, session)._links.handle == "h1")
+    await eventually(lambda: held(rig, session)._parts.links.handle == "h1")
     await leave(rig, session, first)
     assert not first.aborted
     assert rig.worker.counts["sessions"] == 1
@@ -94,7 +94,7 @@ async def test_what_the_model_had_not_answered_is_given_to_the_next_link(rig: Ri
 async def test_a_turn_in_progress_is_not_cut_off_at_once(rig: Rig) -> None:
     session, link = await rig.open()
     link.says(events.OutputTranscript("one moment", finished=False, language=""))
-    await eventually(lambda: held(rig, session)._turns.current is not None)
+    await eventually(lambda: held(rig, session)._parts.turns.current is not None)
     began = time.monotonic()
     await leave(rig, session, link)
     assert time.monotonic() - began >= 0.2  # twice `park_after`: never sooner

@@ -119,6 +119,38 @@ async def test_what_the_sdk_reads_but_we_have_no_name_for_is_passed_on() -> None
     assert "parley" in found.json
 
 
+GROUNDED = {"groundingMetadata": {"webSearchQueries": ["parley"]}}
+
+
+@pytest.mark.parametrize(
+    ("beside", "unnamed", "named"),
+    [
+        ({"serverContent": {"generationComplete": True, **GROUNDED}}, {"serverContent": GROUNDED}, 1),
+        (
+            {"serverContent": {"turnComplete": True, "speechState": "SPEECH"}},
+            {"serverContent": {"speechState": "SPEECH"}},
+            1,
+        ),
+        (
+            {"serverContent": {"inputTranscription": {"text": "hi", "words": [{"word": "hi"}]}, **GROUNDED}},
+            {"serverContent": {"inputTranscription": {"words": [{"word": "hi"}]}, **GROUNDED}},
+            1,
+        ),
+        ({"usageMetadata": {"totalTokenCount": 9}, "brandNew": {"a": 1}}, {"brandNew": {"a": 1}}, 1),
+        ({"serverContent": {"turnComplete": True, "urlContextMetadata": {}}, "goAway": {}}, None, 2),
+        ({"serverContent": {"turnComplete": True, "interactionStatus": "IDLE"}}, None, 1),
+    ],
+)
+async def test_what_has_no_name_is_passed_on_before_what_it_came_with(
+    beside: dict[str, Any], unnamed: dict[str, Any] | None, named: int
+) -> None:
+    found = await wire.decode(sdk_session(Socket()), json.dumps(beside).encode(), fast=True)
+    passed_on = [json.loads(event.json) for event in found if isinstance(event, events.Unknown)]
+    assert passed_on == ([] if unnamed is None else [unnamed])
+    assert len(found) == len(passed_on) + named
+    assert unnamed is None or isinstance(found[0], events.Unknown)
+
+
 @pytest.mark.parametrize("raw", [b"{}", b"", b'{"serverContent":{}}'])
 async def test_empty_frames_say_nothing(raw: bytes) -> None:
     assert await wire.decode(sdk_session(Socket()), raw, fast=True) == []

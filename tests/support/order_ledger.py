@@ -7,11 +7,14 @@ import sqlite3
 import time
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from services.tools import tool
 
 FOLDER = "PARLEY_TEST_ORDERS"
 """Variable with the folder of the file. A file there that is named after an order holds its answer back."""
+BEHAVIOR = "PARLEY_TEST_ORDERS_BEHAVIOR"
+"""Variable that says whether the model waits for the tool: `blocking`, which it is without, or `non_blocking`."""
 MODULES = "tests.support.order_ledger,services.tools.examples.weather"
 
 
@@ -28,7 +31,10 @@ def runs(folder: Path, order_id: str) -> int:
     return found
 
 
-@tool(timeout=30, behavior="blocking")
+_behavior: Any = os.environ.get(BEHAVIOR, "blocking")
+
+
+@tool(timeout=30, behavior=_behavior)
 def lookup_order(order_id: str) -> dict[str, str]:
     """Looks up an order, and charges for it: not idempotent."""
     folder = Path(os.environ[FOLDER])

@@ -29,7 +29,7 @@ def main() -> None:
             Ownership.confirm = _nothing  # type: ignore[method-assign]
     stop_signal = process.stop_signal
 
-    def with_a_hang() -> asyncio.Event:
+    def with_a_hang() -> process.StopSignal:
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, time.sleep, 60)
         return stop_signal()
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from services.fabric.records import RecordStore
 from services.session_worker import takeover
-from services.session_worker.session import Session
+from services.session_worker.intake import Intake
 from services.session_worker.takeover import Inherited
 from tests.support.sabotage_stack import VARIABLE
 
@@ -45,14 +45,15 @@ def no_fence() -> None:
 
 def early_ack() -> None:
     """What has arrived is acked, although nobody else could restore it."""
-    act_on = Session._act_on
+    act_on = Intake._act_on
 
-    def hasty(session: Session, taken: Any) -> None:
-        act_on(session, taken)
-        session._uplink.coverage.cover(session._uplink.received)
-        session._tell_stored()
+    def hasty(intake: Intake, taken: Any) -> None:
+        act_on(intake, taken)
+        uplink = intake._parts.uplink
+        uplink.coverage.cover(uplink.received)
+        intake._tell()
 
-    Session._act_on = hasty  # type: ignore[method-assign]
+    Intake._act_on = hasty  # type: ignore[method-assign]
 
 
 SABOTAGES: dict[str, Callable[[], None]] = {

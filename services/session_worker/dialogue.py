@@ -1,0 +1,136 @@
+"""What the model's events mean for the session: what its caller is told, what is written down, which calls begin."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from google.genai import types
+
+from parley.v1 import fabric_pb2, live_pb2
+from services.session_worker import events, responses
+from services.session_worker.callertools import Answered
+from services.session_worker.turns import RepeatedTranscript, Turn
+
+if TYPE_CHECKING:
+    from services.session_worker.parts import Parts
+
+
+class Dialogue:
+    """One session's."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._repeated = RepeatedTranscript("")
+
+    def was_heard(self, text: str) -> None:
+        """The caller has been told this transcript of what the next link is given again as audio."""
+        self._repeated = RepeatedTranscript(text)
+
+    def on_event(self, event: events.Event, now: float) -> None:
+        """Something came from the link."""
+        parts, turns = self._parts, self._parts.turns
+        if isinstance(event, events.InputTranscript):
+            heard, event = event, self._repeated.news(event)
+            if not event.text:
+                ends = None if heard.text else responses.response_for(heard, parts.spec.config)
+                if ends is not None:  # the last piece of an utterance, without another word
+                    parts.say(ends)
+                return
+        ended = turns.on_event(event, now)
+        turn = turns.current
+        answers = turn is not None and turn.first_output is not None
+        if turn is not None and answers and parts.links.began(now, turn.number, parts.downlink.last_seq + 1):
+            parts.checkpoints.write()
+        parts.spans.on_event(event, ended or turns.current, now)
+        self._pass_on(event, now)
+        if isinstance(event, events.GenerationComplete) and turn is not None and not turns.pending_calls:
+            parts.links.generated(turn.said, parts.downlink.last_seq)
+            parts.checkpoints.write()
+        if isinstance(event, events.InputTranscript):
+            transcript = live_pb2.Transcript(text=event.text, finished=event.finished, language=event.language)
+            parts.log(fabric_pb2.LogEntry(input_transcript=transcript))
+        if ended is not None:
+            self._on_turn_end(ended, now)
+
+    def _pass_on(self, event: events.Event, now: float) -> None:
+        parts = self._parts
+        match event:
+            case events.Interrupted():
+                parts.downlink.interrupt(live_pb2.INTERRUPTION_REASON_BARGE_IN)
+                parts.wake()
+            case events.FunctionCall() if event.name in parts.caller_tools:
+                self._call_caller(event, now)
+            case events.FunctionCall():
+                parts.tools.start(event, parts.turns.count, parts.spans.context)
+            case events.CallsCancelled(ids=ids):
+                parts.tools.cancel(ids)
+                self.tell_cancelled(parts.caller_tools.cancel(ids))
+            case events.HandleUpdate() | events.GoAway():
+                pass  # the keeper of links follows them
+            case _:
+                response = responses.response_for(event, parts.spec.config)
+                if response is not None:
+                    parts.say(response, responses.audio_milliseconds(event) if isinstance(event, events.Audio) else 0)
+
+    def _on_turn_end(self, turn: Turn, now: float) -> None:
+        parts = self._parts
+        parts.feeder.turn_ended()
+        parts.spans.finish(turn)
+        if turn.tool_calls and not turn.said:
+            return  # the answer is still to come
+        said = fabric_pb2.ModelSaid(
+            text=turn.said, interrupted=turn.interrupted, given_seq=parts.links.given_seq, turn=turn.number
+        )
+        parts.log(fabric_pb2.LogEntry(model_said=said))
+        began = now if turn.first_output is None else turn.first_output
+        parts.journal.turn_ended(now, began, parts.conversation.settled, parts.links.round_trip)
+        parts.links.settled()
+        parts.checkpoints.turn_ended(parts.downlink.last_seq)
+        parts.checkpoints.write()
+
+    def restart(self, turn: Turn) -> None:
+        """The link was lost in the middle of a turn: what was heard of the answer is void."""
+        parts = self._parts
+        parts.spans.finish(turn, "the link was lost in the middle of the turn")
+        self._repeated = RepeatedTranscript(turn.heard)
+        if turn.said or turn.first_audio is not None:
+            parts.downlink.interrupt(live_pb2.INTERRUPTION_REASON_RESTARTED)
+            parts.wake()
+
+    # Calls that the caller runs
+
+    def _call_caller(self, call: events.FunctionCall, now: float) -> None:
+        match self._parts.caller_tools.call(call, now):
+            case live_pb2.ToolCall() as told:
+                self._parts.say(live_pb2.ConverseResponse(tool_call=told))
+                self._parts.checkpoints.write()
+            case Answered() as answered:
+                self.answer(answered)
+            case None:
+                pass
+
+    def expire_calls(self, now: float) -> None:
+        """Calls that the caller has not answered in time are answered for it."""
+        for answered in self._parts.caller_tools.expire(now):
+            self.tell_cancelled([answered.call.id])
+            self.answer(answered)
+
+    def tell_cancelled(self, call_ids: list[str]) -> None:
+        """Nobody wants the results of these."""
+        if call_ids:
+            cancelled = live_pb2.ToolCallCancelled(call_ids=call_ids)
+            self._parts.say(live_pb2.ConverseResponse(tool_call_cancelled=cancelled))
+
+    def answer(self, answered: Answered) -> None:
+        """Give the model the result of a call that the caller ran, or did not."""
+        self._parts.tasks.keep(self._answer(answered), "answer a call")
+
+    async def _answer(self, answered: Answered) -> None:
+        call, response = answered.call, answered.response
+        record = responses.tool_record(call, response.response or {}, answered.outcome)
+        self._parts.log(fabric_pb2.LogEntry(tool=record))
+        await self._parts.links.answer(response, final=answered.final)
+
+    async def respond(self, response: types.FunctionResponse) -> None:
+        """Give the model the result of a call that the tools service ran."""
+        await self._parts.links.answer(response)

@@ -1,0 +1,76 @@
+"""Takes what the gateway sends of a session's uplink: for the log, for the link, and how far the caller may forget."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from parley.v1 import fabric_pb2, live_pb2
+from services.session_worker.uplink import Taken
+
+if TYPE_CHECKING:
+    from services.session_worker.parts import Parts
+
+_ASK_AGAIN: Final = 0.05
+"""Seconds after which what is missing is asked for again."""
+
+
+class Intake:
+    """One session's."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._asked = 0.0
+
+    def take(self, envelope: fabric_pb2.UplinkEnvelope, now: float) -> None:
+        """What an envelope brings, and what it says of the downlink."""
+        parts, downlink = self._parts, self._parts.downlink
+        downlink.passed_on(envelope.downlink_received_seq)
+        downlink.acknowledge(envelope.downlink_acked_seq)
+        if envelope.downlink_missing:
+            downlink.resend([(item.from_seq, item.to_seq) for item in envelope.downlink_missing])
+        if not downlink.drained:
+            parts.wake()  # the window may have opened
+        self._act_on(parts.uplink.take(envelope, now))
+
+    def tick(self, now: float) -> None:
+        """Holes that waited too long become gaps."""
+        self._act_on(self._parts.uplink.give_up(now))
+
+    def ask_for_missing(self, now: float) -> None:
+        """Ask the gateway for what did not come."""
+        missing = self._parts.uplink.missing()
+        if missing and now - self._asked >= _ASK_AGAIN:
+            self._asked = now
+            self._parts.downlink.ask_for(missing)
+            self._parts.wake()
+
+    def stored(self, seq: int) -> None:
+        """This request is in the log."""
+        self._parts.uplink.coverage.stored(seq)
+        self._tell()
+
+    def checkpointed(self, record: fabric_pb2.CheckpointRecord) -> None:
+        """Only now can another worker do without what it covers, and so can the caller."""
+        parts = self._parts
+        if parts.uplink.coverage.cover(record.covered_uplink_seq) > parts.downlink.uplink.acked:
+            self._tell()
+
+    def _act_on(self, taken: Taken) -> None:
+        parts = self._parts
+        for request in taken.to_store:
+            parts.log(fabric_pb2.LogEntry(request=request), request.seq)
+        for gap in taken.lost:
+            parts.say(live_pb2.ConverseResponse(gap=gap))
+        if taken.input_waits:
+            parts.feeder.wake()
+        parts.downlink.uplink.received = parts.uplink.received
+        if taken.lost:
+            self._tell()
+
+    def _tell(self) -> None:
+        coverage, told = self._parts.uplink.coverage, self._parts.downlink.uplink
+        told.acked = coverage.acked
+        told.stored = coverage.settled_beyond()
+        if told.stored:
+            self._parts.downlink.tell()
+            self._parts.wake()
