@@ -7,7 +7,9 @@ become answers here: JSON-RPC errors with codes of ours, which `mcp_call` knows.
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
+from functools import cache
 from typing import Any, Final
 
 import httpx2
@@ -39,9 +41,16 @@ def http_client(headers: Mapping[str, str], on_trouble: Callable[[str], None]) -
     )
 
 
+@cache
+def _trusted() -> ssl.SSLContext:
+    # Once: to read what the machine trusts takes longer than all the rest of a connection.
+    return httpx2.create_ssl_context()
+
+
 class _Transport(httpx2.AsyncBaseTransport):
     def __init__(self, on_trouble: Callable[[str], None]) -> None:
-        self._inner = httpx2.AsyncHTTPTransport(limits=httpx2.Limits(max_connections=64, max_keepalive_connections=8))
+        limits = httpx2.Limits(max_connections=64, max_keepalive_connections=8)
+        self._inner = httpx2.AsyncHTTPTransport(verify=_trusted(), limits=limits)
         self._on_trouble = on_trouble
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:

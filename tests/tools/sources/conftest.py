@@ -64,7 +64,7 @@ class Running:
             assert not tool.unavailable()
             return True
 
-        await eventually(there, timeout=30)
+        await eventually(there, timeout=60)
 
 
 @contextlib.asynccontextmanager

@@ -35,7 +35,7 @@ async def test_server_of_the_sdk_comes_and_goes(tmp_path: Path) -> None:
         process = subprocess.Popen(command, stderr=log, stdout=log)  # noqa: ASYNC220 - it starts at once
         try:
             settings = source(f"http://127.0.0.1:{port}/mcp", refresh="1s")
-            async with running(tmp_path, [settings], longest_pause=0.5) as sources:
+            async with running(tmp_path, [settings], longest_pause=1.0) as sources:
                 # It takes a second to start: until then it is a problem, and then it is not.
                 await eventually(lambda: sources.names == ["add_note", "read_notes"], timeout=60)
                 assert sources.registry.problems == []
@@ -49,7 +49,7 @@ async def test_server_of_the_sdk_comes_and_goes(tmp_path: Path) -> None:
                 assert "far" in read.error or "cannot be reached" in read.error
                 tool = sources.registry.get("read_notes")
                 assert tool is not None
-                await eventually(lambda: bool(tool.unavailable()), timeout=30)
+                await eventually(lambda: bool(tool.unavailable()), timeout=60)
                 process = subprocess.Popen(command, stderr=log, stdout=log)  # noqa: ASYNC220
                 await sources.available("read_notes")
                 assert (await sources.output("read_notes", {"topic": "parking"}))["topic"] == "parking"

@@ -119,7 +119,7 @@ async def test_operator_picks_and_hints(tmp_path: Path) -> None:
         assert (echo.idempotent, echo.timeout and echo.timeout.total_seconds()) == (False, 0.2)
         assert any("tool 'nobody': `tools` has hints for it" in remark for remark in sources.registry.remarks)
         assert (await sources.call("u.sleep")).outcome == TIMED_OUT
-        await eventually(lambda: seen(tmp_path, "cancelled") == 1)  # the deadline is the server's too
+        await eventually(lambda: seen(tmp_path, "cancelled") == 1, timeout=30)  # the deadline is the server's too
 
 
 async def test_readonly_hint_counts_only_where_the_server_is_trusted(tmp_path: Path) -> None:
@@ -132,11 +132,11 @@ async def test_readonly_hint_counts_only_where_the_server_is_trusted(tmp_path: P
 async def test_cancelled_call_is_cancelled_at_the_server(tmp_path: Path) -> None:
     async with running(tmp_path, [unruly(tmp_path)]) as sources:
         waiting = asyncio.create_task(sources.call("sleep", execution_id="mine"))
-        await eventually(lambda: seen(tmp_path, "called-sleep") == 1)
+        await eventually(lambda: seen(tmp_path, "called-sleep") == 1, timeout=30)
         assert sources.executor.cancel("mine")
         await waiting
-        await eventually(lambda: seen(tmp_path, "cancelled") == 1)
-        await eventually(lambda: sources.executor.overrunning == 0)
+        await eventually(lambda: seen(tmp_path, "cancelled") == 1, timeout=30)
+        await eventually(lambda: sources.executor.overrunning == 0, timeout=30)
         assert await sources.output("echo", {"text": "still there"}) == {"text": "still there"}
 
 
@@ -146,12 +146,12 @@ async def test_server_that_dies_is_started_again_and_what_it_was_doing_is_unknow
         memory = resident_bytes()
         pid = int((tmp_path / "pid").read_text())
         running_call = asyncio.create_task(sources.call("sleep"))
-        await eventually(lambda: seen(tmp_path, "called-sleep") == 1)
+        await eventually(lambda: seen(tmp_path, "called-sleep") == 1, timeout=30)
         fatal_call = await sources.call(fatal)
         for result in (fatal_call, await running_call):
             assert result.outcome == UNKNOWN, result
             assert "whether it had its effect is unknown" in result.error
-        await eventually(lambda: gone(pid))
+        await eventually(lambda: gone(pid), timeout=30)
         assert resident_bytes() < memory + 30_000_000
         tool = sources.registry.get("echo")
         assert tool is not None  # still known, so that sessions that name it can be opened
@@ -168,7 +168,7 @@ async def test_tool_of_a_server_that_is_away_is_refused_at_once(tmp_path: Path) 
         os.kill(int((tmp_path / "pid").read_text()), 9)
         tool = sources.registry.get("echo")
         assert tool is not None
-        await eventually(lambda: bool(tool.unavailable()))
+        await eventually(lambda: bool(tool.unavailable()), timeout=30)
         refused = await sources.call("echo", {"text": "hello"})
         assert refused.outcome == FAILED
         assert refused.error == (
@@ -193,7 +193,7 @@ async def test_tool_that_the_server_takes_back_is_gone(tmp_path: Path) -> None:
     async with running(tmp_path, [unruly(tmp_path, refresh="1s")]) as sources:
         assert "grown" in sources.names
         (tmp_path / "tools.json").unlink()  # and does not say so
-        await eventually(lambda: "grown" not in sources.names, timeout=15)
+        await eventually(lambda: "grown" not in sources.names, timeout=30)
 
 
 async def test_standard_error_goes_to_the_log_within_bounds_and_without_secrets(
@@ -205,7 +205,9 @@ async def test_standard_error_goes_to_the_log_within_bounds_and_without_secrets(
             tmp_path, [unruly(tmp_path, env={"TOKEN": {"env": "UNRULY_TOKEN", "prefix": "T "}})]
         ) as sources:
             await sources.output("talk")
-            lines = await eventually(lambda: [log["text"] for log in logs if log["event"] == "MCP server says"])
+            lines = await eventually(
+                lambda: [log["text"] for log in logs if log["event"] == "MCP server says"], timeout=30
+            )
             assert lines[0] == "line 0 of T [secret]"
             await sources.output("talk")
     assert len([log for log in logs if log["event"] == "MCP server says"]) < 100
@@ -217,7 +219,7 @@ async def test_stubborn_server_and_its_children_are_ended(tmp_path: Path, monkey
     async with running(tmp_path, [unruly(tmp_path, "--stubborn")]) as sources:
         assert "echo" in sources.names
     pids = [int((tmp_path / name).read_text()) for name in ("pid", "child")]
-    await eventually(lambda: all(map(gone, pids)))
+    await eventually(lambda: all(map(gone, pids)), timeout=30)
 
 
 async def test_sources_that_cannot_start_are_named_and_the_rest_is_served(tmp_path: Path) -> None:

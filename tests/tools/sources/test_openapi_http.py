@@ -232,7 +232,7 @@ async def test_breaker_spares_a_service_that_is_down_and_lets_it_come_back(
             async def works() -> bool:
                 return (await sources.call("json")).outcome == SUCCEEDED
 
-            await eventually(works)
+            await eventually(works, timeout=30)
             for _ in range(3):
                 assert await works()
 

@@ -68,13 +68,13 @@ async def test_catalog_and_endpoints_follow_the_sources(tmp_path: Path) -> None:
 
             # The server has one tool more, then one less.
             output(await call(client, "grow"))
-            await eventually(holds(served, client, "grown", True), timeout=30)
-            await eventually(holds(in_catalog, client, "grown", True), timeout=30)
+            await eventually(holds(served, client, "grown", True), timeout=60)
+            await eventually(holds(in_catalog, client, "grown", True), timeout=60)
             assert output(await call(client, "grown")) == {"text": "grown"}
             calls = tools.counts()["calls"]
             (tmp_path / "tools.json").unlink()
-            await eventually(holds(in_catalog, client, "grown", False), timeout=30)
-            await eventually(holds(served, client, "grown", False), timeout=30)
+            await eventually(holds(in_catalog, client, "grown", False), timeout=60)
+            await eventually(holds(served, client, "grown", False), timeout=60)
             assert tools.counts()["calls"] == calls
 
             # The server is away: no calls are taken, but the tools stay known. Then it is back.
@@ -92,10 +92,10 @@ async def test_catalog_and_endpoints_follow_the_sources(tmp_path: Path) -> None:
                 seen_away |= "is not connected at the moment" in reply.error
                 return reply.output_json == '{"text":"x"}' and int((tmp_path / "pid").read_text()) != pid
 
-            await eventually(back, timeout=30)
+            await eventually(back, timeout=60)
             assert seen_away
             assert "echo" in await in_catalog(client)
-            await eventually(holds(served, client, "echo", True), timeout=30)
+            await eventually(holds(served, client, "echo", True), timeout=60)
 
             # Nothing that anybody reads holds the secret.
             output(await call(client, "talk"))
