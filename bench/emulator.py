@@ -4,10 +4,13 @@
 [--processes 1] [--runs 1]``.
 
 Conversations in full duplex, 40 ms frames in real time. Of all connections the given part speaks at any time (a spoken
-question, then silence while the answer comes); the others hold the line. Four other ends, one after the other, each
-against an emulator of its own:
+question, then silence while the answer comes); the others hold the line. No two utterances are the same sample for
+sample, so that the recogniser has to listen to each. Five other ends, one after the other, each against an emulator of
+its own:
 
 - ``worker``: Parley's session worker, with callers on the whole fabric before it. This is the baseline that counts;
+- ``worker, recording``: the same with callers who all play one recording, as load generators do: what was heard before
+  is understood without the recogniser;
 - ``worker, echo``: the same in the echo scenario, where nothing is recognised and every frame comes back;
 - ``sdk``: a bare google-genai loop;
 - ``link``: the worker's codec on the SDK's socket and nothing else: the cheapest client there is.
@@ -18,12 +21,13 @@ Ratios are emulator / other end in CPU seconds of the processes, the emulator's 
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
 import statistics
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,6 +48,8 @@ FRAME_SECONDS = 0.04
 FRAME_BYTES = int(16000 * FRAME_SECONDS) * 2
 SILENCE_SECONDS = 5.0
 OPENING_AT_ONCE = 10
+_PERSONAL = 12
+"""The frame of the question that is like no other."""
 
 
 @dataclass
@@ -54,13 +60,16 @@ class Caller:
     sent: int = 0
     late: list[float] = field(default_factory=list)
 
-    async def speak(self, speech: list[bytes], start: float, until: float) -> None:
-        """Frames in real time from ``start`` on, over and over."""
+    async def speak(self, speech: list[bytes], start: float, until: float, voice: Iterator[int] | None) -> None:
+        """Frames in real time from ``start`` on, over and over; ``voice``: numbers that nobody else has."""
         due, at = start, 0
         while due < until:
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             self.late.append(time.monotonic() - due)
-            await self.send(speech[at])
+            frame = speech[at]
+            if voice is not None and at == _PERSONAL:
+                frame = personal(frame, next(voice))
+            await self.send(frame)
             self.sent += 1
             at = (at + 1) % len(speech)
             due += FRAME_SECONDS
@@ -74,6 +83,14 @@ class Ends:
     """Process id."""
     other: int
     connect: Callable[[AsyncExitStack], Awaitable[Caller]]
+
+
+def personal(frame: bytes, number: int) -> bytes:
+    """The same sound with ``number`` in the lowest bits of its first samples."""
+    changed = bytearray(frame)
+    for bit in range(32):
+        changed[2 * bit] = changed[2 * bit] & 0xFE | number >> bit & 1
+    return bytes(changed)
 
 
 @asynccontextmanager
@@ -139,8 +156,9 @@ async def _finished(task: asyncio.Task[None]) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def measure(ends: Ends, wanted: argparse.Namespace) -> dict[str, Any]:
-    """One run."""
+async def measure(ends: Ends, wanted: argparse.Namespace, *, alike: bool) -> dict[str, Any]:
+    """One run; ``alike``: whether all play one recording."""
+    voice = None if alike else itertools.count()
     pcm = question("weather_london") + bytes(int(SILENCE_SECONDS * 16000) * 2)
     speech = [pcm[at : at + FRAME_BYTES] for at in range(0, len(pcm) - FRAME_BYTES + 1, FRAME_BYTES)]
     before = resident(ends.emulator), resident(ends.other)
@@ -158,7 +176,9 @@ async def measure(ends: Ends, wanted: argparse.Namespace) -> dict[str, Any]:
         # Spread over one cycle, as callers are.
         starts = [wall + cycle * number / len(active) for number in range(len(active))]
         until = wall + cycle + wanted.seconds
-        await asyncio.gather(*(caller.speak(speech, at, until) for caller, at in zip(active, starts, strict=True)))
+        await asyncio.gather(
+            *(caller.speak(speech, at, until, voice) for caller, at in zip(active, starts, strict=True))
+        )
         used = cpu_seconds(ends.emulator) - began[0], cpu_seconds(ends.other) - began[1]
     late = sorted(delay for caller in active for delay in caller.late)
     spoken = sum(caller.sent for caller in active) * FRAME_SECONDS
@@ -178,7 +198,7 @@ async def measure(ends: Ends, wanted: argparse.Namespace) -> dict[str, Any]:
 
 
 async def main() -> int:
-    """Runs all four, prints a line of JSON for each run, then the medians."""
+    """Runs all five, prints a line of JSON for each run, then the medians."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--connections", type=int, default=200)
     parser.add_argument("--active", type=float, default=0.25, help="part of the connections that speaks at any time")
@@ -186,7 +206,7 @@ async def main() -> int:
     parser.add_argument("--processes", type=int, default=1, help="of the emulator, each with a recogniser")
     parser.add_argument("--runs", type=int, default=1, help="of each; the median ratio counts")
     wanted = parser.parse_args()
-    ratios: dict[str, list[float]] = {"worker": [], "worker, echo": [], "sdk": [], "link": []}
+    ratios: dict[str, list[float]] = {"worker": [], "worker, recording": [], "worker, echo": [], "sdk": [], "link": []}
     for _ in range(wanted.runs):
         for name, found in ratios.items():
             if name.startswith("worker"):
@@ -195,7 +215,7 @@ async def main() -> int:
             else:
                 opened = bare("sdk" if name == "sdk" else "fast", wanted.processes)
             async with opened as ends:
-                figures = await measure(ends, wanted)
+                figures = await measure(ends, wanted, alike=name.endswith("recording"))
             print(json.dumps({"other": name, **figures}), flush=True)
             found.append(figures["ratio"])
     medians = {name: statistics.median(found) for name, found in ratios.items()}

@@ -5,7 +5,7 @@ one part passes through all later ones, each of which may look at it, change it,
 comes out at the end is done by the connection.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from emulator.api.protocol import Event
@@ -18,6 +18,8 @@ class Send:
     """A server message."""
 
     message: dict[str, Any]
+    frame: bytes | None = field(default=None, repr=False, compare=False)
+    """The same as it is sent, where it has been encoded before."""
 
 
 @dataclass(frozen=True, slots=True)

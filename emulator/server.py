@@ -79,6 +79,7 @@ class Emulator:
                 timeout=settings.hearing_timeout.total_seconds(),
             ),
             processes=settings.hearing_processes,
+            remembered=settings.hearing_remembered,
         )
         admission = Admission(
             handles=self._handles,
@@ -189,6 +190,7 @@ class Emulator:
             "plain_address": self.plain_port and f"http://{self.settings.host}:{self.plain_port}",
             "ca_file": str(self.ca_file),
             "seed": self._chance.seed,
+            "began": self._started,
             "control": f"http://{self.settings.control_host}:{self.control_port}",
         }
 

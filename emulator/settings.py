@@ -80,6 +80,12 @@ class EmulatorSettings(Switches, BaseSettings):
         description="Recognisers, each a process of 60 MB (160 MB once the vocabulary is open) that understands some "
         "thirty utterances a second (two to four, open).",
     )
+    hearing_remembered: int = Field(
+        4096,
+        ge=0,
+        description="Utterances whose outcome is remembered: whoever plays the same recording again, sample for sample "
+        "and cut alike, is understood at once and at no cost. 0 asks a recogniser every time.",
+    )
 
     quota: int = Field(
         0,

@@ -177,7 +177,7 @@ class LinkRotating(Event):
     """The session moves to a new link to the model; input is kept meanwhile."""
 
     cause: str
-    """E.g. `GO_AWAY`, `LINK_LOST`, `WORKER_LOST`, `DRAIN`, `PARKED`, `OWNERSHIP_LAPSED`."""
+    """E.g. `GO_AWAY`, `LINK_LOST`, `WORKER_LOST`, `DRAIN`, `MOVED`, `PARKED`, `OWNERSHIP_LAPSED`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +190,7 @@ class LinkRecovered(Event):
     gap: timedelta
     """How long the model did not hear the caller."""
     replayed: tuple[tuple[int, int], ...] = ()
-    """Uplink ranges, both ends included, that were given to the model again."""
+    """Uplink ranges, both ends included, that were given to the model again, as they were or in words."""
     dropped: tuple[tuple[int, int], ...] = ()
     """Uplink ranges, both ends included, that could not be given to it."""
 

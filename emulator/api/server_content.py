@@ -1,12 +1,10 @@
 """The model's side of the wire: how what it says, and the end of its turn, is put into messages."""
 
-import base64
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from emulator.configuration.setup import Config
 from emulator.tools.pending import Group
-from emulator.voice import MIME_TYPE
 
 Message = dict[str, Any]
 _TOGETHER = "together"
@@ -23,12 +21,8 @@ def model_turn(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"role": "model", "parts": list(parts)}
 
 
-def audio(pcms: Sequence[bytes], transcription: dict[str, Any] | None, config: Config) -> list[Message]:
-    """A frame of speech, with what it says. Some models tell that in a frame of its own."""
-    blobs = [{"inlineData": {"mimeType": MIME_TYPE, "data": base64.b64encode(pcm).decode()}} for pcm in pcms]
-    turn = model_turn(blobs)
-    if transcription is None:
-        return [content(modelTurn=turn)]
+def audio(turn: Mapping[str, Any], transcription: dict[str, Any], config: Config) -> list[Message]:
+    """A frame of speech with what it says. Some models tell that in a frame of its own."""
     switch = config.switches.server_content
     if switch == "joined" or (switch == "model" and config.rules.joins_fields):
         return [content(modelTurn=turn, outputTranscription=transcription)]

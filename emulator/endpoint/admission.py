@@ -12,6 +12,7 @@ from emulator.configuration.setup import Config, accept
 from emulator.endpoint.handshake import Endpoint
 from emulator.endpoint.link import Link
 from emulator.faults.plan import FaultPlan
+from emulator.mind.chunks import Cutter
 from emulator.mind.conversation import Conversation
 from emulator.mind.echo import Echo
 from emulator.mind.reports import UsageReports
@@ -83,7 +84,7 @@ class Admission:
         self._handles = handles
         self._tokens = tokens
         self._archive = archive
-        self._voice = voice
+        self._cutter = Cutter(voice)
         self._chance = chance
         self._clock = clock
         self._check_handle = check_handle
@@ -160,7 +161,7 @@ class Admission:
         return kind(
             config,
             scenario=request.scenario,
-            voice=self._voice,
+            cutter=self._cutter,
             pace=Pace(switches.generation_speed, switches.playback_speed, switches.chunk.total_seconds()),
             snapshot=snapshot,
             record=record,

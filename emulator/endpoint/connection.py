@@ -59,7 +59,7 @@ class Connection:
         self._clock = clock
         self._limits = limits
         self._counters = counters
-        self._outbox = Outbox(limits.outbox_bytes)
+        self._outbox = Outbox(limits.outbox_bytes, socket, transport)
         self._wire = WireControl(transport, self._outbox, pong=self._pong, frozen_limit=limits.frozen_limit)
         self._inbox = Inbox(socket, self._wire, decoder)
         self._timer: asyncio.TimerHandle | None = None
@@ -68,6 +68,8 @@ class Connection:
         self._abortion: asyncio.TimerHandle | None = None
         self._reader: asyncio.Task[None]
         self._tasks: set[asyncio.Task[None]] = set()
+        self._listening: asyncio.Task[None] | None = None
+        """To the latest utterance."""
         self._admitted: Admitted | None = None
         self._ending: Refusal | None = None
         self.elsewhere: int | None = None
@@ -210,19 +212,20 @@ class Connection:
         except Exception as error:  # noqa: BLE001 - some decisions run in a timer, with nobody above to see this
             self._failed(error)
             return
+        self._outbox.flush()
         self._set_timer()
 
     def _perform(self, actions: list[Action]) -> None:
         for action in actions:
             match action:
-                case Send(message):
-                    self._send(self._opcode, encode(message))
+                case Send(message, frame):
+                    self._send(self._opcode, encode(message) if frame is None else frame)
                 case SendRaw(str() as text):
                     self._send(WSMsgType.TEXT, text.encode())
                 case SendRaw(bytes() as data):
                     self._send(WSMsgType.BINARY, data)
                 case Listen(number, pcm):
-                    self._spawn(self._listen(number, pcm), "listening")
+                    self._listening = self._spawn(self._listen(number, pcm, self._listening), "listening")
                 case Guess(number, pcm):
                     self._spawn(self._guess(number, pcm), "guessing")
                 case ForgetHandles(newest_only):
@@ -259,10 +262,13 @@ class Connection:
         if self._ending is None:
             self._decide(lambda: self._decider.tick(self._clock()))
 
-    async def _listen(self, number: int, pcm: bytes) -> None:
+    async def _listen(self, number: int, pcm: bytes, before: asyncio.Task[None] | None) -> None:
+        """``before``: to the utterance before it, which goes first however long it takes."""
         assert self._admitted is not None
         link = self._admitted.link
         text = await self._ears.hear(self._admitted.grammar, pcm, free=self._admitted.free)
+        if before is not None and not before.done():
+            await asyncio.wait((before,))
         if self._ending is not None:
             # The session may be another connection's by now.
             return
@@ -282,6 +288,7 @@ class Connection:
 
     def _pong(self, payload: bytes) -> None:
         self._send(WSMsgType.PONG, payload)
+        self._outbox.flush()
 
     def _drop(self) -> None:
         """The client does not read: give it up rather than keep more for it."""
@@ -321,7 +328,7 @@ class Connection:
 
     async def _write(self) -> None:
         """Send what is decided, then the close frame when it is wanted."""
-        if not await self._outbox.run(self._socket, self._transport):
+        if not await self._outbox.run():
             return
         assert self._ending is not None
         if self._ending.code == 1006:

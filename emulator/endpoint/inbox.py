@@ -43,9 +43,12 @@ class Inbox:
 
     async def _message(self) -> WSMessage:
         """What comes next on a socket that is being read; a message that came just before it was not waits."""
+        readable = self._wire.readable
         if self._unread is None:
-            await self._wire.readable.wait()
+            if not readable.is_set():
+                await readable.wait()
             self._unread = await self._socket.receive()
-        await self._wire.readable.wait()
+        if not readable.is_set():
+            await readable.wait()
         message, self._unread = self._unread, None
         return message

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 
 from emulator.actions import Action, Close, Mind, Part, Send
 from emulator.api.protocol import Event
-from emulator.deadlines import soonest
 from emulator.errors import Refusal
 
 
@@ -21,7 +20,13 @@ class Link:
     @property
     def deadline(self) -> float | None:
         """When ``tick`` is wanted; None when nothing is pending."""
-        return soonest(*[asked.deadline for asked in self._deciding])
+        # After every message: no list, and no call.
+        first = None
+        for asked in self._deciding:
+            deadline = asked.deadline
+            if deadline is not None and (first is None or deadline < first):
+                first = deadline
+        return first
 
     def start(self, now: float) -> list[Action]:
         """The setup was accepted."""

@@ -12,12 +12,22 @@ _DRIP_INTERVAL = 0.05
 _DRIP_BUFFER = 64 * 1024
 # Frames sent without looking up: that the client has gone is only learnt in between.
 _IN_A_ROW = 4
+# Bytes that a transport may keep before what follows waits here: where its own protocol begins to hold up writers.
+_TRANSPORT_BUFFER = 64 * 1024
+_MEDIUM = struct.Struct(">BBH").pack
+_LARGE = struct.Struct(">BBQ").pack
 
 
 class Outbox:
-    """What waits to be sent. Nothing else may write to the socket while it runs: a dripping frame is not whole."""
+    """What waits to be sent. Nothing else may write to the socket while it runs: a dripping frame is not whole.
 
-    def __init__(self, limit: int) -> None:
+    Mostly nothing waits: what one decision brought goes out in one write by ``flush``. The task that ``run`` is takes
+    what is left, for a client that reads slowly or not at all, and the end.
+    """
+
+    def __init__(self, limit: int, socket: web.WebSocketResponse, transport: asyncio.Transport | None) -> None:
+        self._socket = socket
+        self._transport = transport
         self.bytes_per_second = math.inf
         self.size = 0
         """Bytes that wait."""
@@ -32,6 +42,8 @@ class Outbox:
         self._before_hold = 0
         """Frames that were queued before writing was held: they still go out."""
         self._finishing = False
+        self._sending = False
+        """Whether the task is about to send, or sends, what was put before."""
 
     def __len__(self) -> int:
         return len(self._frames)
@@ -50,8 +62,34 @@ class Outbox:
             return self.held
         self._frames.append((opcode, data))
         self.size += len(data)
-        self._ready.set()
         return True
+
+    def flush(self) -> None:
+        """Send what was put, at once if the socket takes it."""
+        if not self._frames:
+            return
+        if not self._writes_at_once:
+            self._ready.set()
+            return
+        assert self._transport is not None
+        self._transport.write(b"".join(part for opcode, data in self._frames for part in (_header(opcode, data), data)))
+        self._frames.clear()
+        self.size = 0
+
+    @property
+    def _writes_at_once(self) -> bool:
+        """Whether nothing is to be waited for: no task that sends, no fault, no compression, no slow client."""
+        transport = self._transport
+        return (
+            not self._sending
+            and not self._finishing
+            and self._writing.is_set()
+            and math.isinf(self.bytes_per_second)
+            and not self._socket.compress
+            and transport is not None
+            and not transport.is_closing()
+            and transport.get_write_buffer_size() < _TRANSPORT_BUFFER
+        )
 
     def hold(self, held: bool) -> None:
         """Write nothing that comes from now on, or go on."""
@@ -72,13 +110,15 @@ class Outbox:
         self._writing.set()
         self.finish()
 
-    async def run(self, socket: web.WebSocketResponse, transport: asyncio.Transport | None) -> bool:
-        """Send what comes until ``finish``; False when the connection is lost, of which the reader learns by itself."""
+    async def run(self) -> bool:
+        """Send what is left, until ``finish``; False when the connection is lost, which the reader learns by itself."""
         in_a_row = 0
         while self._frames or not self._finishing:
             if not self._frames:
+                self._sending = False
                 self._ready.clear()
                 await self._ready.wait()
+                self._sending = True
                 in_a_row = 0
                 continue
             if self.held and not self._before_hold:
@@ -87,10 +127,10 @@ class Outbox:
             opcode, data = self._frames.popleft()
             self._before_hold = max(0, self._before_hold - 1)
             try:
-                if math.isinf(self.bytes_per_second) or transport is None:
-                    await socket.send_frame(data, opcode)
+                if math.isinf(self.bytes_per_second) or self._transport is None:
+                    await self._socket.send_frame(data, opcode)
                 else:
-                    await self._drip(transport, _frame(opcode, data))
+                    await self._drip(self._transport, _header(opcode, data) + data)
             except (ClientError, ConnectionError):
                 return False
             self.size -= len(data)
@@ -120,12 +160,10 @@ class Outbox:
                 transport.write(frame[sent:])
 
 
-def _frame(opcode: WSMsgType, data: bytes) -> bytes:
-    """A server's frame (RFC 6455, 5.2): final, not masked, not compressed."""
+def _header(opcode: WSMsgType, data: bytes) -> bytes:
+    """Of a server's frame (RFC 6455, 5.2): final, not masked, not compressed."""
     if len(data) < 126:
-        length = bytes([len(data)])
-    elif len(data) < 1 << 16:
-        length = struct.pack(">BH", 126, len(data))
-    else:
-        length = struct.pack(">BQ", 127, len(data))
-    return bytes([0x80 | opcode]) + length + data
+        return bytes((0x80 | opcode, len(data)))
+    if len(data) < 1 << 16:
+        return _MEDIUM(0x80 | opcode, 126, len(data))
+    return _LARGE(0x80 | opcode, 127, len(data))

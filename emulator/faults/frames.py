@@ -45,10 +45,14 @@ OVERSIZED = 1_200_000
 def kinds(message: dict[str, Any]) -> set[FrameKind]:
     """All that a server message is about; one message may be about several things."""
     found: set[FrameKind] = {"any"}
-    found.update(kind for name, kind in _TOP.items() if name in message)
+    for name in message:
+        if name in _TOP:
+            found.add(_TOP[name])
     content = message.get("serverContent")
     if isinstance(content, dict):
-        found.update(kind for name, kind in _CONTENT.items() if content.get(name))
+        for name, body in content.items():
+            if body and name in _CONTENT:
+                found.add(_CONTENT[name])
     return found
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import structlog
 
 from emulator.hearing.recogniser import Gone, HearingError, Recogniser
+from emulator.hearing.remembered import Remembered
 
 log = structlog.get_logger(__name__)
 
@@ -20,6 +21,8 @@ class Counters:
 
     heard: int = 0
     not_understood: int = 0
+    remembered: int = 0
+    """Of both: had been heard before, so that no recogniser was asked."""
     dropped: int = 0
     """Queue full, time over, or the recogniser gone."""
     dropped_bytes: int = 0
@@ -43,9 +46,13 @@ class Bounds:
 class Ears:
     """``start``, then ``hear`` as often as wanted, then ``stop``."""
 
-    def __init__(self, grammars: dict[str, str], *, doubt: float, bounds: Bounds, processes: int = 1) -> None:
+    def __init__(
+        self, grammars: dict[str, str], *, doubt: float, bounds: Bounds, processes: int = 1, remembered: int = 0
+    ) -> None:
+        """``remembered``: how many utterances are not asked about again."""
         setup = {"grammars": grammars, "doubt": doubt}
         self._recognisers = [Recogniser(setup, timeout=bounds.timeout) for _ in range(processes)]
+        self._remembered = Remembered(remembered)
         self._bounds = bounds
         self._waiting = 0
         self._waiting_bytes = 0
@@ -71,6 +78,10 @@ class Ears:
 
         ``free`` takes other English, too.
         """
+        key = self._remembered.key(grammar, pcm, free=free)
+        if key in self._remembered:
+            self._counters.remembered += 1
+            return self._counted(self._remembered[key])
         if self._waiting >= self._bounds.utterances or self._waiting_bytes + len(pcm) > self._bounds.size:
             self._drop(pcm, "queue full")
             return None
@@ -82,11 +93,8 @@ class Ears:
         except (Gone, HearingError, OSError) as error:
             self._drop(pcm, str(error) or "recogniser gone")
             return None
-        if text is None:
-            self._counters.not_understood += 1
-        else:
-            self._counters.heard += 1
-        return text
+        self._remembered.keep(key, text)
+        return self._counted(text)
 
     async def guess(self, grammar: str, pcm: bytes, *, free: bool = False) -> str | None:
         """The words that seem to have been said so far in an utterance under way; None when there are none yet.
@@ -116,6 +124,13 @@ class Ears:
         finally:
             self._waiting -= 1
             self._waiting_bytes -= len(pcm)
+
+    def _counted(self, text: str | None) -> str | None:
+        if text is None:
+            self._counters.not_understood += 1
+        else:
+            self._counters.heard += 1
+        return text
 
     def _drop(self, pcm: bytes, reason: str) -> None:
         self._counters.dropped += 1

@@ -29,6 +29,7 @@ from emulator.hearing.attention import Attention
 from emulator.hearing.pictures import FrameRate, describe
 from emulator.hearing.utterances import UNKNOWN
 from emulator.hearing.vad import RATE
+from emulator.mind.chunks import Cutter
 from emulator.mind.context import Context, Entry
 from emulator.mind.history import History, terms
 from emulator.mind.reading import check_turns
@@ -39,7 +40,6 @@ from emulator.scenarios.language import normalise
 from emulator.scenarios.scenario import Scenario
 from emulator.session.handles import Snapshot
 from emulator.tools.ledger import Ledger
-from emulator.voice import Voice
 
 
 class Conversation:
@@ -50,7 +50,7 @@ class Conversation:
         config: Config,
         *,
         scenario: Scenario,
-        voice: Voice,
+        cutter: Cutter,
         pace: Pace,
         snapshot: Snapshot,
         record: LinkRecord,
@@ -62,7 +62,7 @@ class Conversation:
         self._turns = turns = Turns(
             config,
             scenario=scenario,
-            voice=voice,
+            cutter=cutter,
             pace=pace,
             history=self._history,
             record=record,

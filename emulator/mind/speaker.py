@@ -6,19 +6,19 @@ from typing import Any
 from emulator.actions import Action, Note, Send
 from emulator.api import server_content
 from emulator.configuration.setup import Config
+from emulator.mind.chunks import Cutter
 from emulator.mind.history import History
 from emulator.mind.speech import Answer, Pace
 from emulator.mind.transcripts import OutputTranscript
 from emulator.record import LinkRecord
-from emulator.voice import Voice
 
 
 class Speaker:
     """Speaks one answer after another; knows which of the turn's audio the caller has not heard yet."""
 
-    def __init__(self, config: Config, *, voice: Voice, pace: Pace, history: History, record: LinkRecord) -> None:
+    def __init__(self, config: Config, *, cutter: Cutter, pace: Pace, history: History, record: LinkRecord) -> None:
         self._config = config
-        self._voice = voice
+        self._cutter = cutter
         self._pace = pace
         self._history = history
         self._record = record
@@ -55,10 +55,10 @@ class Speaker:
 
     def say(self, texts: Sequence[str], now: float) -> list[Action]:
         """Begin to say ``texts``, one after another."""
-        pieces = [self._voice.say(text) for text in texts]
-        if not any(pieces):
+        cut = self._cutter.cut(texts, self._pace.chunk)
+        if not cut.chunks:
             return []
-        self._answer = Answer(pieces, self._pace, now, self.heard_at)
+        self._answer = Answer(cut, self._pace, now, self.heard_at)
         self._unheard.append(self._answer)
         self.heard_at = self._answer.played_at
         return [*map(Send, self._transcript.ahead(self._answer.words)), *self.go_on(now)]
@@ -72,7 +72,10 @@ class Speaker:
         for chunk in answer.due(now):
             self._history.spoke(chunk.seconds)
             transcription = self._transcript.beside(chunk.words)
-            actions += map(Send, server_content.audio(chunk.pcms, transcription, self._config))
+            if transcription is None:
+                actions.append(chunk.alone)
+            else:
+                actions += map(Send, server_content.audio(chunk.turn, transcription, self._config))
             if not self._sounded:
                 self._sounded = True
                 actions.append(Note("first_audio"))

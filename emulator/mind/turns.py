@@ -16,6 +16,7 @@ from emulator.configuration.setup import Config
 from emulator.deadlines import soonest
 from emulator.mind import plan, waiting
 from emulator.mind.agenda import Agenda
+from emulator.mind.chunks import Cutter
 from emulator.mind.history import History
 from emulator.mind.plan import Op
 from emulator.mind.planner import Planner, Question
@@ -30,7 +31,6 @@ from emulator.session.handles import Snapshot
 from emulator.tools.ledger import Ledger
 from emulator.tools.pending import Lost, Pending
 from emulator.tools.results import Result, Results, check
-from emulator.voice import Voice
 
 __all__ = ["Question", "Turns"]
 
@@ -43,7 +43,7 @@ class Turns:
         config: Config,
         *,
         scenario: Scenario,
-        voice: Voice,
+        cutter: Cutter,
         pace: Pace,
         history: History,
         record: LinkRecord,
@@ -56,7 +56,7 @@ class Turns:
         """Whether the caller has the word, so that no turn may begin."""
         self._history = history
         self._record = record
-        self._speaker = Speaker(config, voice=voice, pace=pace, history=history, record=record)
+        self._speaker = Speaker(config, cutter=cutter, pace=pace, history=history, record=record)
         self._pending = Pending(ledger)
         self._planner = Planner(scenario, self._pending)
         self._results = Results(self._pending, history, record)

@@ -319,10 +319,8 @@ class ReleaseSession(_message.Message):
     def __init__(self, session_id: _Optional[str] = ..., force: _Optional[bool] = ..., to_worker: _Optional[str] = ...) -> None: ...
 
 class Released(_message.Message):
-    __slots__ = ("last_downlink_seq",)
-    LAST_DOWNLINK_SEQ_FIELD_NUMBER: _ClassVar[int]
-    last_downlink_seq: int
-    def __init__(self, last_downlink_seq: _Optional[int] = ...) -> None: ...
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class Busy(_message.Message):
     __slots__ = ()

@@ -92,12 +92,11 @@ class Departures:
         self._moves.pop(session_id, None)
         self._line.out(session_id)
 
-    async def release(self, session: Session, to_worker: str = "", *, force: bool) -> int:
-        """Let it go now; return its highest downlink `seq`. Errors as of `Session.let_go`."""
-        last = await session.let_go(to_worker, force=force)
+    async def release(self, session: Session, to_worker: str = "", *, force: bool) -> None:
+        """Let it go now. Errors as of `Session.let_go`."""
+        await session.let_go(to_worker, force=force)
         self.let_go += 1
         log.info("session let go", session=session.id, to=to_worker or "anybody")
-        return last
 
     def _look_at(self, session: Session, now: float) -> None:
         step = session.next_step(now)

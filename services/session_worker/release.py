@@ -23,9 +23,9 @@ LIMIT: Final = 10.0
 """Seconds that all of it may take; a message bus that is away may be back by then."""
 
 
-async def release(parts: Parts, cause: str, to_worker: str) -> int:
-    """Let go, and return the highest downlink `seq`. No more uplink may come from here on. FencedError when the session
-    was somebody else's already; ServiceError when it is not known whether `own` says that it was let go."""
+async def release(parts: Parts, cause: str, to_worker: str) -> None:
+    """Let go. No more uplink may come from here on. FencedError when the session was somebody else's already;
+    ServiceError when it is not known whether `own` says that it was let go."""
     session = parts.spec.session_id
     try:
         async with asyncio.timeout(LIMIT):
@@ -40,7 +40,6 @@ async def release(parts: Parts, cause: str, to_worker: str) -> int:
         parts.ending.let_go(cause)
         parts.downlink.let_go(to_worker)
         parts.wake()
-    return parts.downlink.last_seq
 
 
 async def _stop(parts: Parts) -> None:

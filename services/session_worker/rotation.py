@@ -12,18 +12,24 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
+from services.session_worker.turns import TurnState
+
 ASSUMED_LEFT: Final = 30.0
 """Seconds that a goAway without `timeLeft` leaves."""
 MARGIN: Final = 10.0
 """Seconds before the service's deadline at which the link is left at the latest."""
-SILENCE: Final = 5.0
-"""Seconds without a sign of a link that owes one, after which it counts as hung."""
-PROBE: Final = 2.5
+SILENCE: Final = 4.4
+"""Seconds without a sign of a link that owes one, after which it counts as hung. A link that hangs takes half a second
+more to close, and the caller is to hear of it within 5 s."""
+PROBE: Final = 2.2
 """Seconds of such silence after which the link is asked for a sign of life."""
 PROMPT: Final = 2.0
 """On some days pongs come up to 30 s late: only a link whose pongs come within so many seconds is judged by them."""
 PATIENCE: Final = 45.0
 """Seconds in which a link that lives, or whose pongs prove nothing, must begin to answer."""
+
+_PLAYED: Final = 1.0
+"""Seconds after an answer has played in which its turn may still end."""
 
 
 class Due(Enum):
@@ -34,6 +40,19 @@ class Due(Enum):
     """It was given something that it answers, and has not begun to."""
     MORE = auto()
     """It is in the middle of what it says, which comes faster than it is played."""
+
+
+def due(turns: TurnState, now: float) -> Due:
+    """What a session's model owes, as its turns stand."""
+    if turns.pending_calls:
+        return Due.NOTHING
+    turn = turns.current
+    if turn is not None and turn.first_audio is not None:
+        if not (turn.generated or turn.interrupted):
+            return Due.MORE
+        # The end of the turn comes when all of it could have been played.
+        return Due.ANSWER if now > turn.first_audio + turn.audio_seconds + _PLAYED else Due.NOTHING
+    return Due.ANSWER if turns.owes_answer else Due.NOTHING
 
 
 @dataclass(frozen=True, slots=True)

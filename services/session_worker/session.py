@@ -230,10 +230,10 @@ class Session:
             downlink.tell()
             self._parts.wake()
 
-    async def let_go(self, to_worker: str = "", *, force: bool) -> int:
-        """Leave the session to another worker; return the highest downlink `seq`. BusyError: not now. Else it is gone
-        from here, whatever this raises: FencedError when it was somebody else's already, ServiceError when it is not
-        known whether its record says so."""
+    async def let_go(self, to_worker: str = "", *, force: bool) -> None:
+        """Leave the session to another worker. BusyError: not now. Else it is gone from here, whatever this raises:
+        FencedError when it was somebody else's already, ServiceError when it is not known whether its record says so.
+        """
         now = time.monotonic()
         if self._leaving or self.ending is not None:
             raise BusyError(self.id)
@@ -242,7 +242,7 @@ class Session:
         plan = self.plan or Plan(MOVED, now)
         self._leaving = self._releasing = True
         try:
-            return await release(self._parts, plan.cause, to_worker or plan.to_worker)
+            await release(self._parts, plan.cause, to_worker or plan.to_worker)
         finally:
             self._releasing = False
 

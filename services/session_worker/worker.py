@@ -329,13 +329,13 @@ class Worker:
     async def _release(self, request: fabric_pb2.ReleaseSession, reply: fabric_pb2.ControlReply) -> None:
         session = self._held(request.session_id)
         try:
-            last = await self._departures.release(session, request.to_worker, force=request.force)
+            await self._departures.release(session, request.to_worker, force=request.force)
         except BusyError:
             reply.busy.SetInParent()
         except FencedError:
             raise _unknown(request.session_id) from None
         else:
-            reply.released.last_downlink_seq = last
+            reply.released.SetInParent()
 
     async def _set_draining(self, *, draining: bool) -> None:
         if draining:

@@ -6,6 +6,7 @@ from typing import Any
 from emulator.actions import Guess, IssueHandle, Listen, Note, Send
 from emulator.api.protocol import Audio, Decoder, Setup
 from emulator.configuration.setup import accept
+from emulator.mind.chunks import Cutter
 from emulator.mind.conversation import Conversation
 from emulator.mind.speech import Pace
 from emulator.record import Archive, LinkFacts, LinkRecord
@@ -71,7 +72,7 @@ class Caller:
         self.mind = Conversation(
             self.config,
             scenario=scenario,
-            voice=VOICE,
+            cutter=Cutter(VOICE),
             pace=PACE,
             snapshot=snapshot or Snapshot(),
             record=self.record,

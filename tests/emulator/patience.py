@@ -2,7 +2,7 @@
 
 import asyncio
 
-LIMIT = 15.0
+LIMIT = 30.0
 """Seconds; what is waited for mostly takes milliseconds."""
 IN_VAIN = 0.2
 """The same where the behaviour is off, because then a test mostly waits in vain."""

@@ -158,6 +158,44 @@ async def test_several_recognisers_share_the_work() -> None:
         assert len({slow, fast}) == 2
 
 
+@behaviour(
+    "hearing.remembered", off=patched("emulator.hearing.remembered.Remembered.keep", lambda self, key, text: None)
+)
+async def test_what_was_heard_before_is_understood_without_a_recogniser() -> None:
+    async with listening(remembered=2) as ears:
+        assert await ears.hear("support", question("hello")) == "hello"
+        assert await ears.hear("support", question("pizza")) is None
+        for pid in ears.pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            async with in_time(in_vain=1.0):
+                assert await ears.hear("support", question("hello")) == "hello"
+                assert await ears.hear("support", question("pizza")) is None
+        finally:
+            for pid in ears.pids:
+                os.kill(pid, signal.SIGCONT)
+        assert (ears.counters.heard, ears.counters.not_understood, ears.counters.remembered) == (2, 2, 2)
+        # One sample, one grammar or one wish more makes it another question.
+        assert await ears.hear("support", question("pizza"), free=True) == TEXTS["pizza"]
+        assert await ears.hear("support", question("hello") + b"\1\0") == "hello"
+        assert await ears.hear("nothing", question("hello")) is None
+        assert ears.counters.remembered == 2
+        # The oldest of all these is forgotten.
+        assert await ears.hear("support", question("hello")) == "hello"
+        assert ears.counters.remembered == 2
+
+
+async def test_what_was_not_answered_is_not_remembered() -> None:
+    async with listening(remembered=10) as ears:
+        (pid,) = ears.pids
+        os.kill(pid, signal.SIGSTOP)
+        asked = asyncio.create_task(ears.hear("support", question("hello")))
+        await asyncio.sleep(0)
+        os.kill(pid, signal.SIGKILL)
+        assert await asked is None
+        assert await ears.hear("support", question("hello")) == "hello"
+
+
 def switched_off(self: Ears, question: dict[str, Any], pcm: bytes) -> Coroutine[Any, Any, str | None]:
     """Asks as though nobody had wanted free speech or a guess."""
     return Ears_ask(self, {"grammar": question["grammar"], "free": False}, pcm)

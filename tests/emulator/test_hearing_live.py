@@ -11,12 +11,14 @@ from google.genai import types
 from google.genai.live import AsyncSession
 
 from emulator import texts
+from emulator.endpoint.connection import Connection
 from emulator.hearing.listening import Listener
-from emulator.hearing.vad import SpeechEnded
+from emulator.hearing.vad import FRAME_BYTES, SpeechEnded
 from emulator.settings import EmulatorSettings
 from tests.emulator.behaviour import behaviour, patched, without
 from tests.emulator.conftest import Here, running
 from tests.emulator.patience import Patience, in_time
+from tests.support.eventually import eventually
 from tests.support.speech import TEXTS, question
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -139,3 +141,31 @@ async def test_a_conversation_outlives_its_recogniser() -> None:
             assert await told.until("input") == "unknown"
             await send(session, question("hello") + SILENCE)
             assert await told.until("input") == "hello"
+
+
+async def _unordered(self: Connection, number: int, pcm: bytes, _before: object) -> None:
+    await _listen(self, number, pcm, None)
+
+
+_listen = Connection._listen
+
+
+@behaviour("hearing.order", off=patched("emulator.endpoint.connection.Connection._listen", _unordered))
+async def test_what_is_understood_at_once_waits_for_what_was_said_before() -> None:
+    async with running(EmulatorSettings(hearing_timeout=Patience.seconds(in_vain=3.0))) as here:
+        # As it will come again: after silence, and with the detector's frames beginning where they begin here.
+        hello, goodbye = SILENCE + question("hello") + SILENCE, question("goodbye")
+        goodbye += bytes(-len(goodbye) % FRAME_BYTES)
+        async with connect(here, {}) as session:
+            await send(session, hello)
+            assert await Transcripts(session).until("input") == "hello"
+        (pid,) = here.emulator._ears.pids
+        async with connect(here, {}) as session:
+            told = Transcripts(session)
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                await send(session, goodbye + hello)
+                await eventually(lambda: here.emulator._ears.counters.remembered == 1, Patience.seconds(in_vain=3.0))
+            finally:
+                os.kill(pid, signal.SIGCONT)
+            assert [await told.until("input"), await told.until("input")] == [TEXTS["goodbye"], "hello"]

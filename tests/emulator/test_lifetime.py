@@ -1,6 +1,5 @@
 """How connections and sessions end by their age. Pure: a clock that is told what time it is; a few with the SDK."""
 
-import asyncio
 import contextlib
 import json
 import ssl
@@ -28,6 +27,7 @@ from emulator.switches import Switches
 from tests.emulator import sdk
 from tests.emulator.behaviour import behaviour, patched, without
 from tests.emulator.conftest import Here
+from tests.emulator.patience import LIMIT, in_time
 from tests.emulator.service import Service
 from tests.support.eventually import eventually
 
@@ -36,7 +36,6 @@ PICTURE = Video(b"", "image/jpeg")
 HELLO = Text("hello")
 # Nothing left to chance, so that times are easy to read.
 EXACT = {"go_away_jitter": "0s"}
-LIMIT = 10.0
 
 
 def config(model: str = "gemini-3.8-live", switches: dict[str, Any] | None = None, **setup: Any) -> Config:
@@ -335,15 +334,14 @@ def test_no_quota_is_no_limit() -> None:
 @pytest.mark.asyncio(loop_scope="module")
 async def test_the_sdk_is_told_to_go_away_and_then_cut_off(here: Here) -> None:
     client = sdk.client(here, time_scale=1200, go_away_jitter="0s")
-    async with client.aio.live.connect(model="gemini-3.8-live") as live:
-        async with asyncio.timeout(LIMIT):
-            message = await live._receive()
-            assert message.go_away is not None
-            # Six hundred seconds pass in half a second, and the last sixty of them in a twentieth; a machine that is
-            # late has less of it left.
-            assert message.go_away.time_left is not None and 0 <= float(message.go_away.time_left[:-1]) <= 0.05
-            with pytest.raises(errors.APIError) as caught:
-                await live._receive()
+    async with client.aio.live.connect(model="gemini-3.8-live") as live, in_time(in_vain=10.0):
+        message = await live._receive()
+        assert message.go_away is not None
+        # Six hundred seconds pass in half a second, and the last sixty of them in a twentieth; a machine that is
+        # late has less of it left.
+        assert message.go_away.time_left is not None and 0 <= float(message.go_away.time_left[:-1]) <= 0.05
+        with pytest.raises(errors.APIError) as caught:
+            await live._receive()
     assert caught.value.code == 1008
     assert str(caught.value).endswith("after receiving a GoAway signal once the session durat")
 
@@ -352,10 +350,9 @@ async def test_the_sdk_is_told_to_go_away_and_then_cut_off(here: Here) -> None:
 @pytest.mark.asyncio(loop_scope="module")
 async def test_the_sdk_sees_a_reset_as_1006(here: Here, switches: dict[str, Any]) -> None:
     client = sdk.client(here, **{"time_scale": 6000, "go_away": "never", "after_limit": "reset"} | switches)
-    async with client.aio.live.connect(model="gemini-3.8-live") as live:
-        async with asyncio.timeout(LIMIT):
-            with pytest.raises(errors.APIError) as caught:
-                await live._receive()
+    async with client.aio.live.connect(model="gemini-3.8-live") as live, in_time(in_vain=10.0):
+        with pytest.raises(errors.APIError) as caught:
+            await live._receive()
     assert caught.value.code == 1006
 
 

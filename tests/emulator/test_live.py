@@ -13,6 +13,7 @@ from google import genai
 from google.genai import errors, types
 from google.genai.live import AsyncSession
 
+from tests.emulator.patience import LIMIT, in_time
 from tests.support.emulator import RunningEmulator, start_emulator
 from tests.support.eventually import eventually
 from tests.support.hearing import hear, seconds
@@ -21,7 +22,6 @@ from tests.support.speech import question
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 MODEL = "gemini-3.8-live"
-LIMIT = 20.0
 WEATHER = {
     "name": "get_weather",
     "parameters": {"type": "OBJECT", "properties": {"city": {"type": "STRING"}}, "required": ["city"]},
@@ -87,7 +87,7 @@ class Turn:
 
 
 async def receive(session: AsyncSession) -> Turn:
-    async with asyncio.timeout(LIMIT):
+    async with in_time(in_vain=20.0):
         return Turn([message async for message in session.receive()])
 
 
@@ -151,7 +151,7 @@ async def test_a_blocking_call_takes_the_digits_heard_and_ends_its_turn_with_the
     async with Caller(emulator).connect(tools=[{"function_declarations": [ORDER]}]) as session:
         await speak(session, "order_4711_padded", piece=640)
         turn: list[types.LiveServerMessage] = []
-        async with asyncio.timeout(LIMIT):
+        async with in_time(in_vain=20.0):
             async for message in session.receive():
                 turn.append(message)
                 if message.tool_call and message.tool_call.function_calls:
@@ -169,7 +169,7 @@ async def test_speaking_into_an_answer_stops_it() -> None:
         await speak(session, "tell_me_about_your_service")
         first: list[types.LiveServerMessage] = []
         spoken = False
-        async with asyncio.timeout(LIMIT):
+        async with in_time(in_vain=20.0):
             async for message in session.receive():
                 first.append(message)
                 if message.data and not spoken:
@@ -247,7 +247,7 @@ async def test_the_echo_scenario_sends_audio_straight_back(emulator: RunningEmul
     async with Caller(emulator).connect(scenario="echo") as session:
         sent = await speak(session, "hello", piece=640)
         heard = b""
-        async with asyncio.timeout(LIMIT):
+        async with in_time(in_vain=20.0):
             while len(heard) < len(sent):
                 message = await session._receive()
                 heard += message.data or b""
@@ -268,7 +268,7 @@ async def test_twenty_callers_at_once_are_all_understood(emulator: RunningEmulat
     assert [heard for heard, _ in outcomes] == [[one] for one in expected]
     for number, (_, digest) in enumerate(outcomes):
         assert (await emulator.conversation(f"many-{number}"))["audio"]["sha256"] == digest
-    assert await eventually(lambda: _no_connections(emulator))
+    assert await eventually(lambda: _no_connections(emulator), LIMIT)
 
 
 async def _no_connections(emulator: RunningEmulator) -> bool:

@@ -22,10 +22,10 @@ from emulator.errors import MAX_REASON_BYTES
 from emulator.server import Emulator
 from emulator.settings import EmulatorSettings
 from emulator.texts import documented
+from tests.emulator.patience import LIMIT, in_time
 
 T = TypeVar("T")
 EXAMPLES = int(os.environ.get("EMULATOR_FUZZ_EXAMPLES", "50"))
-LIMIT = 5.0
 PATH = "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent"
 VERTEX = "/ws/google.cloud.aiplatform.v1beta1.LlmBidiService/BidiGenerateContent"
 MODELS = (
@@ -194,7 +194,7 @@ class Machine(RuleBasedStateMachine):
     async def _ask_neighbour(self) -> None:
         neighbour = self.shared.neighbour
         await neighbour.send_str(json.dumps({"realtimeInput": {"text": "stop"}}))
-        async with asyncio.timeout(LIMIT):
+        async with in_time():
             while True:
                 message = await neighbour.receive()
                 assert message.type is aiohttp.WSMsgType.BINARY, (message, neighbour.close_code)
@@ -226,7 +226,7 @@ class Machine(RuleBasedStateMachine):
                 assert reason != "Internal error encountered.", "a fault of the emulator's own"
                 break
         await socket.close()
-        async with asyncio.timeout(LIMIT):
+        async with in_time():
             while len(self.shared.emulator.connections) > 1:
                 await asyncio.sleep(0.001)
         assert await self.shared.settled_tasks() <= self.shared.tasks

@@ -385,7 +385,7 @@ async def test_a_client_that_resets_is_gone_at_its_owner(emulator: RunningEmulat
         async def silent() -> bool:
             return bool((await emulator.get(f"/conversations/{name}/faults"))["fired"])
 
-        await eventually(silent)
+        await eventually(silent, LIMIT)
         # More than all buffers hold, so that nobody reads the client any more.
         block = masked(2, bytes(2**20))
         for _ in range(12):

@@ -16,13 +16,13 @@ from emulator.record import Archive, LinkFacts, LinkRecord
 from emulator.settings import EmulatorSettings
 from tests.emulator.behaviour import behaviour, patched, without
 from tests.emulator.conftest import Here, running
+from tests.emulator.patience import LIMIT, in_time
 from tests.support.eventually import eventually
 from tests.support.speech import question
 from tests.support.stories import FRAME, short
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-LIMIT = 10.0
 STREAM = 9
 HELLO = bytes(5 * FRAME) + question("hello") + bytes(50 * FRAME)
 GOODBYE = bytes(5 * FRAME) + question("goodbye") + bytes(50 * FRAME)
@@ -73,7 +73,7 @@ class Call:
             record = await self.get()
             return bool(record["links"][links - 1]["closed"] is not None)
 
-        await eventually(over)
+        await eventually(over, LIMIT)
 
 
 async def send(session: AsyncSession, pcm: bytes) -> None:
@@ -85,7 +85,7 @@ async def send(session: AsyncSession, pcm: bytes) -> None:
 
 async def handle_after_turn(session: AsyncSession) -> str:
     """The handle that comes behind the next turn."""
-    async with asyncio.timeout(LIMIT):
+    async with in_time(in_vain=10.0):
         while True:
             update = (await session._receive()).session_resumption_update
             if update is not None and update.new_handle:
@@ -126,7 +126,7 @@ async def test_a_stale_handle_forgets_exactly_what_came_after_it(here: Here) -> 
         await session.send_client_content(
             turns=[types.Content(role="user", parts=[types.Part(text="Thank you, goodbye!")])], turn_complete=False
         )
-        await eventually(lambda: told(call))
+        await eventually(lambda: told(call), LIMIT)
         lineage = await call.lineage()
         assert short(lineage["duplicates"]) == {}
         await send(session, goodbye)
@@ -306,7 +306,7 @@ class TestEvents:
         call = Call(here)
         async with call.connect() as session:
             await send(session, bytes(FRAME))
-            await eventually(lambda: self._size(call))
+            await eventually(lambda: self._size(call), LIMIT)
             assert (await call.get("/events?kind=audio"))["events"] == []
             await send(session, bytes(FRAME))
         await call.ended()
@@ -322,10 +322,10 @@ class TestEvents:
             waiting = asyncio.create_task(call.get("/events?kind=texts&wait=10"))
             record = here.emulator._archive.get(call.id)
             assert record is not None
-            await eventually(lambda: record.watchers)
+            await eventually(lambda: record.watchers, LIMIT)
             assert not waiting.done()
             await session.send_realtime_input(text="hello")
-            async with asyncio.timeout(LIMIT):
+            async with in_time(in_vain=10.0):
                 found = await waiting
         assert [event["item"] for event in found["events"]] == ["hello"]
         assert not record.watchers
@@ -354,7 +354,7 @@ async def test_a_bounded_record_says_that_it_is_not_complete() -> None:
                 await session.send_client_content(
                     turns=[types.Content(role="user", parts=[types.Part(text=word)])], turn_complete=False
                 )
-            await eventually(lambda: dropped_turns(call))
+            await eventually(lambda: dropped_turns(call), LIMIT)
             assert (await call.lineage())["complete"] is False
 
 

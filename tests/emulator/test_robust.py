@@ -275,3 +275,33 @@ async def test_a_key_that_is_no_text_can_be_kept() -> None:
     with pytest.raises(SwitchError) as caught:
         Switches().changed({"\udcff": "1"})
     str(caught.value).encode()
+
+
+class Counted:
+    """A transport whose writes are counted."""
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+        self.writes = 0
+
+    def write(self, data: bytes) -> None:
+        self.writes += 1
+        self._transport.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+async def test_what_one_decision_brings_goes_out_in_one_write(here: Here) -> None:
+    async with Socket(here) as client:
+        await client.send(SETUP)
+        await client.next()
+        (connection,) = here.emulator.connections
+        assert connection._transport is not None
+        connection._outbox._transport = counted = Counted(connection._transport)  # type: ignore[assignment]
+        await client.send(HELLO)
+        frames = await client.until("turnComplete")
+        # Fifty seconds of speech in a second, in bursts of forty milliseconds.
+        assert 0 < counted.writes < len(frames) / 3
+        assert not len(connection._outbox) and not connection._outbox.size
+    await gone(here)

@@ -16,6 +16,7 @@ import pytest_asyncio
 from emulator.settings import EmulatorSettings
 from tests.emulator.behaviour import behaviour, patched
 from tests.emulator.conftest import Here, running
+from tests.emulator.patience import LIMIT, in_time
 from tests.support.emulator import RunningEmulator, start_emulator
 from tests.support.eventually import eventually
 
@@ -75,7 +76,7 @@ class Client:
                 await self.socket.send_str(body)
 
     async def next(self) -> aiohttp.WSMessage:
-        async with asyncio.timeout(10):
+        async with in_time(in_vain=10.0):
             return await self.socket.receive()
 
     async def closed(self) -> tuple[int | None, str]:
@@ -96,7 +97,7 @@ async def settled(emulator: RunningEmulator) -> dict[str, Any]:
         numbers.update(await emulator.stats())
         return bool(numbers["connections"] == 0)
 
-    await eventually(idle)
+    await eventually(idle, timeout=LIMIT)
     return numbers
 
 
@@ -117,7 +118,7 @@ async def test_pings_are_answered(emulator: RunningEmulator) -> None:
         async with connect as raw:
             await raw.send_str(json.dumps(SETUP))
             await raw.ping(b"there?")
-            async with asyncio.timeout(5):
+            async with in_time():
                 seen = [(await raw.receive()).type for _ in range(2)]
     assert aiohttp.WSMsgType.PONG in seen
 
@@ -259,7 +260,7 @@ async def test_a_client_that_does_not_read_is_dropped(emulator: RunningEmulator)
     async def dropped() -> bool:
         return bool((await emulator.stats())["totals"]["dropped"] == before + 1)
 
-    await eventually(dropped, timeout=15)
+    await eventually(dropped, timeout=LIMIT)
     writer.transport.abort()
     numbers = await settled(emulator)
     assert numbers["totals"]["dropped_bytes"] > 0
@@ -272,7 +273,7 @@ async def test_a_client_that_does_not_read_does_not_hold_up_the_end() -> None:
         async def all_heard() -> bool:
             return bool((await emulator.conversation("deaf"))["audio"]["chunks"] == DEAF_FRAMES)
 
-        await eventually(all_heard, timeout=15)
+        await eventually(all_heard, timeout=LIMIT)
         assert (await emulator.stats())["connections"] == 1
         assert await emulator.stop() == 0
         writer.transport.abort()
@@ -381,7 +382,7 @@ async def test_a_signal_ends_it_cleanly_with_callers_connected(number: int) -> N
         os.kill(emulator.pid, number)
         assert await client.closed() == (1001, "The server is going away.")
         assert await emulator.stop() == 0
-        await eventually(lambda: not any(_alive(pid) for pid in children))
+        await eventually(lambda: not any(_alive(pid) for pid in children), LIMIT)
 
 
 async def test_its_recogniser_does_not_outlive_a_killed_emulator() -> None:
@@ -391,7 +392,7 @@ async def test_its_recogniser_does_not_outlive_a_killed_emulator() -> None:
             assert children
             emulator.process.kill()
             await emulator.process.wait()
-    await eventually(lambda: not any(_alive(pid) for pid in children))
+    await eventually(lambda: not any(_alive(pid) for pid in children), LIMIT)
 
 
 def _children(pid: int) -> list[str]:

@@ -21,6 +21,7 @@ from emulator.tape.playback import Manner, Mismatch, Playback
 from emulator.tape.recording import Closed, Connection, FromServer
 from emulator.tape.scribe import Scribe
 from tests.emulator.behaviour import behaviour, patched
+from tests.emulator.patience import LIMIT
 from tests.support.eventually import eventually
 
 KEY = "AIzaSyD-0123456789abcdefghijklmnopqrstu"
@@ -257,11 +258,11 @@ class SlowScribe(Scribe):
 async def test_a_slow_disk_costs_lines_that_are_counted_and_no_time(tmp_path: Path) -> None:
     path, scribe = tmp_path / "tape", SlowScribe()
     file = tape(path, queue_bytes=20_000, scribe=scribe)
-    await eventually(scribe.reached.is_set)
+    await eventually(scribe.reached.is_set, LIMIT)
     for _ in range(100):
         file.put(frame({"realtime_input": {"text": "x" * 1000}}))
     scribe.released.set()
-    await eventually(lambda: len(lines(path)) > 1)
+    await eventually(lambda: len(lines(path)) > 1, LIMIT)
     file.put(Close(1, 0.0, True, 1000, ""))
     assert file.close(5.0)
     written = lines(path)
@@ -287,7 +288,7 @@ async def test_a_disk_that_fails_ends_the_recording_with_whole_lines(
     path = tmp_path / "tape"
     file = tape(path)
     file.put(frame({"setup": {}}))
-    await eventually(lambda: len(lines(path)) == 2)
+    await eventually(lambda: len(lines(path)) == 2, LIMIT)
     write = os.write
 
     def full(descriptor: int, data: memoryview) -> int:
@@ -297,7 +298,7 @@ async def test_a_disk_that_fails_ends_the_recording_with_whole_lines(
 
     monkeypatch.setattr("emulator.tape.file.os.write", full)
     file.put(frame({"realtime_input": {"text": "x" * 1000}}))
-    await eventually(lambda: file.failure is not None)
+    await eventually(lambda: file.failure is not None, LIMIT)
     file.put(frame({"realtime_input": {"text": "y"}}))
     assert not file.close(5.0)
     assert file.unrecorded_frames == 1

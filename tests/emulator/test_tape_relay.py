@@ -119,7 +119,7 @@ async def test_close_codes_and_reasons_pass_in_both_directions(
             else:
                 assert await received(socket) == (WSMsgType.CLOSE, code or 0, reason)
                 await socket.send_frame(struct.pack("!H", 1001) + b"me too", WSMsgType.CLOSE)
-        await eventually(lambda: answered)
+        await eventually(lambda: answered, LIMIT)
     first = {"code": code or 1005, "reason": reason}
     assert answered == [(WSMsgType.CLOSE, code or 0, reason) if by == "client" else (WSMsgType.CLOSE, 1001, "me too")]
     closes = [one for one in frames(out) if one[1] == "ws-close"]
@@ -293,13 +293,13 @@ async def test_a_recorder_that_stops_tells_both_sides(tmp_path: Path) -> None:
     async with endpoint(handler) as upstream:
         async with recording(upstream, out) as recorder, dialled(recorder.ready()) as socket:
             await socket.send_bytes(b"in the middle")
-            await eventually(lambda: len(lines(out)) == 4, 1.5)
+            await eventually(lambda: len(lines(out)) == 4, LIMIT)
             stopping = asyncio.create_task(recorder.__aexit__(None, None, None))
             goodbye = await received(socket)
             await socket.close()
             await stopping
         assert goodbye == (WSMsgType.CLOSE, 1001, "The recorder is stopping.")
-        await eventually(lambda: ended, 1.5)
+        await eventually(lambda: ended, LIMIT)
         assert ended == [goodbye]
     assert [one["label"] for one in lines(out)][-2:] == ["the recorder was stopped", "end of the recording"]
 

@@ -25,6 +25,7 @@ from google.genai.live import AsyncSession
 from emulator.tape.playback import Manner
 from tests.emulator.behaviour import behaviour, patched
 from tests.emulator.conftest import Here
+from tests.emulator.patience import LIMIT, in_time
 from tests.emulator.taping import endpoint, lines, recording, replaying
 from tests.support.children import bound
 from tests.support.speech import question
@@ -35,7 +36,6 @@ GIVEN = Path(__file__).parents[1] / "data" / "live-frames.jsonl"
 MODEL = "gemini-3.8-live"
 KEY = "AIzaSyD-0123456789abcdefghijklmnopqrstu"
 VERTEX = "/ws/google.cloud.aiplatform.v1beta1.LlmBidiService/BidiGenerateContent"
-LIMIT = 10.0
 BLOB = bytes(range(240, 256)) + bytes(range(16))
 WEATHER = types.FunctionDeclaration(
     name="get_weather",
@@ -453,7 +453,7 @@ async def produce(where: dict[str, Any], row: dict[str, Any]) -> None:
     sender = client(where, **{"key": "test-key", **how.client})
     model = how.model(row["frame"])
     try:
-        async with asyncio.timeout(LIMIT):
+        async with in_time(in_vain=10.0):
             if how.rest is not None:
                 await how.rest(sender)
                 return
@@ -526,7 +526,7 @@ async def read(session: AsyncSession) -> Any:
     """The next message, or the name of what the SDK makes of it instead."""
     messages = session.receive()
     try:
-        async with asyncio.timeout(LIMIT):
+        async with in_time(in_vain=10.0):
             return (await anext(messages)).model_dump(mode="json", exclude_none=True)
     except Exception as error:  # noqa: BLE001 - which one it is, is what is asked
         return type(error).__name__

@@ -39,7 +39,7 @@ def never(self: Any, grounding: Any) -> list[Any]:
 
 
 class TestSpeech:
-    @behaviour("10.17", "13.9", off=patched("emulator.api.server_content.MIME_TYPE", "audio/wav;rate=24000"))
+    @behaviour("10.17", "13.9", off=patched("emulator.mind.chunks.MIME_TYPE", "audio/wav;rate=24000"))
     def test_speech_is_24_khz_pcm_in_the_first_part_of_each_frame(self) -> None:
         caller = Caller()
         caller.ask("hello")
@@ -83,7 +83,7 @@ class TestSpeech:
             ["outputTranscription"],
         ]
 
-    @behaviour("scenario.parts", off=patched("emulator.mind.speech._joined", lambda end, beginning: [end, beginning]))
+    @behaviour("scenario.parts", off=patched("emulator.mind.chunks._joined", lambda end, beginning: [end, beginning]))
     def test_where_one_text_ends_and_another_begins_both_are_parts_of_one_frame(self) -> None:
         caller = Caller(scenario=scenario({"name": "two", "hear": "hello", "say": ["hello how", "can i"]}))
         caller.ask("hello")

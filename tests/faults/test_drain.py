@@ -8,15 +8,16 @@ import signal
 import sys
 import tempfile
 from asyncio.subprocess import PIPE, STDOUT
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
+import grpc.aio
 import pytest
 
 from parley import events
 from parley.cli._child import Child
 from parley.cli.stack import Stack, StackConfig
-from parley.v1 import live_pb2
+from parley.v1 import fleet_pb2, fleet_pb2_grpc, live_pb2, sessions_pb2, sessions_pb2_grpc
 from tests.faults.call import Call, calling, check
 from tests.faults.scene import Scene, goes_on, in_the_scene, kill, owner, tell
 from tests.faults.stories import Stories
@@ -24,6 +25,7 @@ from tests.support import order_ledger, sabotage_drain
 from tests.support.counts import get_json, http_status
 from tests.support.eventually import eventually
 
+pytestmark = pytest.mark.timeout(400)  # the first test tells all the stories
 drained, forced = Stories(), Stories()
 WAITS = 30.0
 """Seconds, at most, for what takes a moment on a machine that has nothing else to do."""
@@ -279,123 +281,121 @@ async def the_process_ends(scene: Scene, _how: str) -> None:
         assert await worker.process.wait() == 0
 
 
-# An operator's commands
+# Stories that are told one after another in one stack, whose workers change with them
 
 
-async def parley_says(*arguments: str) -> tuple[int, str]:
-    """`parley ARGUMENTS...` in a process of its own: exit status, and what it prints."""
+async def parley_says(stack: Stack, *arguments: str) -> str:
+    """What `parley ARGUMENTS...` prints, in a process of its own."""
+    target = str(stack.gateways[0].ready["address"])
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "parley.cli", *arguments, stdout=PIPE, stderr=STDOUT
+        sys.executable, "-m", "parley.cli", *arguments, "--target", target, stdout=PIPE, stderr=STDOUT
     )
     output, _ = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, output.decode()
+    assert process.returncode == 0, output.decode()
+    return output.decode()
 
 
-async def an_operator_moves_and_drains(make_stack: Callable[[StackConfig], Stack] = Stack) -> None:
-    async with make_stack(StackConfig(workers=1)) as stack, calling(stack) as call:
-        target = ("--target", str(stack.gateways[0].ready["address"]))
+async def is_heard(stack: Stack, worker: Child) -> None:
+    """The gateway that operators ask knows of this worker."""
+
+    async def is_listed() -> bool:
+        async with grpc.aio.insecure_channel(str(stack.gateways[0].ready["address"])) as channel:
+            fleet = fleet_pb2_grpc.FleetServiceStub(channel)
+            workers = (await fleet.ListWorkers(fleet_pb2.ListWorkersRequest())).workers
+        return worker.ready["id"] in {each.worker for each in workers}
+
+    await eventually(is_listed, WAITS)
+
+
+async def move(call: Call, worker: Child) -> None:
+    """As an operator does it; returns when the session is there."""
+    await is_heard(call.stack, worker)
+    async with grpc.aio.insecure_channel(str(call.stack.gateways[0].ready["address"])) as channel:
+        stub = sessions_pb2_grpc.SessionServiceStub(channel)
+        request = sessions_pb2.MoveSessionRequest(session_id=call.session.id, worker=str(worker.ready["id"]))
+        await stub.MoveSession(request)
+
+
+@contextlib.asynccontextmanager
+async def greeted(stack: Stack, **options: Any) -> AsyncIterator[Call]:
+    """A call that has had an answer."""
+    async with calling(stack, **options) as call:
         await call.session.send_text("hello")
         await call.answer(containing="help you")
+        yield call
+
+
+async def an_operator_moves_and_drains(stack: Stack) -> None:
+    async with greeted(stack) as call:
         first = stack.workers[0]
-
-        status, said = await parley_says("session", "move", call.session.id, *target)
-        assert status == 1, said
-        assert "NO_CAPACITY" in said
-        status, said = await parley_says("session", "move", call.session.id, "--to", "wk-nobody", *target)
-        assert status == 1, said
-        assert "wk-nobody" in said
-        assert not call.of(events.LinkRotating)
-
         second = await stack.start_worker()
-        name = str(second.ready["id"])
-        status, said = await parley_says("session", "move", call.session.id, *target)
-        assert (status, name in said) == (0, True), said
-        assert await owner(call) is second
+        await is_heard(stack, second)
+        name = str(first.ready["id"])
+
+        assert str(second.ready["id"]) in await parley_says(stack, "session", "move", call.session.id)
         assert (await moved(call, cause="MOVED")).method == "RESUMED"
+        assert await owner(call) is second
 
         since = len(call.got)
-        status, said = await parley_says("session", "move", call.session.id, "--to", str(first.ready["id"]), *target)
-        assert status == 0, said
-        assert await owner(call) is first
+        await move(call, first)
         assert (await moved(call, since, cause="MOVED")).method == "RESUMED"
+        assert await owner(call) is first
 
         since = len(call.got)
-        status, said = await parley_says("worker", "drain", str(first.ready["id"]), "--wait", "30", *target)
-        assert (status, said.splitlines()[-1]) == (0, f"{first.ready['id']} is empty"), said
+        said = await parley_says(stack, "worker", "drain", name, "--wait", "60")
+        assert said.splitlines()[-1] == f"{name} is empty"
         assert (await moved(call, since)).method == "RESUMED"
         assert await owner(call) is second
         assert await http_status(first.ready["ops"] + "/readyz") == 503
         assert await http_status(first.ready["ops"] + "/livez") == 200
 
-        status, said = await parley_says("worker", "undrain", str(first.ready["id"]), *target)
-        assert status == 0, said
+        await parley_says(stack, "worker", "undrain", name)
         assert await http_status(first.ready["ops"] + "/readyz") == 200
         since = len(call.got)
-        status, said = await parley_says("worker", "drain", str(second.ready["id"]), "--wait", "30", *target)
-        assert status == 0, said
-        assert await owner(call) is first
-        assert (await moved(call, since)).method == "RESUMED"
+        await move(call, first)
+        assert (await moved(call, since, cause="MOVED")).method == "RESUMED"
         assert not call.of(events.Interrupted)
         await goes_on(call)
 
 
-# Whoever takes part in a move dies in it
-
-
-async def the_next_worker_dies_as_it_takes_over() -> None:
-    async with Stack(StackConfig(workers=1)) as stack, calling(stack) as call:
-        await call.session.send_text("hello")
-        await call.answer(containing="help you")
+async def the_next_worker_dies_as_it_takes_over(stack: Stack) -> None:
+    async with greeted(stack) as call:
         doomed = await sabotage_drain.start(stack, "dies_at_takeover")
-        await stack.start_worker()
         since = len(call.got)
-        target = str(stack.gateways[0].ready["address"])
-        status, said = await parley_says(
-            "session", "move", call.session.id, "--to", str(doomed.ready["id"]), "--target", target
-        )
-        assert status == 0, said
+        await move(call, doomed)
         await doomed.gone()
         await moved(call, since, cause="MOVED")
-        await goes_on(call)
         assert await owner(call) is not doomed
+        await goes_on(call)
 
 
-async def the_gateway_dies_when_the_session_is_let_go() -> None:
-    async with Stack(StackConfig(workers=0, gateways=2)) as stack:
-        victim = stack.gateways[1]
-        worker = await sabotage_drain.start(stack, "kills_gateway", str(victim.pid))
-        targets = [str(gateway.ready["address"]) for gateway in reversed(stack.gateways)]
-        victim.stopping = True
-        async with calling(stack, targets=targets) as call:
-            await call.session.send_text("hello")
-            await call.answer(containing="help you")
-            await stack.start_worker()
-            since = len(call.got)
-            await terminate(stack)
-            await victim.gone()
-            await moved(call, since)
-            await goes_on(call)
-            assert call.of(events.StreamResumed)
-            assert await worker.process.wait() == 0
+async def the_gateway_dies_when_the_session_is_let_go(stack: Stack) -> None:
+    victim = stack.gateways[1]
+    worker = await sabotage_drain.start(stack, "kills_gateway", str(victim.pid))
+    victim.stopping = True
+    targets = [str(gateway.ready["address"]) for gateway in reversed(stack.gateways)]
+    async with greeted(stack, targets=targets) as call:
+        if await owner(call) is not worker:
+            await move(call, worker)
+        since = len(call.got)
+        worker.signal(signal.SIGTERM)
+        await victim.gone()
+        await moved(call, since)
+        await goes_on(call)
+        assert call.of(events.StreamResumed)
+        assert await worker.process.wait() == 0
 
 
-async def the_message_bus_is_restarted_meanwhile() -> None:
-    async with (
-        Stack(StackConfig(workers=1)) as stack,
-        calling(stack) as quiet,
-        calling(stack, microphone=False) as speaks,
-    ):
-        for call in (quiet, speaks):
-            await call.session.send_text("hello")
-            await call.answer(containing="help you")
-        await stack.start_worker()
-        since = len(speaks.got)
+async def the_message_bus_is_restarted_meanwhile(stack: Stack) -> None:
+    async with greeted(stack) as quiet, greeted(stack, microphone=False) as speaks:
+        worker = await owner(quiet)
+        if await owner(speaks) is not worker:
+            await move(speaks, worker)
+        since = {call: len(call.got) for call in (quiet, speaks)}
         await speaks.session.send_text("where is my order 4711")
-        await speaks.until(lambda event: isinstance(event, events.Audio), since)
+        await speaks.until(lambda event: isinstance(event, events.Audio), since[speaks])
         port = int(stack.nats.ready["url"].rpartition(":")[2])
         await kill(stack.nats)
-        worker = stack.workers[0]
         worker.stopping = True
         worker.signal(signal.SIGTERM)
 
@@ -404,12 +404,29 @@ async def the_message_bus_is_restarted_meanwhile() -> None:
 
         await eventually(noticed, WAITS)
         await stack.start_nats(port=port)
-        await speaks.answer(since, containing="four seven one one")
+        await speaks.answer(since[speaks], containing="four seven one one")
         for call in (quiet, speaks):
-            await moved(call)
+            await moved(call, since[call])
             await goes_on(call)
         async with asyncio.timeout(WAITS):
             assert await worker.process.wait() == 0
+
+
+IN_ORDER = (
+    an_operator_moves_and_drains,
+    the_next_worker_dies_as_it_takes_over,
+    the_gateway_dies_when_the_session_is_let_go,
+    the_message_bus_is_restarted_meanwhile,
+)
+
+
+async def tell_in_order() -> dict[str, BaseException | None]:
+    """One after another."""
+    found: dict[str, BaseException | None] = {}
+    async with Stack(StackConfig(workers=1, gateways=2)) as stack:
+        for story in IN_ORDER:
+            [found[story.__name__]] = await asyncio.gather(story(stack), return_exceptions=True)
+    return found
 
 
 # Everything is replaced
@@ -471,27 +488,16 @@ async def replace_everything(config: StackConfig) -> None:
             group.create_task(replace())
 
 
-ALONE = (
-    an_operator_moves_and_drains,
-    the_next_worker_dies_as_it_takes_over,
-    the_gateway_dies_when_the_session_is_let_go,
-    the_message_bus_is_restarted_meanwhile,
-    everything_is_replaced_under_load,
-)
-"""Stories with a stack of their own."""
-
-
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, BaseException | None]:
-    """Every story at once."""
+    """Every story at once, but for those that need the stack of the one before."""
 
-    async def alone(story: Callable[[], Awaitable[None]]) -> None:
-        async with asyncio.timeout(90):
-            await story()
+    async def replaced() -> dict[str, BaseException | None]:
+        [problem] = await asyncio.gather(everything_is_replaced_under_load(), return_exceptions=True)
+        return {everything_is_replaced_under_load.__name__: problem}
 
     async def all_of_them() -> dict[str, BaseException | None]:
-        outcomes = asyncio.gather(*map(alone, ALONE), return_exceptions=True)
-        scenes = await asyncio.gather(
+        found = await asyncio.gather(
             tell(drained, terminate, tmp_path_factory.mktemp("drained"), PARLEY_WORKER_PARK_AFTER="3s"),
             tell(
                 forced,
@@ -500,13 +506,18 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, BaseException | 
                 PARLEY_WORKER_SHUTDOWN_GRACE="1s",
                 **{order_ledger.BEHAVIOR: "non_blocking"},
             ),
+            tell_in_order(),
+            replaced(),
         )
-        return {**scenes[0], **scenes[1], **dict(zip([story.__name__ for story in ALONE], await outcomes, strict=True))}
+        return {name: problem for stories in found for name, problem in stories.items()}
 
     return asyncio.run(all_of_them())
 
 
-@pytest.mark.parametrize("story", [*drained.names, *forced.names, *(story.__name__ for story in ALONE)])
+ALONE = [story.__name__ for story in (*IN_ORDER, everything_is_replaced_under_load)]
+
+
+@pytest.mark.parametrize("story", [*drained.names, *forced.names, *ALONE])
 def test_the_conversation_goes_on(told: dict[str, BaseException | None], story: str) -> None:
     problem = told[story]
     if problem is not None:

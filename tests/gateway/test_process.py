@@ -42,7 +42,7 @@ async def test_it_serves_says_where_and_drains_on_sigterm(nats: NatsServer, work
         listen="127.0.0.1:0",
         development="true",
         profiles_dir=str(files / "profiles"),
-        shutdown_grace="200ms",
+        shutdown_grace="1s",
     )
     try:
         assert process.stdout is not None
@@ -62,6 +62,8 @@ async def test_it_serves_says_where_and_drains_on_sigterm(nats: NatsServer, work
             assert (counts["streams"], counts["subscriptions"], counts["workers"]) == (1, 3, 1)
             process.send_signal(signal.SIGTERM)
             assert (await read(call)).HasField("gateway_draining")
+            assert (await get(f"{line['ops']}/readyz"))[0] == 503
+            assert (await get(f"{line['ops']}/livez"))[0] == 200
             assert (await refusal(call)).reason == "GATEWAY_DRAINING"
         assert await asyncio.wait_for(process.wait(), 10) == 0
         errors = (await process.stderr.read()).decode()

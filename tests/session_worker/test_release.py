@@ -84,8 +84,7 @@ async def test_it_stays_while_something_is_in_progress_unless_it_is_forced(rig: 
     link.says(events.OutputTranscript("well", finished=False, language=""))
     await eventually(lambda: any(told.HasField("output_transcript") for told in rig.responses))
     assert (await release(rig, session)).HasField("busy")
-    reply = await release(rig, session, force=True)
-    assert reply.released.last_downlink_seq >= 1
+    assert (await release(rig, session, force=True)).HasField("released")
     checkpoint = await rig.records.read_checkpoint(session)
     assert checkpoint is not None
     assert (checkpoint.begun.turn, checkpoint.begun.given_seq) == (1, 1)

@@ -279,7 +279,7 @@ async def test_a_new_owner_knows_what_runs_what_ended_and_what_was_told(talk: Ta
     talk.call("running", held=True)
     await talk.entered(2)
     new = NewOwner(talk, await talk.take_over())
-    talk.session._fail(FencedError(talk.id))  # it finds out, and lets what runs run
+    talk.session._ending.fail(FencedError(talk.id))  # it finds out, and lets what runs run
     await talk.rig.ended()
     assert not (await talk.claims.all(talk.id))[1].settled
     outcomes = [said.tool_activity.outcome for said in talk.rig.responses if said.HasField("tool_activity")]
