@@ -108,7 +108,7 @@ async def test_catalog_and_endpoints_follow_the_sources(tmp_path: Path) -> None:
 
 
 def check(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    command = bound(sys.executable, "-c", "from services.tools.cli import command; command()", "check", *arguments)
+    command = bound(sys.executable, "-m", "parley.cli", "tools", "check", *arguments)
     environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
     environment |= {"PARLEY_TOOLS_MODULES": "", "BOOKINGS_KEY": SECRET, "HOME": str(folder)}
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
