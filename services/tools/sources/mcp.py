@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -35,8 +36,11 @@ from services.tools.sources.source import Source, SourceError, TakeOffer
 
 log = structlog.get_logger()
 
-# The SDK's spans hold what servers say. The context of ours goes on to the server all the same.
+# The SDK's spans and logs hold what servers say, which may be a secret that they were sent. What matters becomes an
+# answer or a SourceError; the context of our own span goes on to the server all the same.
 _otel._tracer = NoOpTracer()
+for _name in ("mcp", "client"):
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 _CONNECT: Final = 30.0
 """Seconds for the handshake and the first list of tools."""
