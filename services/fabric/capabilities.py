@@ -40,6 +40,13 @@ _HALF_CASCADE_LANGUAGES: Final = _words(
 )
 
 
+SCHEMA_KEYWORDS: Final = _words(
+    """$id $defs $ref $anchor type format title description default enum items prefixItems minItems maxItems minimum
+    maximum anyOf oneOf properties additionalProperties required propertyOrdering nullable"""
+)
+"""Keywords of JSON Schema that models heed in a declaration. Others are accepted, and the model may go against them."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCapabilities:
     """One model's traits."""
