@@ -297,6 +297,15 @@ async def calling(
             await asyncio.gather(*call.tasks, return_exceptions=True)
 
 
+UNLOGGED = parley.SessionConfig(
+    model="gemini-3.8-live",
+    instructions="Answer in one sentence.",
+    tools=["lookup_order", "get_weather"],
+    input_transcription=True,
+    output_transcription=True,
+    conversation_log=live_pb2.ConversationLog(disabled=True),
+)
+"""As the profile `support`, with the log off."""
 TWICE = 0.4
 """Seconds of an open utterance that the model may hear twice each time that it is on another link: a round trip, and
 the silence before the first sound."""

@@ -235,6 +235,49 @@ async def a_typed_question_and_a_link_that_ends(stack: Stack, moment: str) -> No
         await check(call)
 
 
+@stories.add("text")
+@stories.add("turn")
+@stories.add("speech")
+async def an_answer_that_is_cut_off_again_and_again(stack: Stack, how: str) -> None:
+    question = "tell me about your service"
+    async with calling(stack, microphone=how == "speech", profile="plain") as call:
+        await call.session.send_text("hello")
+        await call.answer()
+        since = len(call.got)
+        for link in (1, 2, 3):
+            await call.fault(f"reset on=first_audio after=400ms link={link}")
+        match how:
+            case "text":
+                await call.session.send_text(question)
+            case "turn":
+                await call.session.send_turn(question)
+            case "speech":
+                await call.speak("tell_me_about_your_service")
+        said = await call.answer(since, containing="speaking", limit=60)
+        assert said.count("many cities") == 1
+        assert len(call.of(events.LinkRecovered)) == 3
+        lineage = await check(call)
+        assert str(lineage["context"]).count(question) == 1
+        if how == "text":
+            # The first time it is told in words; from then on the state of the model has it, in whatever form.
+            first, *later = call.of(events.LinkRecovered)
+            assert (2, 2) in first.replayed
+            assert not any(new.replayed for new in later)
+
+
+@stories.add()
+async def what_was_answered_since_the_handle(stack: Stack) -> None:
+    async with calling(stack, microphone=False, profile="plain") as call:
+        await call.session.send_text("hello")
+        await call.answer()
+        since = len(call.got)
+        await call.fault("reset on=turn_complete link=1")
+        await call.session.send_text("what can you do")
+        await call.answer(since)
+        assert (await recovered(call)).replayed == ((2, 2),)
+        await check(call)
+
+
 @pytest.fixture(scope="module")
 def told() -> dict[str, BaseException | None]:
     """Every story at once, in one stack: they take as long as they sound."""

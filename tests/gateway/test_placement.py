@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from parley.v1 import fabric_pb2, fleet_pb2
+from parley.v1 import errors_pb2, fabric_pb2, fleet_pb2
 from services.fabric.errors import ServiceError
 from services.gateway.placement import WorkerTable
 
@@ -120,3 +120,15 @@ def test_whoever_is_alone_is_not_gone(table: WorkerTable) -> None:
     announce(table, "frozen", now=0.0)
     table.forget_silent(4.0)
     assert not table.is_silent("frozen", 9.0)
+
+
+def test_who_has_room_for_one_more(table: WorkerTable) -> None:
+    announce(table, "full", sessions=10, capacity=10)
+    announce(table, "draining", draining=True)
+    announce(table, "free")
+    assert [table.has_room(name) for name in ("full", "draining", "free", "nobody")] == [False, False, True, False]
+    table.check_other("full")
+    with pytest.raises(ServiceError) as refused:
+        table.check_other("free")
+    assert refused.value.reason == errors_pb2.ERROR_REASON_NO_CAPACITY
+    assert refused.value.delay()

@@ -415,3 +415,102 @@ class TestUplink:
         assert taken.to_store == [text(1)]
         assert [(gap.from_seq, gap.to_seq) for gap in taken.lost] == [(2, 3)]
         assert up.received == 3
+
+    def test_text_that_the_log_has_is_not_lost_with_the_gateways_copy(self) -> None:
+        """What is stored the gateway keeps no longer, and says so: in one envelope with the audio before it."""
+        up = Uplink(10**6)
+        up.restore(0, [text(2)], {2}, numbered=True, now=0.0)
+        envelope = envelope_of(audio(1, 2), last=2)
+        envelope.skips.add(range=live_pb2.SeqRange(from_seq=2, to_seq=2), media_class=live_pb2.MEDIA_CLASS_VITAL)
+        assert up.take(envelope, 0.1).lost == []
+        assert up.queue.pop(0.1) == AudioBatch(b"\x01\x01", 1, 1)
+        assert up.queue.pop(0.1) == text(2)
+        assert up.received == 2
+
+    def test_with_the_log_off_text_is_acked_when_it_was_answered(self) -> None:
+        for log in (True, False):
+            up = Uplink(10**6, log=log)
+            assert up.take(envelope_of(text(1)), 0.0).to_store == [text(1)]
+            assert up.coverage.acked == 0
+            assert up.coverage.cover(1) == (0 if log else 1)
+            assert up.coverage.stored(1) == 1
+
+
+# What a session that leaves must know of its downlink
+
+
+def told_of_link(out: Downlink) -> int:
+    rotating = live_pb2.LinkState(rotating=live_pb2.Rotating(cause="PARKED"))
+    return out.emit(live_pb2.ConverseResponse(link_state=rotating))
+
+
+def test_what_the_gateway_has_passed_on_is_delivered() -> None:
+    out = downlink()
+    assert out.delivered
+    speak(out, 2)
+    envelopes(out)
+    assert not out.delivered
+    out.passed_on(1)
+    assert not out.delivered
+    out.passed_on(2)
+    assert out.delivered
+    told_of_link(out)
+    assert out.delivered, "news of the link is worth no waiting"
+
+
+def test_what_a_caller_that_is_away_has_acked_is_delivered() -> None:
+    out = downlink()
+    speak(out, 3)
+    envelopes(out)
+    out.passed_on(3)
+    out.acknowledge(2)
+    assert out.delivered
+    out.detach()
+    assert not out.delivered, "the last one may be lost with the stream"
+    told_of_link(out)
+    out.acknowledge(3)
+    assert out.delivered
+
+
+def test_of_a_caller_that_never_acks_the_gateway_knows() -> None:
+    out = downlink()
+    speak(out, 3)
+    envelopes(out)
+    out.passed_on(3)
+    out.detach()
+    assert out.delivered
+
+
+def test_a_wish_is_said_with_everything() -> None:
+    out = downlink()
+    out.wish = fabric_pb2.MoveWish(to_worker="wk-b")
+    out.tell()
+    say(out)
+    assert [envelope.move.to_worker for envelope in envelopes(out)] == ["wk-b"]
+    out.wish = None
+    out.tell()
+    assert not any(envelope.HasField("move") for envelope in envelopes(out))
+
+
+def test_the_last_envelope_says_that_the_session_is_let_go_and_how_far_it_came() -> None:
+    out = downlink(ahead=100)
+    speak(out, 5)
+    sent = envelopes(out)
+    last = max(seqs(sent))
+    assert last < 5
+    out.let_go("wk-b")
+    [farewell] = envelopes(out)
+    assert (farewell.move.released, farewell.move.to_worker, farewell.last_seq) == (True, "wk-b", last)
+    assert out.drained
+    out.let_go("wk-b")
+    assert not envelopes(out), "there is nobody to tell"
+
+
+def test_an_end_is_known_before_its_turn_comes() -> None:
+    queue = InputQueue(10_000)
+    queue.append(audio(1))
+    assert queue.end is None
+    queue.append(live_pb2.ConverseRequest(seq=2, end=live_pb2.End(reason="enough")))
+    assert queue.end is not None
+    assert queue.end.end.reason == "enough"
+    assert len(queue) == 2

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from services.fabric.records import RecordStore
-from services.session_worker import takeover
+from services.session_worker import parts, takeover
 from services.session_worker.conversation import Conversation
 from services.session_worker.intake import Intake
 from services.session_worker.journal import Journal, Replay
@@ -46,6 +46,16 @@ def no_words() -> None:
     Conversation.since = lambda *_args: []  # type: ignore[method-assign]
 
 
+def words_kept() -> None:
+    """With the log off everything is stored all the same."""
+    parts.without_words = lambda entry: entry  # type: ignore[attr-defined]
+
+
+def asked_in_words() -> None:
+    """A question is told again although the state of the model has it."""
+    Journal.typed_turn_taken_up = lambda *_args: None  # type: ignore[method-assign]
+
+
 def restarted_seq() -> None:
     """The downlink is numbered from the checkpoint on, not from what the caller has."""
     Inherited.last_downlink_seq = property(  # type: ignore[assignment, method-assign]
@@ -81,6 +91,7 @@ SABOTAGES: dict[str, Callable[[], None]] = {
     sabotage.__name__: sabotage
     for sabotage in (
         *(no_replay, double_replay, no_fence, restarted_seq, early_ack, no_words),
+        *(words_kept, asked_in_words),
         *(sabotage_drain.no_quiet_moment, sabotage_drain.open_link),
     )
 }
