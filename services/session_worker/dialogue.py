@@ -78,6 +78,8 @@ class Dialogue:
         parts.spans.finish(turn)
         if turn.tool_calls and not turn.said and turn.first_audio is None:
             return  # the answer is still to come
+        # What was to be heard again has been, or was asked in words: the same words are new from now on.
+        self._repeated = RepeatedTranscript("")
         said = fabric_pb2.ModelSaid(
             text=turn.said, interrupted=turn.interrupted, given_seq=parts.answering.given_seq, turn=turn.number
         )

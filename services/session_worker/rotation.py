@@ -18,10 +18,9 @@ ASSUMED_LEFT: Final = 30.0
 """Seconds that a goAway without `timeLeft` leaves."""
 MARGIN: Final = 10.0
 """Seconds before the service's deadline at which the link is left at the latest."""
-SILENCE: Final = 4.4
-"""Seconds without a sign of a link that owes one, after which it counts as hung. A link that hangs takes half a second
-more to close, and the caller is to hear of it within 5 s."""
-PROBE: Final = 2.2
+SILENCE: Final = 5.0
+"""Seconds without a sign of a link that owes one, after which it counts as hung."""
+PROBE: Final = 2.5
 """Seconds of such silence after which the link is asked for a sign of life."""
 PROMPT: Final = 2.0
 """On some days pongs come up to 30 s late: only a link whose pongs come within so many seconds is judged by them."""

@@ -28,8 +28,21 @@ _LEFT = ("", "time_left=2s", "time_left=3s then=close", "time_left=20s")
 ENV = {"PARLEY_WORKER_HEALTHY_LINK": "1s"}
 """Twenty links of a session in a minute, of which none lived for half a minute, are taken for a backend that is broken.
 Here they are what is wanted."""
+RECORDINGS = {
+    "hello": "help you",
+    "weather_paris": "degrees",
+    "weather_london": "degrees",
+    "order_4711": "four seven one one",
+    "order_1234": "could not find",
+    "goodbye": "goodbye",
+    "what_do_you_see": "pictures",
+}
+"""What a caller says, each once, because words that come again on another link are a replay to the record; and what is
+in the answer."""
+_SPEAKS = 0.2
+"""Of the questions, until everything has been said."""
 _ORDERS = itertools.count(100_000)
-_ANSWER = 60.0
+_ANSWER = 120.0
 _TOLD = 100
 """Rotations after which it is told how far it is."""
 
@@ -64,23 +77,23 @@ class Soak:
         await asyncio.sleep(chance.uniform(0, 2))
         try:
             async with calling(stack, microphone=chance.random() < 0.6) as call:
-                asked = 0
+                asked, spoken = 0, chance.sample(list(RECORDINGS), len(RECORDINGS))
                 while not self.over:
-                    await self._ask(call, chance)
+                    speaks = call.has_microphone and bool(spoken) and chance.random() < _SPEAKS
+                    await self._ask(call, chance, spoken.pop() if speaks else "")
                     asked += 1
                 await check(call, asked_again=True)
                 assert call.answers() == asked, f"{asked} questions, {call.answers()} answers"
         except Exception as problem:  # noqa: BLE001 - told in the end
             self.problems.append(f"{type(problem).__name__}: {str(problem)[:3000]}")
 
-    async def _ask(self, call: Call, chance: random.Random) -> None:
+    async def _ask(self, call: Call, chance: random.Random, recording: str) -> None:
         since = len(call.got)
-        speaks = call.has_microphone and chance.random() < 0.5
-        moment = chance.choice(MOMENTS + SPOKEN * speaks)
+        moment = chance.choice(MOMENTS + SPOKEN * bool(recording))
         await call.fault(f"go_away {chance.choice(_LEFT)} on={moment} after={chance.randint(0, 300)}ms")
-        if speaks:
-            await call.speak("hello")
-            await call.answer(since, containing="help you", limit=_ANSWER)
+        if recording:
+            await call.speak(recording)
+            await call.answer(since, containing=RECORDINGS[recording], limit=_ANSWER)
         else:
             await call.session.send_text(f"where is my order {next(_ORDERS)}")
             await call.answer(since, containing="could not find", limit=_ANSWER)  # there is none

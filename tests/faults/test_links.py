@@ -155,6 +155,24 @@ async def a_go_away_while_the_caller_speaks(stack: Stack, how: str) -> None:
 
 
 @stories.add()
+async def the_same_words_after_an_answer_that_began_anew(stack: Stack) -> None:
+    async with calling(stack, profile="plain") as call:
+        await call.speak("what_can_you_do")
+        await call.answer()
+        await call.fault("reset on=first_audio after=100ms link=1")
+        await call.speak("hello")
+        since = len(call.got)
+        await call.answer(since, containing="help you")
+        assert [event.reason for event in call.of(events.Interrupted, since)] == ["RESTARTED"]
+        since = len(call.got)
+        await call.speak("hello")
+        await call.answer(since, containing="help you")
+        # The question was asked again in words, so nobody was heard again then: this is news.
+        assert [event.text for event in call.of(events.InputTranscript, since)] == ["hello"]
+        await check(call)
+
+
+@stories.add()
 async def a_barge_in_and_a_link_that_ends(stack: Stack) -> None:
     async with calling(stack) as call:
         await call.speak("tell_me_about_your_service")
