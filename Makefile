@@ -97,8 +97,8 @@ test-clients: setup-test $(VENV)/clients/.installed  ## Agent frameworks against
 	$(BIN)/python -m tests.clients.run $(VENV)/clients/bin/python tests/clients/frameworks -W ignore::DeprecationWarning
 
 .PHONY: test-sabotage
-test-sabotage: setup-test  ## Do the stories of dying and draining workers notice broken promises? (two minutes)
-	$(BIN)/python -m pytest tests/faults/sabotage_workers.py tests/faults/sabotage_drain.py
+test-sabotage: setup-test  ## Do the stories of tests/faults notice broken promises? (some 9 minutes)
+	$(BIN)/python -m tests.faults.sabotage
 
 .PHONY: fuzz-emulator
 fuzz-emulator: setup-test  ## Mutated frames against the emulator, 5,000 conversations (some 5 minutes)
@@ -111,7 +111,11 @@ fuzz-converse: setup-test  ## Random and mutated messages to a gateway and its w
 MINUTES ?= 30
 .PHONY: chaos
 chaos: setup-test  ## Calls under faults of every kind for MINUTES=30; SEED= repeats one
-	$(BIN)/python -m tests.faults.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) --at-least 10
+	$(BIN)/python -m tests.faults.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+
+.PHONY: soak-rotations
+soak-rotations: setup-test  ## 1,000 rotations under 20 conversations, nothing lost or doubled (some 6 minutes)
+	$(BIN)/python -m tests.faults.rotations $(if $(SEED),--seed $(SEED))
 
 .PHONY: bench
 bench: setup-test  ## What the fabric adds to a call and costs, beside the bare SDK (some 10 minutes)
@@ -124,6 +128,10 @@ bench-capacity: setup-test  ## How many calls at once a gateway and a worker tak
 .PHONY: bench-open
 bench-open: setup-test  ## How long a call takes to open in a burst of 200 (some 20 seconds)
 	$(BIN)/python -m bench.opening
+
+.PHONY: bench-continuity
+bench-continuity: setup-test  ## What goAway, dead and frozen workers, drains and barge-in cost a call (some 7 minutes)
+	GRPC_VERBOSITY=ERROR $(BIN)/python -m bench.continuity
 
 .PHONY: bench-emulator
 bench-emulator: setup-test  ## The emulator's CPU beside the worker's, at 200 connections (some 6 minutes)

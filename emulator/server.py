@@ -190,6 +190,7 @@ class Emulator:
             "plain_address": self.plain_port and f"http://{self.settings.host}:{self.plain_port}",
             "ca_file": str(self.ca_file),
             "seed": self._chance.seed,
+            "began": self._started,
             "control": f"http://{self.settings.control_host}:{self.control_port}",
         }
 

@@ -16,10 +16,11 @@ from parley._version import __version__
 from parley.audit import SequenceAudit
 from parley.errors import ParleyError
 from parley.playout import Playout, PlayoutQueue, PlayoutStats
-from parley.v1.live_pb2 import Content, FunctionDeclaration, Part, SessionConfig
+from parley.v1.live_pb2 import Content, ConversationLog, FunctionDeclaration, Part, SessionConfig
 
 __all__ = [
     "Content",
+    "ConversationLog",
     "FunctionDeclaration",
     "ParleyError",
     "Part",

@@ -190,7 +190,7 @@ class LinkRecovered(Event):
     gap: timedelta
     """How long the model did not hear the caller."""
     replayed: tuple[tuple[int, int], ...] = ()
-    """Uplink ranges, both ends included, that were given to the model again."""
+    """Uplink ranges, both ends included, that were given to the model again, as they were or in words."""
     dropped: tuple[tuple[int, int], ...] = ()
     """Uplink ranges, both ends included, that could not be given to it."""
 

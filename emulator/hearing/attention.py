@@ -81,7 +81,7 @@ class Attention:
         self._turns.audio_came()
         before = self._listener.seconds
         boundaries = self._listener.hear(pcm, mime_type, now)
-        self._record.heard_audio(pcm, self._listener.rate)
+        self._record.heard_audio(pcm, self._listener.rate, now=now)
         self._history.listened(self._listener.seconds - before)
         self._pass(boundaries, now)
         if guess := self._utterances.guess(self._listener.guess_due):

@@ -22,7 +22,7 @@ class Echo:
         """The audio again, byte for byte, whatever its rate was."""
         match event:
             case Audio(data, mime_type):
-                self._record.heard_audio(data, rate_of(mime_type))
+                self._record.heard_audio(data, rate_of(mime_type), now=now)
                 blob = {"mimeType": MIME_TYPE, "data": base64.b64encode(data).decode()}
                 return [Send({"serverContent": {"modelTurn": {"parts": [{"inlineData": blob}]}}})]
             case Text(text):

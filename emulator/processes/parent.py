@@ -100,6 +100,7 @@ class Parent:
             "plain_address": terms.plain_port and f"http://{host}:{terms.plain_port}",
             "ca_file": str(self._ca_file),
             "seed": self._settings.seed,
+            "began": self._began,
             "control": self._control,
         }
 

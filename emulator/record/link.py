@@ -40,6 +40,10 @@ class LinkFacts:
     """What the handle that it resumed by stood for; None for a link that starts from nothing."""
     closed: float | None = None
     close_code: int | None = None
+    audio_from: float | None = None
+    """When the first audio came; None while none has."""
+    audio_until: float | None = None
+    """When the latest audio came."""
 
     def view(self) -> dict[str, Any]:
         """As JSON."""
@@ -74,9 +78,12 @@ class LinkRecord:
         """What no longer fitted, of all kinds."""
         return self.journal.dropped + self.audio.dropped + self.handles_dropped + (self.facts.setup is None)
 
-    def heard_audio(self, pcm: bytes, rate: int) -> None:
+    def heard_audio(self, pcm: bytes, rate: int, *, now: float) -> None:
         """A piece of the caller's audio."""
         self.audio.add(pcm, rate)
+        self.facts.audio_until = round(now, 4)
+        if self.facts.audio_from is None:
+            self.facts.audio_from = self.facts.audio_until
         self._conversation.add_audio(self.facts.index, pcm, rate)
 
     def speech_began(self, audio_seconds: float, *, now: float) -> None:

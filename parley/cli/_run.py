@@ -69,7 +69,7 @@ def build(arguments: list[str]) -> typer.Typer:
     app.callback()(_parley)
     words = _words(arguments)
     services = {point.name: point for point in _plugins.service_points("parley.commands")}
-    if len(words) > 1 and words[0] in _QUESTIONS:
+    if len(words) > 1 and words[0] in _QUESTIONS and _is_question(*words[:2]):
         _add_own(app, words[0], _QUESTIONS[words[0]])
     elif words and words[0] in _OWN:
         _add_own(app, words[0], _OWN[words[0]])
@@ -81,6 +81,11 @@ def build(arguments: list[str]) -> typer.Typer:
         for point in services.values():
             _add_placeholder(app, point)
     return app
+
+
+def _is_question(service: str, word: str) -> bool:
+    """Other sub-commands are the service's own, and need what it needs."""
+    return word in {command.name for command in _own(_QUESTIONS[service]).registered_commands}
 
 
 def _words(arguments: list[str]) -> list[str]:

@@ -245,7 +245,7 @@ class Resume(_message.Message):
     def __init__(self, session_id: _Optional[str] = ..., resume_token: _Optional[str] = ..., last_received_seq: _Optional[int] = ...) -> None: ...
 
 class SessionConfig(_message.Message):
-    __slots__ = ("model", "instructions", "voice", "language", "tools", "response_modality", "voice_activity_detection", "activity_handling", "turn_coverage", "input_transcription", "output_transcription", "context_compression", "thinking_level", "sampling", "media_resolution", "proactive_audio", "affective_dialog", "history", "caller_tools", "input_sample_rate_hertz", "translation", "thinking_budget_tokens", "include_thoughts", "google_search", "resumption")
+    __slots__ = ("model", "instructions", "voice", "language", "tools", "response_modality", "voice_activity_detection", "activity_handling", "turn_coverage", "input_transcription", "output_transcription", "context_compression", "thinking_level", "sampling", "media_resolution", "proactive_audio", "affective_dialog", "history", "caller_tools", "input_sample_rate_hertz", "translation", "thinking_budget_tokens", "include_thoughts", "google_search", "resumption", "conversation_log")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     INSTRUCTIONS_FIELD_NUMBER: _ClassVar[int]
     VOICE_FIELD_NUMBER: _ClassVar[int]
@@ -271,6 +271,7 @@ class SessionConfig(_message.Message):
     INCLUDE_THOUGHTS_FIELD_NUMBER: _ClassVar[int]
     GOOGLE_SEARCH_FIELD_NUMBER: _ClassVar[int]
     RESUMPTION_FIELD_NUMBER: _ClassVar[int]
+    CONVERSATION_LOG_FIELD_NUMBER: _ClassVar[int]
     model: str
     instructions: str
     voice: str
@@ -296,7 +297,14 @@ class SessionConfig(_message.Message):
     include_thoughts: bool
     google_search: bool
     resumption: Resumption
-    def __init__(self, model: _Optional[str] = ..., instructions: _Optional[str] = ..., voice: _Optional[str] = ..., language: _Optional[str] = ..., tools: _Optional[_Iterable[str]] = ..., response_modality: _Optional[_Union[Modality, str]] = ..., voice_activity_detection: _Optional[_Union[VoiceActivityDetection, _Mapping]] = ..., activity_handling: _Optional[_Union[ActivityHandling, str]] = ..., turn_coverage: _Optional[_Union[TurnCoverage, str]] = ..., input_transcription: _Optional[bool] = ..., output_transcription: _Optional[bool] = ..., context_compression: _Optional[_Union[ContextCompression, _Mapping]] = ..., thinking_level: _Optional[_Union[ThinkingLevel, str]] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., media_resolution: _Optional[_Union[MediaResolution, str]] = ..., proactive_audio: _Optional[bool] = ..., affective_dialog: _Optional[bool] = ..., history: _Optional[_Iterable[_Union[Content, _Mapping]]] = ..., caller_tools: _Optional[_Iterable[_Union[FunctionDeclaration, _Mapping]]] = ..., input_sample_rate_hertz: _Optional[int] = ..., translation: _Optional[_Union[Translation, _Mapping]] = ..., thinking_budget_tokens: _Optional[int] = ..., include_thoughts: _Optional[bool] = ..., google_search: _Optional[bool] = ..., resumption: _Optional[_Union[Resumption, _Mapping]] = ...) -> None: ...
+    conversation_log: ConversationLog
+    def __init__(self, model: _Optional[str] = ..., instructions: _Optional[str] = ..., voice: _Optional[str] = ..., language: _Optional[str] = ..., tools: _Optional[_Iterable[str]] = ..., response_modality: _Optional[_Union[Modality, str]] = ..., voice_activity_detection: _Optional[_Union[VoiceActivityDetection, _Mapping]] = ..., activity_handling: _Optional[_Union[ActivityHandling, str]] = ..., turn_coverage: _Optional[_Union[TurnCoverage, str]] = ..., input_transcription: _Optional[bool] = ..., output_transcription: _Optional[bool] = ..., context_compression: _Optional[_Union[ContextCompression, _Mapping]] = ..., thinking_level: _Optional[_Union[ThinkingLevel, str]] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., media_resolution: _Optional[_Union[MediaResolution, str]] = ..., proactive_audio: _Optional[bool] = ..., affective_dialog: _Optional[bool] = ..., history: _Optional[_Iterable[_Union[Content, _Mapping]]] = ..., caller_tools: _Optional[_Iterable[_Union[FunctionDeclaration, _Mapping]]] = ..., input_sample_rate_hertz: _Optional[int] = ..., translation: _Optional[_Union[Translation, _Mapping]] = ..., thinking_budget_tokens: _Optional[int] = ..., include_thoughts: _Optional[bool] = ..., google_search: _Optional[bool] = ..., resumption: _Optional[_Union[Resumption, _Mapping]] = ..., conversation_log: _Optional[_Union[ConversationLog, _Mapping]] = ...) -> None: ...
+
+class ConversationLog(_message.Message):
+    __slots__ = ("disabled",)
+    DISABLED_FIELD_NUMBER: _ClassVar[int]
+    disabled: bool
+    def __init__(self, disabled: _Optional[bool] = ...) -> None: ...
 
 class Resumption(_message.Message):
     __slots__ = ("disabled", "window")

@@ -40,6 +40,13 @@ _HALF_CASCADE_LANGUAGES: Final = _words(
 )
 
 
+SCHEMA_KEYWORDS: Final = _words(
+    """$id $defs $ref $anchor type format title description default enum items prefixItems minItems maxItems minimum
+    maximum anyOf oneOf properties additionalProperties required propertyOrdering nullable"""
+)
+"""Keywords of JSON Schema that models heed in a declaration. Others are accepted, and the model may go against them."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCapabilities:
     """One model's traits."""
@@ -90,6 +97,9 @@ class ModelCapabilities:
     """A function may have several results."""
     stuck_on_lost_calls: bool = True
     """After a resume it goes on waiting for a call that was pending on the link before, until that is answered."""
+    handles_cover_typed_turns: bool = False
+    """The newest handle restores also what was asked as ordered content (`client_content`) since it was issued, as soon
+    as the model answers that. Not on Vertex AI, where each handle says what it restores."""
     context_update: bool = False
     """Instructions and tools can be changed on an open link."""
     idle_by_interaction_status: bool = False
@@ -101,7 +111,9 @@ class ModelCapabilities:
     pictures_per_second: float = 1.0
 
 
-_LIVE_3_8 = ModelCapabilities(proactive_audio="always", default_non_blocking=True, context_update=True)
+_LIVE_3_8 = ModelCapabilities(
+    proactive_audio="always", default_non_blocking=True, context_update=True, handles_cover_typed_turns=True
+)
 _THINKING_3_8 = replace(
     _LIVE_3_8,
     thinking_levels=_LEVELS - {live_pb2.THINKING_LEVEL_MINIMAL},
@@ -113,7 +125,11 @@ _THINKING_3_8 = replace(
     idle_by_interaction_status=True,
 )
 _FLASH_3_1 = ModelCapabilities(
-    thinking_levels=_LEVELS, non_blocking_tools=False, response_scheduling=False, continued_responses=False
+    thinking_levels=_LEVELS,
+    handles_cover_typed_turns=True,
+    non_blocking_tools=False,
+    response_scheduling=False,
+    continued_responses=False,
 )
 _NATIVE_2_5 = ModelCapabilities(
     languages=_HALF_CASCADE_LANGUAGES - _words("ar-XA cmn-CN en-IN"),
@@ -150,7 +166,12 @@ _TRANSCRIBE_3_5 = replace(
 
 def _on_vertex(model: ModelCapabilities) -> ModelCapabilities:
     """The same model there, where the newest turn coverage is not known."""
-    return replace(model, all_video_coverage=False, context_tokens=min(model.context_tokens, 128_000))
+    return replace(
+        model,
+        all_video_coverage=False,
+        handles_cover_typed_turns=False,
+        context_tokens=min(model.context_tokens, 128_000),
+    )
 
 
 MODELS: Final[Mapping[Backend, Mapping[str, ModelCapabilities]]] = {

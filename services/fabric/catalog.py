@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 import nats.errors
@@ -50,6 +51,15 @@ class Catalog:
             for tool in tools:
                 record = fabric_pb2.CatalogRecord(schema_version=1, tool=tool, version=__version__)
                 await bucket.put(_PREFIX + tool.declaration.name, record.SerializeToString())
+        except (nats.errors.Error, TimeoutError) as error:
+            raise unavailable(error) from error
+
+    async def withdraw(self, names: Iterable[str]) -> None:
+        """These tools are no more. Sessions that have them already get errors from then on."""
+        bucket = await self._open()
+        try:
+            for name in names:
+                await bucket.delete(_PREFIX + name)
         except (nats.errors.Error, TimeoutError) as error:
             raise unavailable(error) from error
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from parley.v1 import errors_pb2
+from services.fabric import yaml_file
 from services.fabric.errors import ServiceError
-from services.gateway import yaml_file
 
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")
 _DIGEST = re.compile(r"^[0-9a-f]{64}$")

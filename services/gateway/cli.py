@@ -9,10 +9,10 @@ import typer
 
 def command() -> None:
     """Run a gateway: the door for callers. Settings come from PARLEY_GATEWAY_* (see `parley settings gateway`)."""
+    from services.fabric.yaml_file import ConfigurationError
     from services.gateway.auth import load_keys
     from services.gateway.profiles import load_profiles
     from services.gateway.settings import GatewaySettings
-    from services.gateway.yaml_file import ConfigurationError
 
     settings = GatewaySettings()
     reading = "PARLEY_GATEWAY_API_KEYS_FILE"

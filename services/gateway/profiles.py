@@ -11,11 +11,11 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message_factory import GetMessageClass
 
 from parley.v1 import live_pb2
+from services.fabric import yaml_file
 from services.fabric.capabilities import Backend
 from services.fabric.errors import ServiceError
-from services.gateway import yaml_file
+from services.fabric.yaml_file import ConfigurationError, Value
 from services.gateway.session_config import PROFILE_NAME, check_config
-from services.gateway.yaml_file import ConfigurationError, Value
 
 _ROOT = "profile"
 

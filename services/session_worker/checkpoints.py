@@ -11,6 +11,7 @@ from opentelemetry.context import Context
 from parley.v1 import fabric_pb2
 from services.fabric import telemetry
 from services.session_worker import responses
+from services.session_worker.answer_in_progress import AnswerInProgress
 from services.session_worker.callertools import CallerTools
 from services.session_worker.conversation import Conversation
 from services.session_worker.downlink import Downlink
@@ -31,6 +32,7 @@ class Sources:
     spec: fabric_pb2.OpenSession
     epoch: int
     links: LinkKeeper
+    answering: AnswerInProgress
     journal: Journal
     conversation: Conversation
     turns: TurnState
@@ -77,7 +79,7 @@ class Checkpoints:
             log_position=of.conversation.position,
             turns=of.turns.over,
             turn_end_downlink_seq=self._turn_end_seq,
-            begun=of.links.begun,
+            begun=of.answering.record,
             caller_calls=[responses.caller_call(call) for call in of.caller_tools.pending],
         )
 

@@ -35,6 +35,8 @@ How it is told, in the terms of :mod:`services.session_worker.retelling`:
 - An answer that was cut off ends with a dash, as in a written dialogue. What was not delivered is not told.
 - Outcomes of functions are told in words by the user's side: calls and responses mean nothing to a link that did not
   call. A result that the caller sent is told once: as the outcome that the model got, or by itself until there is one.
+- With the log off (`words=False`) nothing that was said or typed is known here, and nothing is told but what functions
+  returned and the model has not spoken of. What was answered is counted, so that it can be named where it is lost.
 - Thoughts and context updates are no conversation (the latter are in the new set-up). Pictures in turns become a note:
   their bytes would break every bound, and what the model made of them is in its answers. Streamed ones are not logged.
 """
@@ -53,12 +55,12 @@ from google.protobuf import json_format
 from parley.v1 import fabric_pb2, live_pb2
 from services.fabric.capabilities import ModelCapabilities
 from services.session_worker import retelling
-from services.session_worker.retelling import Piece, Role
+from services.session_worker.retelling import MOST_TOKENS, Piece, Role
 
 MOST_TURNS: Final = 30
 """Turns that a fresh link is told. A turn is an answer of the model and what led to it."""
-MOST_TOKENS: Final = 16_384
-"""Tokens that a fresh link is told, as estimated by `Piece.tokens`. As many again may wait for an answer."""
+_MOST_ANSWERS: Final = 64
+"""Answers without words that are remembered; handles are a few behind at most."""
 _MOST_PIECES: Final = 1_000
 """Pieces that are remembered: each costs memory beyond its text."""
 
@@ -94,11 +96,22 @@ class _Outcome(_Request):
     """The model got it; otherwise it is what the caller sent."""
     more: bool = False
     """More for the same call follows."""
+    sent_seq: int = 0
+    """Number of the caller's request that brought it; 0: it came from elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Heard(Piece):
     """A transcript, which the next piece of it goes on."""
+
+
+def _sent_as(piece: Piece) -> int:
+    """Number of the request that it is, or 0."""
+    match piece:
+        case _Outcome(sent_seq=seq) | _Request(seq=seq):
+            return seq
+        case _:
+            return 0
 
 
 def _led_to(piece: Piece, last_seq: float, end: float) -> bool:
@@ -115,7 +128,9 @@ class Conversation:
     """The newest of one session's conversation. A position counts the log's entries from the session's first on, as
     `LogEntry.position` does: it means the same to the worker that comes next."""
 
-    def __init__(self, model: ModelCapabilities) -> None:
+    def __init__(self, model: ModelCapabilities, *, words: bool = True) -> None:
+        """`words`: False where the log is off."""
+        self.words = words
         self.position = 0
         """After the newest entry."""
         self.settled = 0
@@ -125,6 +140,8 @@ class Conversation:
         """Whatever came after this is remembered."""
         self._model = model
         self._pieces: deque[Piece] = deque()
+        self._answers: deque[tuple[int, int]] = deque(maxlen=_MOST_ANSWERS)
+        """Without words: position of each answer, and number of the last request that led to it."""
         self._tokens = 0
         self._turns = 0
 
@@ -143,7 +160,7 @@ class Conversation:
         match entry.WhichOneof("entry"):
             case "request":
                 self._request(entry.request)
-            case "input_transcript":
+            case "input_transcript" if self.words:
                 self._transcript(entry.input_transcript)
             case "tool":
                 self._outcome(entry.tool)
@@ -161,14 +178,24 @@ class Conversation:
         What is up to `until` counts as over, whether it was answered or not; None stands for `settled`. Empty when
         nothing happened. Begins with a note where some of it is not remembered any more (`position` before `oldest`).
         """
+        if not self.words:
+            return []
+        known = [piece for piece in self._until(until) if piece.position <= position]
         pieces = [piece for piece in self._until(until) if piece.position > position]
-        return retelling.settled(pieces, left_out=position < self._forgotten(until))
+        after_user = bool(known) and known[-1].role == "user"
+        return retelling.settled(pieces, left_out=position < self._forgotten(until), after_user=after_user)
+
+    def untold(self, position: int) -> tuple[int, int] | None:
+        """First and last `seq` of what was answered after `position` and cannot be told, as there are no words."""
+        last = max((seq for at, seq in self._answers if at > position), default=0)
+        before = max((seq for at, seq in self._answers if at <= position), default=0)
+        return (before + 1, last) if last > before else None
 
     def seed(self, history: Sequence[types.Content], until: int | None = None) -> Seed:
         """The configured history as it is, then the newest turns up to `until` (as in `since`), for a fresh link."""
-        known = self._until(until)
+        known = self._until(until) if self.words else []
         pieces = retelling.newest(known, MOST_TURNS, MOST_TOKENS)
-        left_out = self._forgotten(until) > 0 or len(pieces) < len(known)
+        left_out = self.words and (self._forgotten(until) > 0 or len(pieces) < len(known))
         after_user = bool(history) and history[-1].role == "user"
         turns = retelling.joined([*history, *retelling.settled(pieces, left_out=left_out, after_user=after_user)])
         asks = bool(turns) and turns[-1].role == "user"
@@ -176,15 +203,25 @@ class Conversation:
         answered = asks and self._model.history_ends_with_user
         return Seed(turns, as_history=as_history, turn_complete=as_history, answered=answered)
 
-    def unanswered(self, seq: int | None = None, position: int | None = None) -> list[types.Content]:
+    def unanswered(self, seq: int | None = None, position: int | None = None, *, known: int = 0) -> list[types.Content]:
         """What was said and returned after `settled`: sent with `turn_complete=True`, it is asked (again).
 
         Without requests after `seq` and speech after `position`, where these are given: they came too late for the
-        answer that was not completed. Speech is in it as far as it was transcribed, outcomes of functions always.
+        answer that was not completed. Without what the link knows, up to `known`. Speech is in it as far as it was
+        transcribed, outcomes of functions always.
         """
+        return retelling.contents(self._asked(seq, position, known))
+
+    def _asked(self, seq: int | None, position: int | None, known: int) -> list[Piece]:
         last = math.inf if seq is None else seq
         end = math.inf if position is None else position
-        return retelling.contents(piece for piece in self._open() if _led_to(piece, last, end))
+        return [piece for piece in self._open() if piece.position > known and _led_to(piece, last, end)]
+
+    def told_requests(self, position: int, seq: int | None = None, end: int | None = None) -> list[int]:
+        """Numbers of the requests in what `since` (of `position`) and `unanswered` (of `seq`, `end`, known up to
+        `position`) tell together."""
+        told = [piece for piece in self._until(None) if piece.position > position] if self.words else []
+        return sorted({_sent_as(piece) for piece in (*told, *self._asked(seq, end, position))} - {0})
 
     @property
     def unanswered_requests(self) -> set[int]:
@@ -196,18 +233,19 @@ class Conversation:
         """The model was told what a function returned, and its answer to that is not complete."""
         return any(isinstance(piece, _Outcome) and piece.told for piece in self._open())
 
-    def outcome(self, call_id: str) -> list[types.Content]:
-        """What a call returned, in words; empty when it is not known."""
-        return retelling.contents(self._outcomes(call_id, told=True)[-1:])
+    def forget_outcomes(self) -> None:
+        """The model makes the calls again that it has not spoken of: what they returned comes again, too."""
+        for piece in [piece for piece in self._open() if isinstance(piece, _Outcome)]:
+            self._drop(piece)
 
     # What entries say
 
     def _request(self, request: live_pb2.ConverseRequest) -> None:
         here = self.position
         match request.WhichOneof("payload"):
-            case "text":
+            case "text" if self.words:
                 self._keep(_Request(here, "user", request.text.text, seq=request.seq))
-            case "turn":
+            case "turn" if self.words:
                 for content in request.turn.content:
                     role: Role = "model" if content.role == live_pb2.ROLE_MODEL else "user"
                     words = "\n".join(part.text for part in content.parts if part.text)
@@ -233,18 +271,23 @@ class Conversation:
         if told and not told[-1].more:
             return  # a second result, which no model gets
         text = retelling.result(sent, json_format.MessageToDict(sent.output))
-        self._keep(_Outcome(self.position, "user", text, seq=seq, call_id=sent.call_id, more=sent.will_continue))
+        self._keep(
+            _Outcome(self.position, "user", text, seq=seq, call_id=sent.call_id, more=sent.will_continue, sent_seq=seq)
+        )
 
     def _outcome(self, record: fabric_pb2.ToolRecord) -> None:
         sent = self._outcomes(record.call_id, told=False)[:1]
         for piece in sent:
             self._drop(piece)
         more = any(piece.more for piece in sent)
+        sent_seq = max((piece.sent_seq for piece in sent), default=0)
         text = retelling.outcome(record)
         # A turn that begins anew calls again, and is told the same again.
         for piece in [piece for piece in self._open() if isinstance(piece, _Outcome) and piece.text == text]:
             self._drop(piece)
-        self._keep(_Outcome(self.position, "user", text, call_id=record.call_id, told=True, more=more))
+        self._keep(
+            _Outcome(self.position, "user", text, call_id=record.call_id, told=True, more=more, sent_seq=sent_seq)
+        )
 
     def _outcomes(self, call_id: str, *, told: bool) -> list[_Outcome]:
         found = [piece for piece in self._pieces if isinstance(piece, _Outcome) and piece.call_id == call_id]
@@ -254,7 +297,7 @@ class Conversation:
         later = [piece for piece in self._open() if isinstance(piece, _Request) and 0 < said.given_seq < piece.seq]
         places = sorted({piece.position for piece in later})
         end = self.position - len(places)
-        answer = Piece(end, "model", retelling.answer(said), answer=True)
+        answer = Piece(end, "model", retelling.answer(said) if self.words else "", answer=True)
         if later:
             # Sent while the model spoke: the next answer's.
             before = [replace(piece, position=min(piece.position, end)) for piece in self._open() if piece not in later]
@@ -266,6 +309,10 @@ class Conversation:
         else:
             self._keep(answer)
         self.settled = end
+        if not self.words:
+            self._answers.append((end, said.given_seq))
+            for piece in [piece for piece in self._pieces if piece.position <= end]:
+                self._drop(piece)
 
     # Memory
 

@@ -39,12 +39,12 @@ class Dialogue:
         ended = turns.on_event(event, now)
         turn = turns.current
         answers = turn is not None and turn.first_output is not None
-        if turn is not None and answers and parts.links.began(now, turn.number, parts.downlink.last_seq + 1):
+        if turn is not None and answers and parts.answering.begins(now, turn.number, parts.downlink.last_seq + 1):
             parts.checkpoints.write()
         parts.spans.on_event(event, ended or turns.current, now)
         self._pass_on(event, now)
         if isinstance(event, events.GenerationComplete) and turn is not None and not turns.pending_calls:
-            parts.links.generated(turn.said, parts.downlink.last_seq)
+            parts.answering.generated(turn.said, parts.downlink.last_seq)
             parts.checkpoints.write()
         if isinstance(event, events.InputTranscript):
             transcript = live_pb2.Transcript(text=event.text, finished=event.finished, language=event.language)
@@ -76,15 +76,17 @@ class Dialogue:
         parts = self._parts
         parts.feeder.turn_ended()
         parts.spans.finish(turn)
-        if turn.tool_calls and not turn.said:
+        if turn.tool_calls and not turn.said and turn.first_audio is None:
             return  # the answer is still to come
+        # What was to be heard again has been, or was asked in words: the same words are new from now on.
+        self._repeated = RepeatedTranscript("")
         said = fabric_pb2.ModelSaid(
-            text=turn.said, interrupted=turn.interrupted, given_seq=parts.links.given_seq, turn=turn.number
+            text=turn.said, interrupted=turn.interrupted, given_seq=parts.answering.given_seq, turn=turn.number
         )
         parts.log(fabric_pb2.LogEntry(model_said=said))
         began = now if turn.first_output is None else turn.first_output
         parts.journal.turn_ended(now, began, parts.conversation.settled, parts.links.round_trip)
-        parts.links.settled()
+        parts.answering.over()
         parts.checkpoints.turn_ended(parts.downlink.last_seq)
         parts.checkpoints.write()
 

@@ -200,7 +200,7 @@ class Feeder:
                 await link.send_realtime(text=item.text.text)
             case "turn":
                 if item.turn.turn_complete:
-                    turns.asked(now)
+                    turns.asked(now, typed=True)
                 await link.send_turn([live_config.content(part) for part in item.turn.content], item.turn.turn_complete)
             case "activity_start":
                 self._speaking = True

@@ -26,10 +26,18 @@ _LAG: Final = 3.0
 """Seconds after the end of a turn in which its handle comes. Later than that, a handle counts for every turn before."""
 _VOICE: Final = 300
 """Amplitude above which audio is not silence; of 32768. A quiet room stays below."""
-_LEAD: Final = 0.12
-"""Seconds of audio given before the first sound: consonants begin below the threshold."""
+_LEAD: Final = 0.3
+"""Seconds of audio given before the first sound: consonants begin below the threshold, and recognisers look back."""
+_QUIET: Final = 5.0
+"""Seconds for which silence is kept that nothing came before. Of a link that goes on exactly where the last one was, it
+ends what was said there; more of it would only delay what is said now."""
+_BREATH: Final = 0.12
+"""Seconds of silence that end nothing."""
+_AT_ONCE: Final = 0.5
+"""Seconds of audio after which no model begins to answer yet: it waits as long for silence. Who speaks that shortly
+before an answer says something new."""
 _MOST_REQUESTS: Final = 1024
-"""Unanswered texts and the like that are kept; older ones are restored from the log as text."""
+"""Unanswered texts and the like that are kept; older ones are restored from the log as text, or named in a gap."""
 
 Item = AudioBatch | live_pb2.ConverseRequest
 Range = tuple[int, int]
@@ -70,10 +78,14 @@ class Replay:
 class Journal:
     """The unanswered input of one session, and how far its newest handle reaches."""
 
-    def __init__(self, rate: int) -> None:
-        """`rate`: hertz of the caller's audio."""
+    def __init__(self, rate: int, *, words: bool = True) -> None:
+        """`rate`: hertz of the caller's audio. `words`: what is answered is known in words, too, and can be asked again
+        in them; False where the log is off."""
         self._bytes_per_second = rate * 2
+        self._words = words
         self._open: deque[_Sent] = deque()
+        self._asked: deque[_Sent] = deque()
+        """Without words: what the answer in progress is about, as long as that takes."""
         self._too_old: list[Range] = []
         """Sounds that nobody has answered, older than the horizon."""
         self._ended: deque[_TurnEnd] = deque()
@@ -96,7 +108,7 @@ class Journal:
 
         `exact`: the newest handle says itself how far it reaches. Takes a millisecond for a long utterance.
         """
-        if exact and self.position == self.answered_position:
+        if exact and self.position >= self.answered_position:
             return self.covered
         return max(self.covered, self._open_from() - 1)
 
@@ -121,14 +133,29 @@ class Journal:
             if sent.at > then
         )
 
+    def answer_begins(self) -> None:
+        """Of what it is about. Without words that is given again as it was, however long the answer takes."""
+        if not self._words:
+            self._asked.extend(self._open)
+            self._open.clear()
+
+    def typed_turn_taken_up(self, position: int) -> None:
+        """The model begins to answer ordered content, after so many entries of the conversation: the newest handle
+        restores them, too, from now on (a capability). Not where another handle is still due."""
+        if not self._ended:
+            self.position = max(self.position, position)
+
     def turn_ended(self, now: float, began: float, position: int, round_trip: float = 0.0) -> None:
         """A turn is over whose first output came at `began`; the conversation has so many entries now."""
+        waiting = self._waiting
+        again = self._speaks_again(waiting, began - round_trip)
         self._open = deque(
             sent
-            for sent in self._open
+            for at, sent in enumerate(waiting)
             # Audio goes on all the time: some of it was under way. What was typed led to the answer, or cut it off.
-            if sent.at > (began - round_trip if isinstance(sent.item, AudioBatch) else began)
+            if sent.at > began or (isinstance(sent.item, AudioBatch) and at >= again)
         )
+        self._asked.clear()
         self._too_old.clear()
         self.answered_position = position
         self._ended.append(_TurnEnd(now, position, self._open_from()))
@@ -140,9 +167,10 @@ class Journal:
         while self._ended and self._ended[0].at <= now - _LAG:
             self._credit(self._ended.popleft())
         if consumed is not None:
-            while self._open and self._open[0].number <= consumed:
-                self.covered = max(self.covered, self._open.popleft().seqs[1])
-        elif self.position == self.answered_position:
+            for waiting in (self._asked, self._open):
+                while waiting and waiting[0].number <= consumed:
+                    self.covered = max(self.covered, waiting.popleft().seqs[1])
+        elif self.position >= self.answered_position and not self._asked:
             if not any(self._is_sound(sent) for sent in self._open):
                 # Silence that had arrived is in it, too.
                 while (
@@ -158,11 +186,30 @@ class Journal:
             if _has_voice(self._pcm(sent)):
                 _extend(self._too_old, sent.seqs)
             self.covered = max(self.covered, sent.seqs[1])
+        while self._open and not self._asked and self._is_old_silence(self._open[0], now):
+            self.covered = max(self.covered, self._open.popleft().seqs[1])
+
+    @staticmethod
+    def _is_old_silence(sent: _Sent, now: float) -> bool:
+        return sent.at <= now - _QUIET and isinstance(sent.item, AudioBatch) and not _has_voice(sent.item.pcm)
+
+    @property
+    def awaits_handle(self) -> bool:
+        """The newest handle does not restore all that was answered."""
+        return self.position < self.answered_position
 
     @property
     def asks(self) -> bool:
         """Something was typed that is not answered."""
-        return any(_is_question(sent.item) for sent in self._open)
+        return any(_is_question(sent.item) for sent in self._waiting)
+
+    def asked_before(self, then: float) -> bool:
+        """Something that waits for an answer was sent until then."""
+        return any(self._is_sound(sent) or _is_question(sent.item) for sent in self._waiting if sent.at <= then)
+
+    @property
+    def _waiting(self) -> list[_Sent]:
+        return [*self._asked, *self._open]
 
     def replay(self, now: float, *, after: float = 0.0, exact: bool = False) -> Replay:
         """What a link that begins now is to be given again; it stays here, to be marked as sent again.
@@ -170,7 +217,7 @@ class Journal:
         `after`: what was sent until then is known to it. `exact`: silence in the beginning is given, too.
         """
         self.expire(now)
-        waiting = [sent for sent in self._open if sent.at > after]
+        waiting = [sent for sent in self._waiting if sent.at > after]
         result = Replay(dropped=list(self._too_old) if not after else [])
         newest_picture = max((sent.seqs[0] for sent in waiting if _is_picture(sent.item)), default=0)
         for sent in self._from_first_sound(waiting, exact=exact):
@@ -184,8 +231,10 @@ class Journal:
     def restart(self, *, told: bool) -> None:
         """Another link has been told, or is about to be given, all that is here.
 
-        `told`: it began from nothing and was told every turn that is over; else its handle covers what it did before.
+        `told`: it began from nothing and was told every turn that is over, or the caller was told that it was not; else
+        its handle covers what it did before.
         """
+        self._asked.clear()
         self._open.clear()
         self._too_old.clear()
         # Handles of the turns of the link before will not come any more.
@@ -195,13 +244,28 @@ class Journal:
 
     # How far
 
+    def _speaks_again(self, waiting: list[_Sent], then: float) -> int:
+        """Where in this what was sent after that time begins, or what was being said at that time: at most so much
+        before that no answer can be about it. In seconds of audio, which may have come all at once."""
+        first = next((at for at, sent in enumerate(waiting) if sent.at > then), len(waiting))
+        ago = heard_ago = 0.0
+        for at in range(first - 1, -1, -1):
+            if not isinstance(item := waiting[at].item, AudioBatch):
+                continue
+            if _has_voice(item.pcm):
+                first, heard_ago = at, ago
+            ago += self.seconds(item)
+            if ago > _AT_ONCE or ago - heard_ago > _BREATH + self.seconds(item):
+                break
+        return first
+
     def _credit(self, end: _TurnEnd) -> None:
         self.position = max(self.position, end.position)
         self.covered = max(self.covered, end.open_from - 1)
 
     def _open_from(self) -> int:
         """First `seq` that may be part of something unanswered; silence before it is not."""
-        kept = self._from_first_sound(list(self._open), exact=False)
+        kept = self._from_first_sound(self._waiting, exact=False)
         return kept[0].seqs[0] if kept else self.last_seq + 1
 
     def _from_first_sound(self, sent: list[_Sent], *, exact: bool) -> list[_Sent]:
@@ -232,8 +296,11 @@ class Journal:
 
     def _forget_oldest_request(self) -> None:
         oldest = next((sent for sent in self._open if not isinstance(sent.item, AudioBatch)), None)
-        if oldest is not None:
-            self._open.remove(oldest)
+        if oldest is None:
+            return
+        self._open.remove(oldest)
+        if not self._words:
+            _extend(self._too_old, oldest.seqs)
 
 
 def _has_voice(pcm: bytes) -> bool:
@@ -265,6 +332,22 @@ def _extend(ranges: list[Range], more: Range) -> None:
         ranges[-1] = (ranges[-1][0], max(ranges[-1][1], more[1]))
     else:
         ranges.append(more)
+
+
+def ranges_of(seqs: Iterable[int]) -> list[Range]:
+    """Numbers in order as ranges."""
+    ranges: list[Range] = []
+    for seq in seqs:
+        _extend(ranges, (seq, seq))
+    return ranges
+
+
+def merged(*of: Iterable[Range]) -> list[Range]:
+    """Every number that is in any, once, in order."""
+    ranges: list[Range] = []
+    for each in sorted(each for ranges in of for each in ranges):
+        _extend(ranges, each)
+    return ranges
 
 
 def spans(ranges: Iterable[Range]) -> list[live_pb2.SeqRange]:

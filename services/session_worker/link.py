@@ -8,7 +8,7 @@ import ssl
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import structlog
 import websockets.exceptions
@@ -221,7 +221,8 @@ class Link:
         """Other instructions or tools from here on; None leaves them as they are."""
         self._sending()
         try:
-            await self._session.send_context_update(system_instruction=instructions, tools=tools)
+            given = cast("types.ToolListUnion | None", tools)
+            await self._session.send_context_update(system_instruction=instructions, tools=given)
         except websockets.exceptions.ConnectionClosed as error:
             raise _closed(error) from None
 

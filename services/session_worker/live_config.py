@@ -61,10 +61,12 @@ def live_config(
 ) -> types.LiveConnectConfig:
     """The set-up of a link.
 
-    Transcription is always on upstream: the log stands on it. `handle` resumes; empty begins anew, with a history that
-    follows at once where it is `seeded`. Unset fields stay unset, so that the model's own defaults hold.
+    Transcription, which is billed, is on upstream while the log is, which stands on it; otherwise where the caller
+    wants to see it. `handle` resumes; empty begins anew, with a history that follows at once where it is `seeded`.
+    Unset fields stay unset, so that the model's own defaults hold.
     """
     sampling = config.sampling
+    log = not config.conversation_log.disabled
     model = capabilities_of(config.model, backend) or ModelCapabilities()
     proactive = config.proactive_audio and model.proactive_audio == "opt-in"
     return types.LiveConnectConfig(
@@ -83,8 +85,8 @@ def live_config(
         enable_affective_dialog=config.affective_dialog or None,
         # Where the model always may be silent, saying so is not needed.
         proactivity=types.ProactivityConfig(proactive_audio=True) if proactive else None,
-        input_audio_transcription=types.AudioTranscriptionConfig(),
-        output_audio_transcription=types.AudioTranscriptionConfig(),
+        input_audio_transcription=_transcription(log or config.input_transcription),
+        output_audio_transcription=_transcription(log or config.output_transcription),
         realtime_input_config=_realtime_input(config),
         context_window_compression=_compression(config.context_compression),
         session_resumption=(
@@ -96,6 +98,10 @@ def live_config(
         history_config=types.HistoryConfig(initial_history_in_client_content=True) if seeded else None,
         translation_config=_translation(config),
     )
+
+
+def _transcription(wanted: bool) -> types.AudioTranscriptionConfig | None:
+    return types.AudioTranscriptionConfig() if wanted else None
 
 
 def _modality(config: live_pb2.SessionConfig, model: ModelCapabilities) -> types.Modality:

@@ -10,6 +10,7 @@ from parley.v1 import fabric_pb2, live_pb2
 from services.fabric.conversation_log import ConversationLog
 from services.fabric.records import FencedError
 from services.session_worker import live_config
+from services.session_worker.answer_in_progress import AnswerInProgress
 from services.session_worker.attachment import Attachment, Shell
 from services.session_worker.callertools import CallerTools
 from services.session_worker.checkpoints import Checkpoints, Sources
@@ -20,6 +21,7 @@ from services.session_worker.ending import Ending
 from services.session_worker.feeder import Feeder, Feeds
 from services.session_worker.intake import Intake
 from services.session_worker.journal import Journal
+from services.session_worker.kept_words import is_kept, without_words
 from services.session_worker.link_keeper import Keeps, LinkKeeper
 from services.session_worker.ownership import FIRST_EPOCH, Ownership
 from services.session_worker.recorder import Recorder
@@ -54,11 +56,12 @@ class Parts:
     def _make_records(self, inherited: Inherited | None) -> None:
         """What is known of the conversation, and written down."""
         spec, services = self.spec, self.services
+        self._logged = not spec.config.conversation_log.disabled
         self.context = SessionContext(spec, services.catalog, services.settings.backend)
         if inherited is None:
             stored = ConversationLog(services.bus.js, spec.session_id, self.epoch)
             self.ownership = Ownership(spec, services.worker, services.records, stored)
-            self.conversation = Conversation(self.context.model)
+            self.conversation = Conversation(self.context.model, words=self._logged)
         else:
             stored, self.ownership = inherited.log, inherited.ownership
             self.conversation = inherited.state.conversation
@@ -75,6 +78,7 @@ class Parts:
         self.uplink = Uplink(
             int(settings.input_audio_buffer.total_seconds() * live_config.input_rate(spec.config) * 2),
             picture_interval=1 / self.context.model.pictures_per_second,
+            log=self._logged,
         )
         self.attachment = Attachment(
             spec,
@@ -93,7 +97,13 @@ class Parts:
         spec, services, settings = self.spec, self.services, self.services.settings
         dialogue = self.dialogue
         self.turns = TurnState(completes_turns=self.context.model.completes_turns)
-        self.journal = Journal(live_config.input_rate(spec.config))
+        self.journal = Journal(live_config.input_rate(spec.config), words=self._logged)
+        self.answering = AnswerInProgress(
+            self.journal,
+            self.conversation,
+            self.turns,
+            handles_cover_typed_turns=self.context.model.handles_cover_typed_turns,
+        )
         self.tools = ToolCalls(
             services.bus,
             spec,
@@ -130,6 +140,7 @@ class Parts:
                 self.turns,
                 self.journal,
                 self.conversation,
+                self.answering,
                 self.feeder,
                 on_event=dialogue.on_event,
                 say=self.say,
@@ -152,6 +163,7 @@ class Parts:
                 spec,
                 self.epoch,
                 self.links,
+                self.answering,
                 self.journal,
                 self.conversation,
                 self.turns,
@@ -191,7 +203,10 @@ class Parts:
     def log(self, entry: fabric_pb2.LogEntry, seq: int = 0) -> None:
         """Part of the conversation: remembered here, and stored for whoever comes after this worker."""
         self.conversation.add(entry)
-        self.recorder.log(entry, seq)
+        if self._logged or is_kept(entry):
+            self.recorder.log(entry, seq)
+        else:
+            self.recorder.log(without_words(entry))
 
     def trace(self, session_context: Context) -> None:
         """What the session does belongs to this trace."""

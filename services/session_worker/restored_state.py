@@ -49,6 +49,8 @@ class RestoredState:
     """Downlink that the caller has of the answer that was cut off; None when it has nothing of any."""
     finished: fabric_pb2.ModelSaid | None
     """An answer that the caller has, and whose turn has not ended: it is over. Not in the log yet."""
+    begins_anew: bool
+    """The model generates an answer that was cut off anew, and makes its calls again."""
     undelivered: Range | None
     """Downlink that ended an answer and that nobody has any more."""
     told_claims: frozenset[str]
@@ -88,6 +90,9 @@ def restored(
         conversation.add(fabric_pb2.LogEntry(model_said=finished))
         said = finished
     answering = None if said is not None else _answering(checkpoint, conversation)
+    begins_anew = said is None and checkpoint.HasField("begun")
+    if begins_anew and answering is None:
+        conversation.forget_outcomes()
     covered = checkpoint.covered_uplink_seq
     if said is not None:
         covered = max(covered, said.given_seq)
@@ -108,6 +113,7 @@ def restored(
         heard="" if answering is not None else _heard(entries, conversation),
         void=None if said is not None else _void(request, checkpoint),
         finished=finished,
+        begins_anew=begins_anew,
         undelivered=(request.floor + 1, ended) if ended > request.floor else None,
         told_claims=frozenset(tool.claim_key for tool in tools if tool.claim_key),
         lost_calls=[
@@ -143,13 +149,20 @@ def _answering(checkpoint: fabric_pb2.CheckpointRecord, conversation: Conversati
     begun = checkpoint.begun
     if not conversation.unanswered(begun.given_seq, begun.log_position):
         return None  # its question is known as audio alone, which is given again
+    if not conversation.words and checkpoint.covered_uplink_seq < begun.given_seq:
+        return None  # what functions returned is part of it: they are called again
     return Answering(begun.given_seq, begun.log_position)
 
 
 def _stored(entries: Sequence[fabric_pb2.LogEntry]) -> list[live_pb2.ConverseRequest]:
     # The newest of a number: a caller that came back may have given it to something else.
-    found = {entry.request.seq: entry.request for entry in entries if entry.HasField("request")}
+    found = {entry.request.seq: entry.request for entry in entries if _has_request(entry)}
     return [found[seq] for seq in sorted(found)]
+
+
+def _has_request(entry: fabric_pb2.LogEntry) -> bool:
+    """With the log off there may be its number alone."""
+    return entry.request.WhichOneof("payload") is not None
 
 
 def _to_give(
@@ -170,7 +183,7 @@ def _to_give(
 
 def _contiguous(covered: int, entries: Sequence[fabric_pb2.LogEntry]) -> int:
     """How far everything is covered or stored: no more was acked."""
-    stored = {entry.request.seq for entry in entries if entry.HasField("request")}
+    stored = {entry.request.seq for entry in entries if _has_request(entry)}
     while covered + 1 in stored:
         covered += 1
     return covered

@@ -6,7 +6,7 @@ import time
 
 from parley.v1 import fabric_pb2
 from services.fabric import telemetry
-from services.session_worker.link_keeper import Begun
+from services.session_worker.answer_in_progress import Begun
 from services.session_worker.parts import Parts
 from services.session_worker.takeover import Inherited
 
@@ -32,17 +32,17 @@ async def restore(parts: Parts, inherited: Inherited) -> int:
     if state.finished is not None:
         parts.recorder.log(fabric_pb2.LogEntry(model_said=state.finished))
     begun = state.answering
+    if begun is not None:
+        turn, first_seq = parts.turns.count + 1, parts.downlink.last_seq + 1
+        parts.answering.begun = Begun(now, begun.given_seq, begun.position, turn, first_seq)
     parts.links.restore(
         state.checkpoint.handle,
-        None
-        if begun is None
-        else Begun(now, begun.given_seq, begun.position, parts.turns.count + 1, parts.downlink.last_seq + 1),
         [*state.lost_calls, *(owed.call for owed in calls.owed)],
         exact=state.checkpoint.exact,
         session_context=session_context,
     )
     parts.caller_tools.restore(state.caller_calls, now)
-    if begun is not None:  # the model makes them again
+    if state.begins_anew:
         cancelled = parts.caller_tools.cancel(tuple(call.id for call in state.caller_calls))
         parts.dialogue.tell_cancelled(cancelled)
     for call in parts.caller_tools.pending:
@@ -60,6 +60,6 @@ def bring_link(parts: Parts, inherited: Inherited) -> None:
     request = inherited.request
     silence = request.silence.ToTimedelta().total_seconds()
     proven = request.proof != fabric_pb2.PROOF_OF_DEATH_SILENT
-    parts.standby.start(parts.links.take_over(silence, inherited.replayed, proven=proven))
+    parts.standby.start(parts.links.take_over(inherited.cause, silence, inherited.replayed, proven=proven))
     parts.tasks.keep(parts.feeder.run(), "feed")
     parts.feeder.wake()

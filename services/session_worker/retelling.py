@@ -13,6 +13,8 @@ from parley.v1 import fabric_pb2, live_pb2
 
 Role = Literal["user", "model"]
 
+MOST_TOKENS: Final = 16_384
+"""Tokens that a link is told, as estimated by `Piece.tokens`. As many again may wait for an answer."""
 SILENCE: Final = "(silence)"
 PICTURE: Final = "[A picture was shown here.]"
 LEFT_OUT: Final = "[The conversation before this is left out.]"
@@ -122,6 +124,11 @@ def outcome(record: fabric_pb2.ToolRecord) -> str:
         alone = isinstance(response, dict) and len(response) == 1 and "output" in response
         what = f"returned {_written(response['output'] if alone else response)}"
     return f"[The function {record.name}({_written(_loaded(record.arguments_json))}) {what}]"
+
+
+def in_words(record: fabric_pb2.ToolRecord) -> list[types.Content]:
+    """The same, to be told by itself."""
+    return contents([clipped(Piece(0, "user", outcome(record)), MOST_TOKENS)])
 
 
 def result(sent: live_pb2.ToolResult, output: dict[str, Any]) -> str:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
+from services.session_worker.turns import TurnState
+
 ASSUMED_LEFT: Final = 30.0
 """Seconds that a goAway without `timeLeft` leaves."""
 MARGIN: Final = 10.0
@@ -25,6 +27,9 @@ PROMPT: Final = 2.0
 PATIENCE: Final = 45.0
 """Seconds in which a link that lives, or whose pongs prove nothing, must begin to answer."""
 
+_PLAYED: Final = 1.0
+"""Seconds after an answer has played in which its turn may still end."""
+
 
 class Due(Enum):
     """What the model owes."""
@@ -34,6 +39,19 @@ class Due(Enum):
     """It was given something that it answers, and has not begun to."""
     MORE = auto()
     """It is in the middle of what it says, which comes faster than it is played."""
+
+
+def due(turns: TurnState, now: float) -> Due:
+    """What a session's model owes, as its turns stand."""
+    if turns.pending_calls:
+        return Due.NOTHING
+    turn = turns.current
+    if turn is not None and turn.first_audio is not None:
+        if not (turn.generated or turn.interrupted):
+            return Due.MORE
+        # The end of the turn comes when all of it could have been played.
+        return Due.ANSWER if now > turn.first_audio + turn.audio_seconds + _PLAYED else Due.NOTHING
+    return Due.ANSWER if turns.owes_answer else Due.NOTHING
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import hmac
 from dataclasses import dataclass
 from typing import Final
 
-from parley.v1 import errors_pb2, fabric_pb2, live_pb2, sessions_pb2
+from parley.v1 import errors_pb2, fabric_pb2, sessions_pb2
 from services.fabric import subjects
 from services.fabric.bus import Bus, NoResponderError
 from services.fabric.capabilities import Backend, ModelCapabilities, capabilities_of
@@ -16,7 +16,7 @@ from services.fabric.errors import ServiceError
 from services.fabric.records import FencedError, SessionRecords, handed_over
 from services.session_worker.conversation import Conversation
 from services.session_worker.ownership import Ownership
-from services.session_worker.restored_state import RestoredState, restored
+from services.session_worker.restored_state import Range, RestoredState, restored
 
 WORKER_LOST: Final = "WORKER_LOST"
 _PING: Final = 0.5
@@ -43,12 +43,12 @@ class Inherited:
         return self.request.floor if self.state.undelivered is None else self.state.undelivered[1]
 
     @property
-    def replayed(self) -> list[live_pb2.SeqRange]:
+    def replayed(self) -> list[Range]:
         """Uplink that the model may have heard before, and is given (again)."""
         first, last = self.state.received + 1, self.request.uplink_sent_seq
         early = [seq for seq in sorted(self.state.to_give) if seq < first]
-        ranges = [live_pb2.SeqRange(from_seq=seq, to_seq=seq) for seq in early]
-        return [*ranges, live_pb2.SeqRange(from_seq=first, to_seq=last)] if last >= first else ranges
+        ranges = [(seq, seq) for seq in early]
+        return [*ranges, (first, last)] if last >= first else ranges
 
 
 async def inherit(
@@ -80,7 +80,8 @@ async def inherit(
     spec = _spec(request, own[0], attachment, checkpoint)
     entries = await log.read()
     model = capabilities_of(spec.config.model, backend) or ModelCapabilities()
-    state = restored(request, checkpoint, entries, Conversation(model))
+    words = not spec.config.conversation_log.disabled
+    state = restored(request, checkpoint, entries, Conversation(model, words=words))
     cause = own[0].handover.cause if handed_over(own[0]) else WORKER_LOST
     return Inherited(request, spec, ownership, log, state, attachment.attach_generation, cause)
 

@@ -69,6 +69,8 @@ class TurnState:
         self._owed: int | None = None
         self._owed_since = 0.0
         self.pending_calls: set[str] = set()
+        self.typed = False
+        """What the model was asked last was ordered content, and nothing else was asked meanwhile."""
         self.last_event = 0.0
         """When the model was last heard, in monotonic seconds."""
 
@@ -87,8 +89,10 @@ class TurnState:
         """Something is in progress or owed: not the moment to let go of the caller."""
         return self.current is not None or self.owes_answer or bool(self.pending_calls)
 
-    def asked(self, now: float) -> None:
-        """The model was given something that it answers: in this turn, or in the next if this one already speaks."""
+    def asked(self, now: float, *, typed: bool = False) -> None:
+        """The model was given something that it answers: in this turn, or in the next if this one already speaks.
+        `typed`: ordered content (`client_content`)."""
+        self.typed = typed and self._owed is None
         if self._owed is None:
             self._owed_since = now
         turn = self.current
@@ -141,6 +145,7 @@ class TurnState:
                     self.current.usage = event
             case events.TurnComplete(idle=idle):
                 ended, self.current = self.current, None
+                self.typed = self.typed and self._owed is not None
                 if idle:
                     self._answered_by(ended, now)
                 return ended

@@ -10,6 +10,7 @@ from parley.v1 import fabric_pb2, live_pb2
 from services.fabric.sequence import HOLE_WAIT, SequenceReceiver
 from services.session_worker.coverage import Coverage
 from services.session_worker.input_queue import InputQueue
+from services.session_worker.kept_words import KEPT_ANYWAY
 
 VITAL = frozenset({"text", "turn", "tool_result", "context_update"})
 """Requests that are stored in the log and never shed."""
@@ -30,7 +31,9 @@ class Taken:
 class Uplink:
     """Everything on its way from the gateway to the link."""
 
-    def __init__(self, max_audio_bytes: int, picture_interval: float = 0.0) -> None:
+    def __init__(self, max_audio_bytes: int, picture_interval: float = 0.0, *, log: bool = True) -> None:
+        """`log`: False where the conversation is not stored: what is not is acked when it was answered."""
+        self._kept = VITAL if log else KEPT_ANYWAY
         self.queue = InputQueue(max_audio_bytes, picture_interval)
         self.coverage = Coverage()
         # What is missing may be text, and the gateway answers at once with the message or a skip: no hurry.
@@ -69,13 +72,19 @@ class Uplink:
     def take(self, envelope: fabric_pb2.UplinkEnvelope, now: float) -> Taken:
         """Requests and skips of an envelope."""
         taken = Taken()
+        # What the log has is looked up before audio in the same envelope lets it go on its way.
+        lost = [
+            (first, last, skip)
+            for skip in envelope.skips
+            for first, last in self._unknown(skip.range.from_seq, skip.range.to_seq)
+        ]
         for raw in envelope.requests:
             request = live_pb2.ConverseRequest.FromString(raw)
             audio = request.WhichOneof("payload") == "audio"
             self._queue(self._receiver.message(request.seq, request, now, audio=audio), taken)
+        for first, last, skip in lost:
+            self._lose(first, last, skip.media_class, skip.reason, taken)
         for skip in envelope.skips:
-            for first, last in self._unknown(skip.range.from_seq, skip.range.to_seq):
-                self._lose(first, last, skip.media_class, skip.reason, taken)
             self._queue(self._receiver.skip(skip.range.from_seq, skip.range.to_seq, now), taken)
         self._receiver.sender_is_at(envelope.last_seq, now)
         return taken
@@ -101,7 +110,8 @@ class Uplink:
                 if not known:
                     continue
             elif request.WhichOneof("payload") in VITAL:
-                self.coverage.vital(request.seq)
+                if request.WhichOneof("payload") in self._kept:
+                    self.coverage.vital(request.seq)
                 taken.to_store.append(request)
             for shed in self.queue.append(request):
                 self._lose(shed.seq, shed.seq, shed.media_class, shed.reason, taken)

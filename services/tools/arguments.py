@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+from itertools import islice
 from typing import Any, Final
 
+import jsonschema_rs
 from pydantic import BaseModel, ValidationError
+
+from services.tools.schema import SchemaError
 
 MAX_PROBLEMS: Final = 5
 """Problems named in one answer; a model mends a few at a time."""
@@ -57,6 +61,48 @@ def check(model: type[BaseModel], arguments: dict[str, Any]) -> BaseModel:
         raise ArgumentsError(violations, len(problems) - len(problems[:MAX_PROBLEMS])) from None
     except RecursionError:
         raise ArgumentsError({"": "nested too deeply"}) from None
+
+
+class SchemaCheck:
+    """Checks arguments against a JSON Schema of somebody else: its patterns are bounded, and nothing is fetched."""
+
+    def __init__(self, schema: dict[str, Any]) -> None:
+        """SchemaError when it is no JSON Schema."""
+        self._known = [str(name) for name in schema.get("properties", {})]
+        try:
+            self._validator = jsonschema_rs.validator_for(
+                schema,
+                offline=True,
+                validate_formats=False,
+                pattern_options=jsonschema_rs.FancyRegexOptions(backtrack_limit=100_000, size_limit=1_000_000),
+            )
+        except (ValueError, jsonschema_rs.ReferencingError) as error:
+            reason = str(error).split("\n", 1)[0]
+            raise SchemaError(f"its schema is no JSON Schema: {reason[:200]}") from None
+
+    def __call__(self, values: object) -> None:
+        """ArgumentsError says what is wrong, and where."""
+        violations: dict[str, str] = {}
+        found = list(islice(self._validator.iter_errors(values), 10 * MAX_PROBLEMS))
+        for error in found[:MAX_PROBLEMS]:
+            path, text = _path(tuple(error.instance_path)), _explain_keyword(error)
+            violations[path] = f"{violations[path]}, and {text}" if path in violations else text
+        if not found:
+            return
+        if any(error.kind.name == "additionalProperties" and not error.instance_path for error in found):
+            known = ", ".join(self._known)
+            hint = f"the arguments are: {known}" if known else "the tool takes no arguments"
+            violations[""] = f"{violations['']}; {hint}" if "" in violations else hint
+        raise ArgumentsError(violations, len(found) - len(found[:MAX_PROBLEMS]))
+
+
+def _explain_keyword(error: jsonschema_rs.ValidationError) -> str:
+    message = " ".join(error.message.split())
+    shown = repr(error.instance)
+    if len(shown) > _MAX_SHOWN and len(message) > 3 * _MAX_SHOWN:
+        # What is wrong stands behind the value, which is known to whoever sent it.
+        message = f"does not satisfy {error.kind.name}: {message[-2 * _MAX_SHOWN :]}"
+    return message[:1].lower() + message[1 : 4 * _MAX_SHOWN]
 
 
 def _explain(kind: str, message: str, value: object) -> str:

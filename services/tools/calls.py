@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 import structlog
 from opentelemetry.context import Context
@@ -15,6 +16,9 @@ from services.fabric import names, telemetry
 from services.tools.execute import Call, Execution, Executor, Result
 
 log = structlog.get_logger()
+
+
+_TOTALS: Final = ("calls", "succeeded", "failed", "timed_out", "cancelled", "unknown", "refused")
 
 
 def outcome_name(outcome: live_pb2.ToolOutcome) -> str:
@@ -43,6 +47,8 @@ class CallCounts:
     """Calls of every tool."""
 
     by_tool: dict[str, ToolCounts] = field(default_factory=dict)
+    gone: ToolCounts = field(default_factory=ToolCounts)
+    """Of tools that are no more: their names may change without end."""
     unreadable: int = 0
     """Messages on a tool's subject that were no calls."""
 
@@ -62,10 +68,16 @@ class CallCounts:
         if result.error:
             counts.last_error = result.error_type
 
+    def forget(self, tool: str) -> None:
+        """The tool is no more; its calls count on among all."""
+        counts = self.by_tool.pop(tool, None)
+        for name in _TOTALS if counts is not None else ():
+            setattr(self.gone, name, getattr(self.gone, name) + getattr(counts, name))
+
     def totals(self) -> dict[str, int]:
         """Sums over all tools, for the ops port."""
-        names_of_counts = ("calls", "succeeded", "failed", "timed_out", "cancelled", "unknown", "refused")
-        sums = {name: sum(getattr(counts, name) for counts in self.by_tool.values()) for name in names_of_counts}
+        all_counts = [*self.by_tool.values(), self.gone]
+        sums = {name: sum(getattr(counts, name) for counts in all_counts) for name in _TOTALS}
         return sums | {"unreadable": self.unreadable}
 
 

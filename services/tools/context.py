@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
 class ToolError(Exception):
     """A failure whose message is written for the model, and reaches it word for word."""
+
+
+class OutcomeUnknownError(ToolError):
+    """What was asked for may or may not have happened. The model is told so, and nobody runs it again."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +36,15 @@ class ToolContext:
     """Labels of the session."""
     cancellation: threading.Event = field(default_factory=threading.Event, repr=False)
     """Set when the result is no longer wanted. Coroutines are cancelled besides; a thread has to look."""
+    deadline: float = math.inf
+    """When its time is up, on `time.perf_counter`."""
 
     @property
     def cancelled(self) -> bool:
         """Nobody wants the result any more: the deadline has passed or the caller took the call back."""
         return self.cancellation.is_set()
+
+    @property
+    def seconds_left(self) -> float:
+        """Time until the deadline, not below 0."""
+        return max(0.0, self.deadline - time.perf_counter())

@@ -7,38 +7,24 @@ does not take its module down.
 from __future__ import annotations
 
 import inspect
-import re
 import types
 import typing
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final, Literal, TypeVar, overload
+from typing import Any, Final, TypeVar, overload
 
-from google.protobuf import struct_pb2
 from pydantic import BaseModel, ConfigDict, Field, create_model
 from pydantic.json_schema import PydanticJsonSchemaWarning
 
-from parley.v1 import live_pb2, tools_pb2
 from services.tools import arguments, schema
 from services.tools.context import ToolContext
+from services.tools.tool import BEHAVIORS, MAX_DESCRIPTION_BYTES, Behavior, DeclarationError, Tool, check_name
 
-Behavior = Literal["blocking", "non_blocking"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 _MARK: Final = "__parley_tool__"
-_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
-_MAX_DESCRIPTION_BYTES: Final = 4096
-_BEHAVIORS: Final[dict[str | None, live_pb2.ToolBehavior]] = {
-    None: live_pb2.TOOL_BEHAVIOR_UNSPECIFIED,
-    "blocking": live_pb2.TOOL_BEHAVIOR_BLOCKING,
-    "non_blocking": live_pb2.TOOL_BEHAVIOR_NON_BLOCKING,
-}
-
-
-class DeclarationError(Exception):
-    """A function that cannot be a tool; the message names it."""
 
 
 @dataclass(frozen=True)
@@ -97,21 +83,10 @@ def site(function: object) -> str:
     return f"{module}.{getattr(function, '__qualname__', repr(function))}"
 
 
-@dataclass(frozen=True)
-class FunctionTool:
+@dataclass(frozen=True, kw_only=True)
+class FunctionTool(Tool):
     """A Python function that can be called as a tool."""
 
-    name: str
-    description: str
-    parameters: dict[str, Any]
-    """JSON Schema of the arguments, an object."""
-    timeout: timedelta | None
-    """Longest time it may run; None: the service's default."""
-    idempotent: bool
-    behavior: Behavior | None
-    site: str
-    """Where it comes from, for people."""
-    is_async: bool
     function: Callable[..., Any]
     _model: type[BaseModel]
     _context_parameter: str | None
@@ -123,22 +98,6 @@ class FunctionTool:
         if self._context_parameter is not None:
             keywords[self._context_parameter] = context
         return lambda: self.function(**keywords)
-
-    def declaration(self, default_timeout: timedelta) -> tools_pb2.Tool:
-        """As the catalog holds it."""
-        parameters = struct_pb2.Struct()
-        parameters.update(self.parameters)
-        message = tools_pb2.Tool(
-            declaration=live_pb2.FunctionDeclaration(
-                name=self.name,
-                description=self.description,
-                parameters=parameters,
-                behavior=_BEHAVIORS[self.behavior],
-            ),
-            idempotent=self.idempotent,
-        )
-        message.timeout.FromTimedelta(self.timeout or default_timeout)
-        return message
 
 
 def declare(function: object) -> FunctionTool:
@@ -157,7 +116,7 @@ def _declare(function: object) -> FunctionTool:
         raise DeclarationError("is not a function; classes, methods and other callables cannot be tools")
     if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
         raise DeclarationError("is a generator; tools that stream are not served by this release")
-    name = _checked_name(options.name if options.name is not None else function.__name__)
+    name = check_name(options.name if options.name is not None else function.__name__)
     model, context_parameter = _signature(function, name)
     return FunctionTool(
         name=name,
@@ -174,16 +133,6 @@ def _declare(function: object) -> FunctionTool:
     )
 
 
-def _checked_name(name: object) -> str:
-    # Empty parts between dots would make no NATS subject.
-    if not isinstance(name, str) or not _NAME.fullmatch(name) or not all(name.split(".")):
-        raise DeclarationError(
-            f"the name {name!r} is not allowed: a letter or _, then up to 63 letters, digits, _ . -"
-            " (no dot at the end, none after another)"
-        )
-    return name
-
-
 def _checked_timeout(timeout: object) -> timedelta | None:
     if timeout is None:
         return None
@@ -197,7 +146,7 @@ def _checked_timeout(timeout: object) -> timedelta | None:
 
 
 def _checked_behavior(behavior: Behavior | None) -> Behavior | None:
-    if behavior not in _BEHAVIORS:
+    if behavior not in BEHAVIORS:
         raise DeclarationError(f"behavior={behavior!r} is not allowed: expected 'blocking', 'non_blocking' or None")
     return behavior
 
@@ -207,8 +156,8 @@ def _description(function: types.FunctionType) -> str:
     description = " ".join(first_paragraph.split())
     if not description:
         raise DeclarationError("has no docstring; the model reads its first paragraph to know when to call it")
-    if len(description.encode()) > _MAX_DESCRIPTION_BYTES:
-        raise DeclarationError(f"the first paragraph of its docstring has more than {_MAX_DESCRIPTION_BYTES} bytes")
+    if len(description.encode()) > MAX_DESCRIPTION_BYTES:
+        raise DeclarationError(f"the first paragraph of its docstring has more than {MAX_DESCRIPTION_BYTES} bytes")
     return description
 
 

@@ -19,10 +19,10 @@ import structlog
 from parley.v1 import live_pb2
 from services.tools import results
 from services.tools.arguments import ArgumentsError
-from services.tools.context import ToolContext, ToolError
-from services.tools.declare import FunctionTool
+from services.tools.context import OutcomeUnknownError, ToolContext, ToolError
 from services.tools.registry import Registry
 from services.tools.threads import DaemonThreads
+from services.tools.tool import Tool
 
 log = structlog.get_logger()
 
@@ -34,6 +34,7 @@ class Refusal(Enum):
     """Why a call was not begun."""
 
     UNKNOWN_TOOL = "unknown_tool"
+    UNAVAILABLE = "unavailable"
     WRONG_ARGUMENTS = "wrong_arguments"
     BUSY = "busy"
     DRAINING = "draining"
@@ -79,6 +80,7 @@ class _Ended:
     output_json: str = ""
     error: str = ""
     error_type: str = ""
+    outcome: live_pb2.ToolOutcome = live_pb2.TOOL_OUTCOME_SUCCEEDED
 
 
 @dataclass
@@ -86,7 +88,7 @@ class Execution:
     """A call that was admitted. It holds its slot until its function has ended."""
 
     call: Call
-    tool: FunctionTool
+    tool: Tool
     context: ToolContext
     stop: asyncio.Future[Result]
     """Set when somebody ends it from outside."""
@@ -133,6 +135,9 @@ class Executor:
             return refused(Refusal.RUNNING_ALREADY, f"execution {call.execution_id} is running already")
         if len(self._executions) >= self._max_concurrency:
             return refused(Refusal.BUSY, "the tools service is busy; try again in a second")
+        if reason := tool.unavailable():
+            return refused(Refusal.UNAVAILABLE, f"not run: the tool {call.name!r} is not available: {reason}")
+        admitted = time.perf_counter()
         context = ToolContext(
             tool=call.name,
             execution_id=call.execution_id,
@@ -141,9 +146,10 @@ class Executor:
             tenant=call.tenant,
             caller=call.caller,
             labels=dict(call.labels),
+            deadline=admitted + self._limit(tool, call).total_seconds(),
         )
         stop: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        execution = Execution(call, tool, context, stop, time.perf_counter())
+        execution = Execution(call, tool, context, stop, admitted)
         self._executions[call.execution_id] = execution
         return execution
 
@@ -199,8 +205,11 @@ class Executor:
 
     def limit(self, execution: Execution) -> timedelta:
         """Time that a call may take, from when it was admitted."""
-        limit = execution.tool.timeout or self._default_timeout
-        return limit if execution.call.timeout is None else min(limit, execution.call.timeout)
+        return self._limit(execution.tool, execution.call)
+
+    def _limit(self, tool: Tool, call: Call) -> timedelta:
+        limit = tool.timeout or self._default_timeout
+        return limit if call.timeout is None else min(limit, call.timeout)
 
     def _result(self, work: asyncio.Future[_Ended], stop: asyncio.Future[Result], limit: timedelta) -> Result:
         if work.cancelled():
@@ -210,8 +219,7 @@ class Executor:
             )
         if work.done():
             ended = work.result()
-            outcome = live_pb2.TOOL_OUTCOME_FAILED if ended.error_type else live_pb2.TOOL_OUTCOME_SUCCEEDED
-            return Result(outcome, ended.output_json, ended.error, ended.error_type)
+            return Result(ended.outcome, ended.output_json, ended.error, ended.error_type)
         if stop.done():
             return stop.result()
         return Result(
@@ -237,7 +245,7 @@ class Executor:
         del self._executions[execution.call.execution_id]
         self._changed.set()
 
-    def _begin(self, tool: FunctionTool, function: Callable[[], Any]) -> asyncio.Future[_Ended]:
+    def _begin(self, tool: Tool, function: Callable[[], Any]) -> asyncio.Future[_Ended]:
         if not tool.is_async:
             return self._threads.run(lambda: self._call(function))
         return asyncio.create_task(self._await(function), name=f"tool {tool.name}")
@@ -302,4 +310,6 @@ def _failed(error: BaseException) -> _Ended:
         message = f"{name}: {message}" if message else name
     if len(message) > _MAX_ERROR:
         message = message[:_MAX_ERROR] + "..."
-    return _Ended(error=message or "the function failed", error_type=name)
+    unknown = isinstance(error, OutcomeUnknownError)
+    outcome = live_pb2.TOOL_OUTCOME_UNKNOWN if unknown else live_pb2.TOOL_OUTCOME_FAILED
+    return _Ended(error=message or "the function failed", error_type=name, outcome=outcome)

@@ -27,6 +27,7 @@ _LAST_WORDS: Final = 0.5
 _REASONS: Final[dict[Refusal, errors_pb2.ErrorReason]] = {
     Refusal.UNKNOWN_TOOL: errors_pb2.ERROR_REASON_TOOL_UNKNOWN,
     Refusal.WRONG_ARGUMENTS: errors_pb2.ERROR_REASON_ARGUMENTS_INVALID,
+    Refusal.UNAVAILABLE: errors_pb2.ERROR_REASON_NO_CAPACITY,
     Refusal.BUSY: errors_pb2.ERROR_REASON_NO_CAPACITY,
     Refusal.DRAINING: errors_pb2.ERROR_REASON_NO_CAPACITY,
 }

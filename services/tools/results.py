@@ -41,6 +41,21 @@ def encode(value: object, max_bytes: int) -> str:
     return text
 
 
+def truncated(text: str, max_bytes: int) -> str:
+    """The text, cut so that it takes at most `max_bytes` inside JSON, and then saying so."""
+    if _size_in_json(text) <= max_bytes:
+        return text
+    low, high = 0, min(len(text), max_bytes)
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if _size_in_json(text[:middle]) <= max_bytes else (low, middle - 1)
+    return f"{text[:low]}[... cut off: {len(text) - low} more characters]"
+
+
+def _size_in_json(text: str) -> int:
+    return len(json.dumps(text, ensure_ascii=False).encode(errors="replace"))
+
+
 def _too_large(max_bytes: int) -> ResultError:
     return ResultError(f"the result is too large: more than {max_bytes} bytes of JSON; ask for less")
 

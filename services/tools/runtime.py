@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 import nats.errors
 import structlog
@@ -23,9 +24,17 @@ from services.tools.grpc_service import GrpcPort, ToolServicer
 from services.tools.registry import Registry
 from services.tools.service import ToolEndpoints
 from services.tools.settings import ToolsSettings
-from services.tools.threads import DaemonThreads
+from services.tools.sources.build import sources_of
+from services.tools.sources.keeper import SourceKeeper
+from services.tools.sources.python import PythonSource
 
 log = structlog.get_logger()
+
+_FIRST_OFFERS: Final = 10.0
+"""Seconds that the start waits for remote sources; those that take longer join later."""
+
+_GOODBYE: Final = 5.0
+"""Seconds in which remote sources are left in good manners."""
 
 
 def run(settings: ToolsSettings) -> None:
@@ -50,6 +59,8 @@ class ToolsProcess:
         self._settings = settings
         self._instance = instance
         self.registry = Registry()
+        self._sources = sources_of(settings)
+        self._keeper = SourceKeeper(self._sources, self.registry)
         self.counts = CallCounts()
         self.bus = Bus(settings, "tools", instance)
         self.executor = Executor(
@@ -72,7 +83,10 @@ class ToolsProcess:
         self.grpc = GrpcPort(settings.listen, servicer)
         self._ops = OpsServer(settings.ops_listen, self.ready, self._counts)
         self._lag = process.LoopLag()
-        self._reconnected = asyncio.Event()
+        self._declared: dict[str, bytes] = {}
+        """What the catalog was told last, by the names of tools."""
+        self._names: set[str] = set()
+        """What it holds of ours."""
         self._serving = False
 
     def ready(self) -> bool:
@@ -86,6 +100,7 @@ class ToolsProcess:
             ops = await self._ops.start()
         self.bus.on_reconnect = self._on_reconnect
         self.bus.start()
+        sources = asyncio.create_task(self._keeper.run(), name="sources")
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = (
@@ -99,16 +114,14 @@ class ToolsProcess:
         except* SettingError as group:
             raise group.exceptions[0] from None
         finally:
+            # Only now: calls that were draining needed them.
+            sources.cancel()
+            await asyncio.wait({sources}, timeout=_GOODBYE)
             await self.bus.close()
             await self._ops.stop()
 
     async def _serve(self, ops: str) -> None:
-        # In a thread of its own: what a module does while it is imported must hold up neither loop nor shutdown.
-        await DaemonThreads(1).run(lambda: self.registry.load(self._settings.modules, self._settings))
-        if self.registry.unknown_modules:
-            raise SettingError(
-                "PARLEY_TOOLS_MODULES", ", ".join(self.registry.unknown_modules), "there is no such module"
-            )
+        await self._first_offers()
         with self._settings.applying("listen"):
             address = await self.grpc.start()
         await self.bus.connected.wait()
@@ -119,19 +132,42 @@ class ToolsProcess:
         await self.grpc.serving(True)
         process.announce_ready("tools", self._instance, address=address, ops=ops)
         while True:
-            await self._reconnected.wait()
-            self._reconnected.clear()
-            await _until_it_works("tools not declared yet", lambda: self._declare(catalog))
+            await self.registry.changed.wait()
+            self.registry.changed.clear()
+            await _until_it_works("changed tools not on the bus yet", self.endpoints.sync)
+            await _until_it_works("changed tools not declared yet", lambda: self._declare(catalog))
+
+    async def _first_offers(self) -> None:
+        modules = [source for source in self._sources if isinstance(source, PythonSource)]
+        await self._keeper.tried(None, [source.name for source in modules])
+        if unknown := [
+            source.module for source in modules if source.unknown and source.module in self._settings.modules
+        ]:
+            raise SettingError("PARLEY_TOOLS_MODULES", ", ".join(unknown), "there is no such module")
+        await self._keeper.tried(_FIRST_OFFERS)
 
     async def _declare(self, catalog: Catalog) -> None:
-        declarations = [tool.declaration(self._settings.default_timeout) for tool in self.registry.all()]
-        await catalog.ensure(self._settings.fabric_replicas)
-        await catalog.publish(declarations)
-        log.info("tools declared", tools=len(declarations))
+        """Tell the catalog what is new to it. Tools of a source that is away stay in it: sessions that name them can be
+        opened, and the calls are answered by another process, or told that nobody is there."""
+        tools = {tool.name: tool.declaration(self._settings.default_timeout) for tool in self.registry.all()}
+        texts = {name: tool.SerializeToString(deterministic=True) for name, tool in tools.items()}
+        changed = [tool for name, tool in tools.items() if self._declared.get(name) != texts[name]]
+        gone = self._names - tools.keys()
+        self._names |= tools.keys()
+        if not self._declared:
+            await catalog.ensure(self._settings.fabric_replicas)
+        await catalog.publish(changed)
+        await catalog.withdraw(sorted(gone))
+        self._declared = texts
+        self._names -= gone
+        for name in gone:
+            self.counts.forget(name)
+        log.info("tools declared", tools=len(tools), changed=len(changed), withdrawn=len(gone))
 
     async def _on_reconnect(self) -> None:
         # The server may be another one, with an empty store: declare again.
-        self._reconnected.set()
+        self._declared = {}
+        self.registry.changed.set()
 
     async def _drain(self) -> None:
         log.info("stopping", running=self.executor.running)
@@ -146,6 +182,8 @@ class ToolsProcess:
         return {
             "tools": len(self.registry.all()),
             "problems": len(self.registry.problems),
+            "remarks": len(self.registry.remarks),
+            "source_restarts": self._keeper.restarts,
             "running": self.executor.running,
             "overrunning": self.executor.overrunning,
             "subscriptions": self.bus.subscriptions(),

@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.micro.request import Request
-from nats.micro.service import EndpointStats, Service, ServiceConfig
+from nats.micro.service import Endpoint, EndpointStats, Service, ServiceConfig
 
 from parley._version import __version__
 from parley.v1 import fabric_pb2
@@ -29,6 +29,7 @@ from services.tools.calls import CallCounts, run_traced
 from services.tools.claimed import ClaimedCalls
 from services.tools.execute import Call, Execution, Executor, Refusal, Result, refused
 from services.tools.registry import Registry
+from services.tools.tool import Tool
 
 log = structlog.get_logger()
 
@@ -62,8 +63,9 @@ class ToolEndpoints:
         self._max_tasks = max_tasks
         self._tasks: set[asyncio.Task[None]] = set()
         self._service: Service | None = None
-        self._endpoints: set[str] = set()
+        self._endpoints: dict[str, Endpoint] = {}
         self._cancellations: Subscription | None = None
+        self._leaving = False
         self.unanswered = 0
         """Replies that NATS did not take."""
 
@@ -85,17 +87,32 @@ class ToolEndpoints:
                 ),
             )
         await self._service.start()
-        for tool in self._registry.all():
-            if tool.name in self._endpoints:
+        await self.sync()
+
+    async def sync(self) -> None:
+        """Listen for calls of the tools that can be called now, and of no others: a source that is away here may be
+        there in another process. May be called again after a NATS error."""
+        service = self._service
+        if service is None or self._leaving:
+            return
+        wanted = {tool.name: _metadata(tool) for tool in self._registry.all() if not tool.unavailable()}
+        for name, endpoint in list(self._endpoints.items()):
+            if wanted.get(name) != endpoint._metadata:
+                del self._endpoints[name]
+                service._endpoints.remove(endpoint)  # nats-py has no public way to take one back
+                if endpoint._subscription is not None:
+                    await endpoint._subscription.drain()  # type: ignore[no-untyped-call]
+        for name, metadata in wanted.items():
+            if name in self._endpoints:
                 continue
-            await self._service.add_endpoint(
-                name=tool.name.replace(".", "_"),  # an endpoint's name knows no dots
-                subject=subjects.tool_call(tool.name),
-                handler=self._handler(tool.name),
-                metadata={"tool": tool.name, "idempotent": str(tool.idempotent).lower()},
+            await service.add_endpoint(
+                name=name.replace(".", "_"),  # an endpoint's name knows no dots
+                subject=subjects.tool_call(name),
+                handler=self._handler(name),
+                metadata=metadata,
             )
-            self._endpoints.add(tool.name)
-        await settle(client)
+            self._endpoints[name] = service._endpoints[-1]
+        await settle(self._bus.client)
 
     def _handler(self, name: str) -> Callable[[Request], Awaitable[None]]:
         async def handle(request: Request) -> None:
@@ -204,6 +221,7 @@ class ToolEndpoints:
     async def leave(self) -> None:
         """Take no more calls. What has been delivered is still handed to its task."""
         # `Service.stop` drops calls that were delivered and not yet handled; draining hands them on first.
+        self._leaving = True
         if self._service is None:
             return
         endpoints, self._service._endpoints = self._service._endpoints, []
@@ -228,6 +246,10 @@ class ToolEndpoints:
                     await self._cancellations.unsubscribe()
                 if self._service is not None:
                     await self._service.stop()
+
+
+def _metadata(tool: Tool) -> dict[str, str]:
+    return {"tool": tool.name, "idempotent": str(tool.idempotent).lower()}
 
 
 def _answer(result: Result) -> fabric_pb2.ToolCallReply:

@@ -37,6 +37,10 @@ class ToolsSettings(ServiceSettings):
         ["services.tools.examples.orders", "services.tools.examples.weather"],
         description="Python modules whose functions marked with @tool are served, comma-separated, on PYTHONPATH.",
     )
+    sources: Path | None = Field(
+        None,
+        description="YAML file of more sources: modules, MCP servers, OpenAPI documents (docs/tools.md); empty: none.",
+    )
     orders_db: Path = Field(
         Path("~/.local/state/parley/orders.sqlite3"),
         description="SQLite file of the example order tool; created with a few orders when it is missing.",
@@ -56,6 +60,11 @@ class ToolsSettings(ServiceSettings):
         le=900 * 1024,
         description="Largest result of a tool in bytes of JSON; NATS messages end at 1 MiB.",
     )
+
+    @field_validator("sources", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: Any) -> Any:
+        return value or None
 
     @field_validator("modules")
     @classmethod

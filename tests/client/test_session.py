@@ -479,9 +479,9 @@ def test_importing_the_client_needs_only_grpc_and_protobuf():
 
 def test_what_is_exported():
     assert set(parley.__all__) == {
-        "Content", "FunctionDeclaration", "ParleyError", "Part", "Playout", "PlayoutQueue", "PlayoutStats", "Resume",
-        "SequenceAudit", "Session", "SessionConfig", "SessionStats", "__version__", "audio", "connect", "errors",
-        "events",
+        "Content", "ConversationLog", "FunctionDeclaration", "ParleyError", "Part", "Playout", "PlayoutQueue",
+        "PlayoutStats", "Resume", "SequenceAudit", "Session", "SessionConfig", "SessionStats", "__version__", "audio",
+        "connect", "errors", "events",
     }  # fmt: skip
     assert all(hasattr(parley, name) for name in parley.__all__)
 

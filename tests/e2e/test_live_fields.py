@@ -36,6 +36,7 @@ def compression(**fields: Any) -> dict[str, Any]:
     return {"context_compression": live_pb2.ContextCompression(**fields)}
 
 
+UNLOGGED = {"conversation_log": live_pb2.ConversationLog(disabled=True)}
 ROWS: list[tuple[str, dict[str, Any], str, Any]] = [
     (LIVE, {}, "model", f"models/{LIVE}"),
     (LIVE, {"instructions": "be kind"}, "systemInstruction.parts.0.text", "be kind"),
@@ -73,9 +74,14 @@ ROWS: list[tuple[str, dict[str, Any], str, Any]] = [
         "realtimeInputConfig.turnCoverage",
         "TURN_INCLUDES_ALL_INPUT",
     ),
-    # The log stands on transcripts, whoever wants to see them.
+    # The log stands on transcripts, whoever wants to see them; without it they are made for those alone.
     (LIVE, {}, "inputAudioTranscription", {}),
     (LIVE, {}, "outputAudioTranscription", {}),
+    (LIVE, UNLOGGED, "inputAudioTranscription", None),
+    (LIVE, UNLOGGED, "outputAudioTranscription", None),
+    (LIVE, {**UNLOGGED, "input_transcription": True}, "inputAudioTranscription", {}),
+    (LIVE, {**UNLOGGED, "input_transcription": True}, "outputAudioTranscription", None),
+    (LIVE, {**UNLOGGED, "output_transcription": True}, "outputAudioTranscription", {}),
     (LIVE, {}, "contextWindowCompression.slidingWindow", {}),
     (LIVE, compression(trigger_tokens=20_000), "contextWindowCompression.triggerTokens", 20_000),
     (
@@ -175,14 +181,14 @@ async def test_a_field_arrives_in_the_set_up(
 
 async def test_no_field_of_the_settings_was_forgotten() -> None:
     tried = {name for _, fields, _, _ in ROWS for name in fields} | {"model"}
-    # Neither is a part of the set-up: the rate goes with each piece of audio, translation has a test of its own.
-    # Transcripts are always made; these say whether the caller sees them.
-    elsewhere = {"input_sample_rate_hertz", "translation", "input_transcription", "output_transcription"}
+    # Neither can be seen in this set-up: the rate goes with each piece of audio, translation has a test of its own.
+    elsewhere = {"input_sample_rate_hertz", "translation"}
     assert tried | elsewhere == set(live_pb2.SessionConfig.DESCRIPTOR.fields_by_name)
     nested = {
         "voice_activity_detection": live_pb2.VoiceActivityDetection,
         "context_compression": live_pb2.ContextCompression,
         "sampling": live_pb2.Sampling,
+        "conversation_log": live_pb2.ConversationLog,
     }
     for name, kind in nested.items():
         set_ = {field.name for _, fields, _, _ in ROWS if name in fields for field, _ in fields[name].ListFields()}

@@ -140,6 +140,7 @@ PROBES: dict[str, Callable[[str], Any]] = {
     "functions": lambda model: accepted(model, tools=declared("NON_BLOCKING")),
     "google_search": lambda model: accepted(model, tools=[{"googleSearch": {}}]),
     "history_ends_with_user": ends_with_user,
+    "answers_nothing": lambda model: not DEVELOPER[model].refuses_empty_turn,
     "max_output_tokens": lambda model: DEVELOPER[model].output_tokens,
     "context_tokens": lambda model: DEVELOPER[model].context_tokens,
     "blocking_tools": lambda model: blocking(model, "BLOCKING") is True,
@@ -154,7 +155,12 @@ PROBES: dict[str, Callable[[str], Any]] = {
     ),
     "context_update": lambda model: DEVELOPER[model].context_update,
     "idle_by_interaction_status": idle_by_status,
+    "completes_turns": lambda model: DEVELOPER[model].kind != "transcription",
     "stuck_on_lost_calls": lambda model: DEVELOPER[model].lost_calls == "stuck",
+    # The switch `handle_scope` has it so; other kinds of models take no ordered content.
+    "handles_cover_typed_turns": lambda model: (
+        DEVELOPER[model].kind == "conversation" and not DEVELOPER[model].not_resumable_at_typed_turn
+    ),
     "transcribes_words": lambda model: DEVELOPER[model].transcribes_words,
     "pictures_per_second": lambda _: 1 / SECONDS_PER_FRAME,
 }

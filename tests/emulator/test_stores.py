@@ -133,8 +133,8 @@ class TestRecord:
     def test_audio_is_summed_and_hashed_per_link_and_conversation(self) -> None:
         record = Archive(kept=1, items=10, audio_limit=6).open("c", "s")
         first, second = link(record), link(record)
-        first.heard_audio(b"abcd", 16000)
-        second.heard_audio(b"efgh", 16000)
+        first.heard_audio(b"abcd", 16000, now=0)
+        second.heard_audio(b"efgh", 16000, now=0)
         view = record.view()
         assert view["audio"]["sha256"] == hashlib.sha256(b"abcdefgh").hexdigest()
         assert [one["audio"]["sha256"] for one in view["links"]] == [
@@ -142,12 +142,19 @@ class TestRecord:
         ]
         assert record.wav().endswith(b"abcdef")
 
+    def test_a_link_says_when_its_first_and_its_latest_audio_came(self) -> None:
+        one = link(Archive(kept=1, items=10, audio_limit=6).open("c", "s"))
+        assert (one.view()["audio_from"], one.view()["audio_until"]) == (None, None)
+        for now in (1.5, 2.0, 2.25):
+            one.heard_audio(b"ab", 16000, now=now)
+        assert (one.view()["audio_from"], one.view()["audio_until"]) == (1.5, 2.25)
+
     def test_lists_are_bounded_and_what_is_left_out_is_counted(self) -> None:
         record = Archive(kept=1, items=3, audio_limit=0).open("c", "s")
         one = link(record)
         for number in range(5):
             one.add("texts", str(number), at=0)
-            one.heard_audio(b"ab", 16000)
+            one.heard_audio(b"ab", 16000, now=0)
         view = record.view()
         assert view["texts"] == ["0", "1", "2"]
         # Three events are kept: the link, a text, and audio, which later audio is counted into.
@@ -172,7 +179,7 @@ class TestRecord:
         one = link(record)
         woken: list[int] = []
         record.watchers.add(lambda: woken.append(record.settled_events()))
-        one.heard_audio(b"ab", 16000)
+        one.heard_audio(b"ab", 16000, now=0)
         assert record.settled_events() == 1
         one.closed(1000, at=2.0)
         assert [event["kind"] for event in record.events] == ["opened", "audio", "closed"]

@@ -5,22 +5,32 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import time
 import urllib.request
 import wave
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import parley
 from emulator.marks import mark
+from emulator.record.ranges import Range, Ranges
 from parley import events
 from parley.cli.stack import Stack
+from parley.v1 import live_pb2
+from tests.faults.sent import MARK_SECONDS, Sent, both, by_stream, without
 from tests.support.counts import get_json
 from tests.support.talks import speech
 
 FRAME = 0.04
 """Seconds."""
 FRAME_BYTES = 1280
+STATES = ("idle", "caller speaks", "model thinks", "tool pending", "model speaks", "answer plays")
+"""Of a turn."""
+_MARKS = round(FRAME / MARK_SECONDS)
+_BESIDE = 10
+"""Marked frames next to an utterance that are part of it, though its beginning was found a moment later."""
 _STREAMS = itertools.count(1)
 
 
@@ -38,10 +48,14 @@ class Call:
     LIMIT = 30.0
     """Seconds for anything that it waits for."""
 
-    def __init__(self, stack: Stack, session: parley.Session) -> None:
+    def __init__(self, stack: Stack, session: parley.Session, before: Call | None = None) -> None:
+        """`before`: the caller that it took the session from."""
         self.stack = stack
         self.session = session
+        self.before = before
         self.got: list[events.Event] = []
+        self.got_at: list[float] = []
+        """When each came; monotonic seconds."""
         self._news = asyncio.Condition()
         self._stream = next(_STREAMS) % 65_536
         self._frame = 0
@@ -49,6 +63,23 @@ class Call:
         self._said = asyncio.Event()
         self.has_microphone = True
         self.problem: BaseException | None = None
+        self.sent = Sent()
+        self.tasks: list[asyncio.Task[None]] = []
+        self._asked_at: int | None = None
+        """Events before the question of the moment."""
+        self._note_what_leaves()
+
+    def _note_what_leaves(self) -> None:
+        uplink = self.session._streams.uplink
+        following = uplink.next_request
+
+        def next_request() -> live_pb2.ConverseRequest | None:
+            request = following()
+            if request is not None and request.HasField("audio"):
+                self.sent.left(request)
+            return request
+
+        uplink.next_request = next_request  # type: ignore[method-assign]
 
     # What the caller does
 
@@ -65,6 +96,7 @@ class Call:
     async def _note(self, event: events.Event) -> None:
         async with self._news:
             self.got.append(event)
+            self.got_at.append(time.monotonic())
             self._news.notify_all()
 
     async def hold_the_microphone(self) -> None:
@@ -75,8 +107,9 @@ class Call:
             pcm = self._to_say.pop(0) if self._to_say else bytes(FRAME_BYTES)
             if not self._to_say:
                 self._said.set()
+            self.sent.said(pcm, self._frame, _MARKS)
             await self.session.send_audio(mark(pcm, stream=self._stream, first=self._frame))
-            self._frame += 2  # a mark each 20 ms
+            self._frame += _MARKS
             due += FRAME
             await asyncio.sleep(max(0.0, due - loop.time()))
 
@@ -89,6 +122,33 @@ class Call:
         self._to_say += frames
         if wait:
             await self._said.wait()
+
+    def asks(self) -> None:
+        """A question begins now."""
+        self._asked_at = len(self.got)
+
+    @property
+    def moves(self) -> bool:
+        """It is on its way from one gateway to another."""
+        streams = self.session._streams
+        return streams._opening_stream is not None or streams._current is None or streams._current.over
+
+    async def give_way(self) -> None:
+        """Take nothing more, say nothing more, and do not come back: somebody else is to have the session."""
+        self.session._streams._retry._max_outage = 0
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+
+    async def told_to_go(self) -> BaseException | None:
+        """What it was told in the end, after it gave way; what came meanwhile counts for nobody."""
+        try:
+            async with asyncio.timeout(self.LIMIT):
+                async for _ in self.session:
+                    pass
+        except parley.errors.ParleyError as error:
+            return error
+        return None
 
     async def fault(self, fault: str) -> None:
         """Ask for a fault on this conversation."""
@@ -149,7 +209,48 @@ class Call:
         """Every event of a kind."""
         return [event for event in self.got[since:] if isinstance(event, kind)]
 
+    @property
+    def state(self) -> str:
+        """Of the turn, as far as the caller knows; one of `STATES`."""
+        if self._to_say:
+            return "caller speaks"
+        state = "idle" if self._asked_at is None else "model thinks"
+        for event in self.got[self._asked_at or 0 :]:
+            match event:
+                case events.ToolActivity(phase=phase):
+                    state = "model thinks" if phase == "FINISHED" else "tool pending"
+                case events.Audio() | events.Text():
+                    state = "model speaks"
+                case events.GenerationComplete():
+                    state = "answer plays"
+                case events.TurnComplete() if state in ("model speaks", "answer plays"):
+                    state = "idle"
+                case _:
+                    pass
+        return state
+
     # What the model knows
+
+    @property
+    def callers(self) -> list[Call]:
+        """Everybody who had the session, from the first."""
+        return [self] if self.before is None else [*self.before.callers, self]
+
+    @property
+    def stream(self) -> int:
+        """The stream that its frames are marked with."""
+        return self._stream
+
+    async def heard_by_any_link(self) -> tuple[Ranges, Ranges]:
+        """Frames of this caller that any link has heard, and those of them in or beside an utterance."""
+        assert self.stack.emulator is not None
+        record = f"{self.stack.emulator.ready['control']}/conversations/{self.session.id}"
+        links = (await get_json(record))["links"]
+        views = [await get_json(f"{record}/links/{link['index']}") for link in links]
+        heard = by_stream(run for view in views for run in view["marks"])[self.stream]
+        utterances = (one["marks"] for view in views for one in view["utterances"])
+        spoken = by_stream(run for marks in utterances for run in marks)[self.stream]
+        return heard, Ranges((first - _BESIDE, after + _BESIDE) for first, after in spoken)
 
     async def lineage(self) -> dict[str, Any]:
         """The emulator's account of what the model of the newest link knows, forgot and was given twice."""
@@ -172,27 +273,42 @@ def brief(got: list[events.Event]) -> list[str]:
 
 @asynccontextmanager
 async def calling(
-    stack: Stack, *, microphone: bool = True, targets: Sequence[str] = (), **options: Any
+    stack: Stack, *, microphone: bool = True, targets: Sequence[str] = (), before: Call | None = None, **options: Any
 ) -> AsyncIterator[Call]:
-    """A call, by default through the first gateway and with a microphone that is always open."""
+    """A call, by default through the first gateway and with a microphone that is always open. `before`: see `Call`."""
     if "resume" not in options and "config" not in options:
         options.setdefault("profile", "support")
     async with parley.connect(targets or str(stack.gateways[0].ready["address"]), **options) as session:
-        call = Call(stack, session)
+        call = Call(stack, session, before)
         call.has_microphone = microphone
-        tasks = [asyncio.create_task(call.listen())]
+        if before is not None:  # the rest comes again
+            point = options["resume"].last_received_seq
+            kept = [index for index, event in enumerate(before.got) if event.seq <= point]
+            call.got += [before.got[index] for index in kept]
+            call.got_at += [before.got_at[index] for index in kept]
+        call.tasks.append(asyncio.create_task(call.listen()))
         if microphone:
-            tasks.append(asyncio.create_task(call.hold_the_microphone()))
+            call.tasks.append(asyncio.create_task(call.hold_the_microphone()))
         try:
             yield call
         finally:
-            for task in tasks:
+            for task in call.tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*call.tasks, return_exceptions=True)
 
 
-TWICE = 0.24
-"""Seconds of an open utterance that the model may hear twice: a round trip, and the silence before the first sound."""
+UNLOGGED = parley.SessionConfig(
+    model="gemini-3.8-live",
+    instructions="Answer in one sentence.",
+    tools=["lookup_order", "get_weather"],
+    input_transcription=True,
+    output_transcription=True,
+    conversation_log=live_pb2.ConversationLog(disabled=True),
+)
+"""As the profile `support`, with the log off."""
+TWICE = 0.4
+"""Seconds of an open utterance that the model may hear twice each time that it is on another link: a round trip, and
+the silence before the first sound."""
 
 
 async def check(
@@ -200,23 +316,56 @@ async def check(
 ) -> dict[str, Any]:
     """Promise 1 and 2, by what the model knows: nothing forgotten, nothing given twice that is not named.
 
-    `twice`: seconds of an open utterance that it may have heard twice. `asked_again`: it still knows the question whose
-    answer was cut off, and is asked again in words. `gaps`: what a gap names may be missing.
+    `twice`: seconds of an open utterance that each new link may have heard twice. `asked_again`: it still knows the
+    question whose answer was cut off, and is asked again in words. `gaps`: what a gap names may be missing.
     """
     lineage = await call.lineage()
+    assert lineage["complete"], "the emulator's record had no room"
     if asked_again:
         for kind in ("turns", "texts"):
             del lineage["duplicates"][kind]
-    audio = lineage["duplicates"].pop("audio")
-    assert sum(run["last"] - run["first"] + 1 for run in audio) * FRAME / 2 <= (TWICE if twice is None else twice), (
-        audio
-    )
-    forgotten = {kind: what for kind, what in lineage["forgotten"].items() if what and kind != "silence"}
+    links = max(1, len(call.of(events.LinkRecovered)))
+    again = lineage["duplicates"].pop("audio")
+    seconds = sum(run["last"] - run["first"] + 1 for run in again) * MARK_SECONDS
+    assert seconds <= links * (TWICE if twice is None else twice), again
     told = [gap for gap in call.of(events.Gap) if gap.direction == "UPLINK"]
     assert gaps or not told, told
-    assert not forgotten or told, (forgotten, brief(call.got))
+    forgotten = await unexcused(call, lineage)
+    assert not forgotten, (forgotten, told, brief(call.got))
     assert not any(lineage["duplicates"].values()), (lineage["duplicates"], brief(call.got))
-    assert lineage["complete"]
-    result = call.session.audit.result()
-    assert result.whole, result
+    for caller in call.callers:
+        result = caller.session.audit.result()
+        assert result.whole, result
     return lineage
+
+
+async def unexcused(call: Call, lineage: dict[str, Any]) -> dict[str, Any]:
+    """What the model should know and does not, by kind, without what the caller was told of."""
+    known, excused = by_stream(lineage["marks"]), defaultdict[int, Ranges](Ranges)
+    for caller in call.callers:
+        excused[caller.stream] = caller.sent.excused(call.got)
+
+    def missing(runs: list[dict[str, Any]]) -> list[tuple[int, Range]]:
+        return [
+            (stream, part)
+            for stream, frames in by_stream(runs).items()
+            for part in without(frames, known[stream], excused[stream])
+        ]
+
+    lost = lineage["forgotten"]
+    found: dict[str, Any] = {
+        kind: what for kind, what in lost.items() if kind not in ("speech", "silence", "utterances")
+    }
+    found["speech"] = missing(lost["speech"])
+    found["utterances"] = [one for one in lost["utterances"] if missing(one["marks"])]
+    if any(event.reason == "RESTARTED" for event in call.of(events.Interrupted)):
+        found.pop("said")  # the caller was told that it is void, and the answer that came instead was cut off
+    silence = by_stream(lost["silence"])
+    for caller in call.callers:
+        # What was said in words is not forgotten. What no link has ever heard is, though no record can tell; and what
+        # was heard, but not taken for speech.
+        if voice := without(caller.sent.voiced, known[caller.stream], excused[caller.stream]):
+            heard, spoken = await caller.heard_by_any_link()
+            unnoticed = without(both(voice, silence[caller.stream]), spoken)
+            found[f"voice of {caller.stream}"] = [*without(voice, heard), *unnoticed]
+    return {kind: what for kind, what in found.items() if what}

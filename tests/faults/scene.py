@@ -95,12 +95,12 @@ async def in_the_scene(scene: Scene, **options: Any) -> AsyncIterator[Call]:
         raise
 
 
-async def goes_on(call: Call, *, asked_again: bool = False) -> None:
-    """What comes next is asked and answered once, and nothing was lost before; `asked_again`: see `check`."""
+async def goes_on(call: Call, *, asked_again: bool = False, twice: float | None = None) -> None:
+    """What comes next is asked and answered once, and nothing was lost before; `asked_again`, `twice`: see `check`."""
     since = len(call.got)
     await call.session.send_text("what is the weather in london")
     await call.answer(since, containing="degrees")
-    await check(call, asked_again=asked_again)
+    await check(call, asked_again=asked_again, twice=twice)
 
 
 async def owner(call: Call) -> Child:

@@ -155,6 +155,24 @@ async def a_go_away_while_the_caller_speaks(stack: Stack, how: str) -> None:
 
 
 @stories.add()
+async def the_same_words_after_an_answer_that_began_anew(stack: Stack) -> None:
+    async with calling(stack, profile="plain") as call:
+        await call.speak("what_can_you_do")
+        await call.answer()
+        await call.fault("reset on=first_audio after=100ms link=1")
+        await call.speak("hello")
+        since = len(call.got)
+        await call.answer(since, containing="help you")
+        assert [event.reason for event in call.of(events.Interrupted, since)] == ["RESTARTED"]
+        since = len(call.got)
+        await call.speak("hello")
+        await call.answer(since, containing="help you")
+        # The question was asked again in words, so nobody was heard again then: this is news.
+        assert [event.text for event in call.of(events.InputTranscript, since)] == ["hello"]
+        await check(call)
+
+
+@stories.add()
 async def a_barge_in_and_a_link_that_ends(stack: Stack) -> None:
     async with calling(stack) as call:
         await call.speak("tell_me_about_your_service")
@@ -214,6 +232,49 @@ async def a_typed_question_and_a_link_that_ends(stack: Stack, moment: str) -> No
         since = len(call.got)
         await call.session.send_text("what can you do")
         await call.answer(since)
+        await check(call)
+
+
+@stories.add("text")
+@stories.add("turn")
+@stories.add("speech")
+async def an_answer_that_is_cut_off_again_and_again(stack: Stack, how: str) -> None:
+    question = "tell me about your service"
+    async with calling(stack, microphone=how == "speech", profile="plain") as call:
+        await call.session.send_text("hello")
+        await call.answer()
+        since = len(call.got)
+        for link in (1, 2, 3):
+            await call.fault(f"reset on=first_audio after=400ms link={link}")
+        match how:
+            case "text":
+                await call.session.send_text(question)
+            case "turn":
+                await call.session.send_turn(question)
+            case "speech":
+                await call.speak("tell_me_about_your_service")
+        said = await call.answer(since, containing="speaking", limit=60)
+        assert said.count("many cities") == 1
+        assert len(call.of(events.LinkRecovered)) == 3
+        lineage = await check(call)
+        assert str(lineage["context"]).count(question) == 1
+        if how == "text":
+            # The first time it is told in words; from then on the state of the model has it, in whatever form.
+            first, *later = call.of(events.LinkRecovered)
+            assert (2, 2) in first.replayed
+            assert not any(new.replayed for new in later)
+
+
+@stories.add()
+async def what_was_answered_since_the_handle(stack: Stack) -> None:
+    async with calling(stack, microphone=False, profile="plain") as call:
+        await call.session.send_text("hello")
+        await call.answer()
+        since = len(call.got)
+        await call.fault("reset on=turn_complete link=1")
+        await call.session.send_text("what can you do")
+        await call.answer(since)
+        assert (await recovered(call)).replayed == ((2, 2),)
         await check(call)
 
 

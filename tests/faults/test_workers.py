@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from typing import Any
 
 import pytest
 
 from parley import events
 from parley.cli.stack import Stack
-from tests.faults.call import Call
+from tests.faults.call import UNLOGGED, Call
 from tests.faults.scene import Scene, goes_on, in_the_scene, kill, owner, tell
 from tests.faults.stories import Stories
 from tests.support import order_ledger
 from tests.support.counts import get_json
 from tests.support.eventually import eventually
 
-killed, frozen, again = Stories(), Stories(), Stories()
+killed, frozen, again, exact = Stories(), Stories(), Stories(), Stories()
+VERTEX = {"PARLEY_WORKER_BACKEND": "vertex", "PARLEY_GATEWAY_BACKEND": "vertex"}
+"""Each handle says what it restores."""
 
 
 async def kill_worker_and_gateway(stack: Stack) -> None:
@@ -42,6 +45,11 @@ async def taken_over(call: Call, since: int = 0) -> events.LinkRecovered:
     return event
 
 
+def with_log(log: str) -> dict[str, Any]:
+    """How a call is opened, whose log is on or off."""
+    return {"config": UNLOGGED} if log == "log off" else {}
+
+
 @killed.add()
 async def nobody_speaks(scene: Scene) -> None:
     async with in_the_scene(scene) as call:
@@ -54,8 +62,9 @@ async def nobody_speaks(scene: Scene) -> None:
 
 
 @killed.add()
-async def the_caller_speaks(scene: Scene) -> None:
-    async with in_the_scene(scene) as call:
+@killed.add("log off")
+async def the_caller_speaks(scene: Scene, log: str = "log on") -> None:
+    async with in_the_scene(scene, **with_log(log)) as call:
         since = len(call.got)
         await call.speak("weather_paris", wait=False)
         await asyncio.sleep(1.2)  # the middle of the sentence
@@ -68,8 +77,9 @@ async def the_caller_speaks(scene: Scene) -> None:
 
 
 @killed.add()
-async def the_model_speaks(scene: Scene) -> None:
-    async with in_the_scene(scene, microphone=False) as call:
+@killed.add("log off")
+async def the_model_speaks(scene: Scene, log: str = "log on") -> None:
+    async with in_the_scene(scene, **with_log(log), microphone=False) as call:
         since = len(call.got)
         await call.session.send_text("tell me about your service")
         await call.until(lambda event: isinstance(event, events.Audio), since)
@@ -97,28 +107,32 @@ async def a_tool_runs(scene: Scene) -> None:
 
 
 @killed.add()
-async def a_tool_has_just_run(scene: Scene) -> None:
-    async with in_the_scene(scene, microphone=False) as call:
+@killed.add("log off")
+async def a_tool_has_just_run(scene: Scene, log: str = "log on") -> None:
+    order = "5050" if log == "log on" else "5151"
+    async with in_the_scene(scene, **with_log(log), microphone=False) as call:
         since = len(call.got)
-        await call.session.send_text("where is my order 5050")
+        await call.session.send_text(f"where is my order {order}")
         await call.until(lambda event: isinstance(event, events.Audio), since)
         await scene.struck()
         await call.answer(since, containing="arrives")
         await taken_over(call)
         await goes_on(call)
-        assert order_ledger.runs(scene.folder, "5050") == 1
+        assert order_ledger.runs(scene.folder, order) == 1
 
 
 @killed.add()
-async def text_was_just_sent(scene: Scene) -> None:
-    async with in_the_scene(scene) as call:
+@killed.add("log off")
+async def text_was_just_sent(scene: Scene, log: str = "log on") -> None:
+    order = "2468" if log == "log on" else "2579"
+    async with in_the_scene(scene, **with_log(log)) as call:
         since = len(call.got)
-        await call.session.send_text("where is my order 2468")
+        await call.session.send_text(f"where is my order {order}")
         await scene.struck()
         await call.answer(since, containing="shipped")
         await taken_over(call)
         await goes_on(call)
-        assert order_ledger.runs(scene.folder, "2468") == 1
+        assert order_ledger.runs(scene.folder, order) == 1
 
 
 @killed.add()
@@ -135,9 +149,10 @@ async def text_is_sent_while_nobody_is_there(scene: Scene) -> None:
 @killed.add("nobody speaks")
 @killed.add("the caller speaks")
 @killed.add("the model speaks")
-async def the_gateway_dies_too(scene: Scene, state: str) -> None:
+@killed.add("the model speaks", "log off")
+async def the_gateway_dies_too(scene: Scene, state: str, log: str = "log on") -> None:
     targets = [str(gateway.ready["address"]) for gateway in reversed(scene.stack.gateways)]
-    async with in_the_scene(scene, targets=targets) as call:
+    async with in_the_scene(scene, targets=targets, **with_log(log)) as call:
         since = len(call.got)
         if state == "the caller speaks":
             await call.speak("weather_paris", wait=False)
@@ -154,6 +169,30 @@ async def the_gateway_dies_too(scene: Scene, state: str) -> None:
         await goes_on(call)
 
 
+@exact.add()
+async def no_frame_is_heard_twice(scene: Scene) -> None:
+    async with in_the_scene(scene) as call:
+        since = len(call.got)
+        await call.speak("weather_paris", wait=False)
+        await asyncio.sleep(1.2)
+        await scene.struck()
+        await call.answer(since, containing="degrees")
+        assert (await taken_over(call)).method == "RESUMED"
+        await goes_on(call, twice=0.0)
+
+
+@exact.add()
+async def no_answer_is_given_twice(scene: Scene) -> None:
+    async with in_the_scene(scene) as call:
+        since = len(call.got)
+        await call.speak("tell_me_about_your_service")
+        await call.until(lambda event: isinstance(event, events.Audio), since)
+        await scene.struck()
+        said = await call.answer(since, containing="speaking")
+        assert said.count("many cities") == 1
+        await goes_on(call, twice=0.0)
+
+
 @again.add()
 async def the_next_worker_dies_too(scene: Scene) -> None:
     async with in_the_scene(scene) as call:
@@ -163,12 +202,13 @@ async def the_next_worker_dies_too(scene: Scene) -> None:
         await scene.struck()
         await taken_over(call)
         since = len(call.got)
-        await call.until(lambda event: isinstance(event, events.Audio), since)
+        # By now the worker has written down that it is answered.
+        await call.until(lambda event: isinstance(event, events.OutputTranscript) and "order" in event.text, since)
         await kill(await owner(call))
         await taken_over(call, since)
         await call.answer(since, containing="speaking")
         assert [event.reason for event in call.of(events.Interrupted)] == ["RESTARTED"] * 2
-        await goes_on(call, asked_again=True)
+        await goes_on(call)
 
 
 async def thawed(scene: Scene) -> None:
@@ -232,17 +272,18 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, BaseException | 
     """Every story at once, in one stack for each thing that happens to workers."""
 
     async def all_of_them() -> dict[str, BaseException | None]:
-        first, second, third = await asyncio.gather(
+        first, second, third, fourth = await asyncio.gather(
             tell(killed, kill_worker_and_gateway, tmp_path_factory.mktemp("killed")),
             tell(frozen, freeze_worker, tmp_path_factory.mktemp("frozen")),
             tell(again, kill_worker_and_gateway, tmp_path_factory.mktemp("again")),
+            tell(exact, kill_worker_and_gateway, tmp_path_factory.mktemp("exact"), **VERTEX),
         )
-        return {**first, **second, **third}
+        return {**first, **second, **third, **fourth}
 
     return asyncio.run(all_of_them())
 
 
-@pytest.mark.parametrize("story", [*killed.names, *frozen.names, *again.names])
+@pytest.mark.parametrize("story", [*killed.names, *frozen.names, *again.names, *exact.names])
 def test_the_conversation_goes_on(told: dict[str, BaseException | None], story: str) -> None:
     problem = told[story]
     if problem is not None:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from services.fabric.errors import ServiceError
+from services.fabric.yaml_file import ConfigurationError
 from services.gateway.auth import DEVELOPER, ApiKey, Authenticator, Identity, load_keys
-from services.gateway.yaml_file import ConfigurationError
 
 DIGEST = hashlib.sha256(b"secret").hexdigest()
 ACME = Identity("acme", "bot")

@@ -20,7 +20,7 @@ from tests.support import old_stubs
 from tests.support.eventually import eventually
 from tests.support.nats import NatsServer
 
-NEW = {"thinking_budget_tokens", "include_thoughts", "google_search", "resumption"}
+NEW = {"thinking_budget_tokens", "include_thoughts", "google_search", "resumption", "conversation_log"}
 FIELD_99 = b"\x9a\x06\x03new"  # field 99 of a later release: three bytes
 
 
@@ -64,7 +64,10 @@ async def test_a_worker_of_the_release_before(
         assert not NEW & set(ready["fields"])
         await eventually(gateway.ready, 20)
         config = live_pb2.SessionConfig(
-            model="gemini-3.8-live", google_search=True, resumption=live_pb2.Resumption(disabled=True)
+            model="gemini-3.8-live",
+            google_search=True,
+            resumption=live_pb2.Resumption(disabled=True),
+            conversation_log=live_pb2.ConversationLog(disabled=True),
         )
         async with channel_to(gateway) as channel:
             call = converse(channel, key="")

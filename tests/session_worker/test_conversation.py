@@ -487,7 +487,8 @@ def test_whatever_happened_is_told_in_turns(entries: list[Entry], model: ModelCa
         settled = conversation.settled
     history = [content(role, "h") for role in roles]
     for contents in (conversation.since(0), conversation.since(settled // 2), conversation.seed([]).turns):
-        assert [turn.role for turn in contents] == ["user", "model"] * (len(contents) // 2)
+        # In the middle of a turn the user's part may be known.
+        assert [turn.role for turn in contents] == (["user", "model"] * len(contents))[-len(contents) :]
         assert all(part.text and part.text.strip() for turn in contents for part in turn.parts or ())
     seeded = conversation.seed(history).turns
     assert all(one.role != other.role for one, other in pairwise(seeded))

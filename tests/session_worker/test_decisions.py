@@ -416,6 +416,25 @@ class TestUplink:
         assert [(gap.from_seq, gap.to_seq) for gap in taken.lost] == [(2, 3)]
         assert up.received == 3
 
+    def test_text_that_the_log_has_is_not_lost_with_the_gateways_copy(self) -> None:
+        """What is stored the gateway keeps no longer, and says so: in one envelope with the audio before it."""
+        up = Uplink(10**6)
+        up.restore(0, [text(2)], {2}, numbered=True, now=0.0)
+        envelope = envelope_of(audio(1, 2), last=2)
+        envelope.skips.add(range=live_pb2.SeqRange(from_seq=2, to_seq=2), media_class=live_pb2.MEDIA_CLASS_VITAL)
+        assert up.take(envelope, 0.1).lost == []
+        assert up.queue.pop(0.1) == AudioBatch(b"\x01\x01", 1, 1)
+        assert up.queue.pop(0.1) == text(2)
+        assert up.received == 2
+
+    def test_with_the_log_off_text_is_acked_when_it_was_answered(self) -> None:
+        for log in (True, False):
+            up = Uplink(10**6, log=log)
+            assert up.take(envelope_of(text(1)), 0.0).to_store == [text(1)]
+            assert up.coverage.acked == 0
+            assert up.coverage.cover(1) == (0 if log else 1)
+            assert up.coverage.stored(1) == 1
+
 
 # What a session that leaves must know of its downlink
 

@@ -65,7 +65,7 @@ def seqs(replay):
     return [item.first_seq if isinstance(item, AudioBatch) else item.seq for item in replay.items]
 
 
-LEAD = 3
+LEAD = 8
 """Frames of 40 ms that are given before the first sound."""
 
 
@@ -99,6 +99,50 @@ class TestOpenUtterance:
         talk.journal.handle(talk.now)
         assert talk.journal.covered == first - LEAD - 1
         assert seqs(talk.replay()) == list(range(first - LEAD, first + 4))
+
+    def test_whoever_speaks_again_as_the_answer_begins_is_heard_from_the_first_word(self):
+        talk = Talk()
+        talk.audio(SOUND, 10)
+        talk.audio(SILENCE, 15)
+        first = talk.seq + 1
+        talk.audio(SOUND, 4)  # 160 ms, too short for the model to have noticed
+        began = talk.now
+        talk.audio(SOUND, 10)
+        talk.turn(began)
+        assert seqs(talk.replay()) == list(range(first, first + 14))
+        talk.journal.handle(talk.now)
+        assert talk.journal.covered == first - 1
+
+    def test_what_came_all_at_once_is_told_apart_by_its_silence(self):
+        talk = Talk()
+        for pcm in [SOUND] * 10 + [SILENCE] * 15:
+            talk.audio(pcm)
+            talk.now -= 0.04
+        began = talk.now + 0.01
+        talk.turn(began)
+        assert talk.replay().items == []
+
+    def test_a_breath_does_not_end_what_is_said(self):
+        talk = Talk()
+        talk.audio(SOUND, 10)
+        talk.audio(SILENCE, 15)
+        first = talk.seq + 1
+        talk.audio(SOUND, 2)
+        talk.audio(SILENCE, 2)
+        talk.audio(SOUND, 2)
+        talk.audio(SILENCE, 2)
+        began = talk.now
+        talk.audio(SOUND, 3)
+        talk.turn(began)
+        assert seqs(talk.replay())[0] == first
+
+    def test_noise_does_not_make_a_question_that_was_answered_open_again(self):
+        talk = Talk()
+        talk.audio(SOUND, 100)
+        began = talk.now
+        talk.audio(SOUND, 5)
+        talk.turn(began)
+        assert seqs(talk.replay())[0] >= 100 - 12  # half a second: less than any answer comes after its question
 
     def test_a_stream_end_means_nothing_without_its_speech(self):
         talk = Talk()
@@ -197,6 +241,17 @@ class TestAge:
         assert replay.items
         assert replay.dropped[0][0] == 1
         assert talk.journal.covered == replay.dropped[0][1] == replay.replayed[0][0] - 1
+
+    def test_of_a_quiet_line_a_few_seconds_are_kept_for_an_exact_handle(self):
+        talk = Talk()
+        talk.audio(SILENCE, 250)
+        replay = talk.replay(exact=True)
+        assert 123 <= len(replay.items) <= 126
+        assert replay.dropped == []
+        assert talk.journal.settled(exact=True) == 250 - len(replay.items)
+        talk.audio(SOUND, 1)
+        talk.audio(SILENCE, 200)
+        assert len(talk.replay(exact=True).items) == 201  # from the sound on
 
     def test_silence_is_forgotten_without_a_word(self):
         talk = Talk()

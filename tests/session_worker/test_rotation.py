@@ -138,9 +138,9 @@ class TestSilence:
     def test_a_model_that_stops_in_the_middle_hangs_whatever_the_socket_says(self):
         rotation = Rotation(0.0)
         rotation.heard(10.0)
-        assert tick(rotation, 14.9, due=Due.MORE) is None
-        rotation.pong(14.9)
-        assert tick(rotation, 15.0, due=Due.MORE) == HUNG
+        assert tick(rotation, 10.0 + SILENCE - 0.1, due=Due.MORE) is None
+        rotation.pong(10.0 + SILENCE - 0.1)
+        assert tick(rotation, 10.0 + SILENCE, due=Due.MORE) == HUNG
 
     def test_what_it_says_counts_as_a_sign(self):
         rotation = prompt()

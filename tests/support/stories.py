@@ -26,7 +26,7 @@ class Link:
         """Frames that nobody takes for speech."""
         for number in range(first, last + 1):
             frame = bytes(FRAME)
-            self.record.heard_audio(mark(frame, stream=stream, first=number) if self.marked else frame, 16000)
+            self.record.heard_audio(mark(frame, stream=stream, first=number) if self.marked else frame, 16000, now=0)
 
     def begin(self, first: int, last: int) -> None:
         """Speech that goes on."""

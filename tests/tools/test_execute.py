@@ -10,8 +10,10 @@ from structlog.testing import capture_logs
 
 from parley.v1 import live_pb2
 from services.tools import ToolContext, tool
+from services.tools.declare import declare
 from services.tools.execute import Call, Execution, Executor, Refusal, Result
-from services.tools.registry import Registry
+from services.tools.registry import Offer, Registry
+from services.tools.tool import Tool
 from tests.support.eventually import eventually
 from tests.tools import functions
 
@@ -34,9 +36,11 @@ class Bench:
             max_result_bytes=10_000,
         )
         self._number = 0
+        self._functions: list[Tool] = []
 
     def add(self, function: Callable[..., Any]) -> None:
-        self.registry.add(function)
+        self._functions.append(declare(function))
+        self.registry.offer("bench", Offer(self._functions))
         assert not self.registry.problems
 
     def admit(self, name: str, **values: Any) -> Execution | Result:

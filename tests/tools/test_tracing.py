@@ -10,8 +10,9 @@ from opentelemetry.trace import SpanKind, StatusCode, get_current_span
 from services.fabric import telemetry
 from services.tools import tool
 from services.tools.calls import CallCounts, run_traced
+from services.tools.declare import declare
 from services.tools.execute import Call, Execution, Executor
-from services.tools.registry import Registry
+from services.tools.registry import Offer, Registry
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -35,7 +36,7 @@ def trace_of(secret: str) -> str:
 
 async def traced(arguments_json: str) -> None:
     registry = Registry()
-    registry.add(trace_of)
+    registry.offer("tests", Offer([declare(trace_of)]))
     executor = Executor(registry, max_concurrency=1, default_timeout=timedelta(seconds=5), max_result_bytes=1024)
     call = Call("trace_of", arguments_json, "x1", session="ses_1", tenant="acme")
     execution = executor.admit(call)

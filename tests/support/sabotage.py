@@ -1,4 +1,4 @@
-"""Sabotage: a worker without what its sessions survive its death by."""
+"""Sabotage: a worker without what its sessions survive faults by, as `python -m tests.support.sabotage`."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ from dataclasses import replace
 from typing import Any
 
 from services.fabric.records import RecordStore
-from services.session_worker import takeover
+from services.session_worker import parts, takeover
+from services.session_worker.conversation import Conversation
 from services.session_worker.intake import Intake
+from services.session_worker.journal import Journal, Replay
 from services.session_worker.takeover import Inherited
+from tests.support import sabotage_drain
 from tests.support.sabotage_stack import VARIABLE
 
 
 def no_replay() -> None:
-    """What the old owner was sent is not given to the new one."""
+    """What the model has not answered is not given again, neither by the worker that was sent it nor by another."""
+    Journal.replay = lambda *_args, **_options: Replay()  # type: ignore[method-assign]
     restored = takeover.restored
 
     def forgetful(request: Any, *rest: Any) -> Any:
@@ -23,6 +27,33 @@ def no_replay() -> None:
         return replace(state, received=max(state.received, request.uplink_sent_seq), to_give=set())
 
     takeover.restored = forgetful  # type: ignore[attr-defined]
+
+
+def double_replay() -> None:
+    """It is given twice."""
+    replay = Journal.replay
+
+    def twice(self: Journal, now: float, **options: Any) -> Replay:
+        found = replay(self, now, **options)
+        found.items *= 2
+        return found
+
+    Journal.replay = twice  # type: ignore[method-assign,assignment]
+
+
+def no_words() -> None:
+    """What was said since the handle is not told."""
+    Conversation.since = lambda *_args: []  # type: ignore[method-assign]
+
+
+def words_kept() -> None:
+    """With the log off everything is stored all the same."""
+    parts.without_words = lambda entry: entry  # type: ignore[attr-defined]
+
+
+def asked_in_words() -> None:
+    """A question is told again although the state of the model has it."""
+    Journal.typed_turn_taken_up = lambda *_args: None  # type: ignore[method-assign]
 
 
 def restarted_seq() -> None:
@@ -57,7 +88,12 @@ def early_ack() -> None:
 
 
 SABOTAGES: dict[str, Callable[[], None]] = {
-    sabotage.__name__: sabotage for sabotage in (no_replay, restarted_seq, no_fence, early_ack)
+    sabotage.__name__: sabotage
+    for sabotage in (
+        *(no_replay, double_replay, no_fence, restarted_seq, early_ack, no_words),
+        *(words_kept, asked_in_words),
+        *(sabotage_drain.no_quiet_moment, sabotage_drain.open_link),
+    )
 }
 
 

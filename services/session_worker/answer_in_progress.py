@@ -1,0 +1,104 @@
+"""The answer that the model has begun and not finished: what led to it, and how far it came. Plain code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from parley.v1 import fabric_pb2
+from services.session_worker.conversation import Conversation
+from services.session_worker.journal import Journal
+from services.session_worker.turns import TurnState
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """The model has begun to answer."""
+
+    at: float
+    """What was sent after that is not what it answers; monotonic seconds."""
+    seq: int
+    """Number of the last request before."""
+    position: int
+    """Entries of the conversation before."""
+    turn: int
+    """Number of the turn."""
+    first_seq: int
+    """Downlink `seq` with which the answer begins."""
+    generated_seq: int = 0
+    """Downlink `seq` with which all of it was produced."""
+    said: str = ""
+    """What it says, then."""
+
+
+class AnswerInProgress:
+    """One session's, or none. It outlives links: the next one is asked for the same answer."""
+
+    def __init__(
+        self, journal: Journal, conversation: Conversation, turns: TurnState, *, handles_cover_typed_turns: bool
+    ) -> None:
+        """`handles_cover_typed_turns`: a capability of the model."""
+        self._journal = journal
+        self._conversation = conversation
+        self._turns = turns
+        self._covers_typed = handles_cover_typed_turns
+        self.begun: Begun | None = None
+        """None between answers."""
+        self._here = False
+        """The answer has begun on the link of the moment."""
+
+    def begins(self, now: float, turn: int, first_seq: int) -> bool:
+        """The model speaks, or calls a function; True when that is the beginning of its answer on this link."""
+        if self._here:
+            return False
+        self._here = True
+        journal, conversation = self._journal, self._conversation
+        if self.begun is None:
+            self.begun = Begun(now, journal.last_seq, conversation.position, turn, first_seq)
+            journal.answer_begins()
+        if self._covers_typed and self._is_about_ordered_content:
+            journal.typed_turn_taken_up(conversation.position)
+        return True
+
+    def link_began(self) -> None:
+        """Another link is asked for the answer."""
+        self._here = False
+
+    @property
+    def _is_about_ordered_content(self) -> bool:
+        """And about nothing else, for sure: neither speech nor what was typed since."""
+        given = self._journal.last_seq
+        return (
+            self._turns.typed
+            and not self._journal.spoke_since(0.0)
+            and all(seq <= given for seq in self._conversation.unanswered_requests)
+        )
+
+    def generated(self, said: str, seq: int) -> None:
+        """The whole answer was produced; `seq`: downlink that says so."""
+        if self.begun is not None:
+            # It goes into checkpoints, where nothing that is said may be with the log off.
+            self.begun = replace(self.begun, generated_seq=seq, said=said if self._conversation.words else "")
+
+    def over(self) -> None:
+        """It is complete, and in the conversation."""
+        self.begun, self._here = None, False
+
+    @property
+    def given_seq(self) -> int:
+        """Number of the last request that the answer of the moment can be about."""
+        return self._journal.last_seq if self.begun is None else self.begun.seq
+
+    @property
+    def record(self) -> fabric_pb2.AnswerBegun | None:
+        """For a checkpoint."""
+        begun = self.begun
+        if begun is None:
+            return None
+        return fabric_pb2.AnswerBegun(
+            turn=begun.turn,
+            given_seq=begun.seq,
+            log_position=begun.position,
+            first_downlink_seq=begun.first_seq,
+            generated_downlink_seq=begun.generated_seq,
+            said=begun.said,
+        )

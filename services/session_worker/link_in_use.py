@@ -1,0 +1,98 @@
+"""A link while it is in use: read until it ends, and left before the service ends it or when it hangs.
+
+When to leave it `rotation` decides; this module looks after one link and does that.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+from services.session_worker import events
+from services.session_worker.journal import Journal
+from services.session_worker.link import Dialer, Link, LinkClosedError
+from services.session_worker.rotation import Probe, Rotate, Rotation, due
+from services.session_worker.turns import TurnState
+
+_MOST_ROUND_TRIP: Final = 0.5
+"""Seconds. A pong that takes longer was late (up to 30 s have been seen), and tells nothing of how long speech takes:
+what was answered would be taken for what was still on its way."""
+_SPEAKING: Final = 1.0
+"""Seconds after a sound in which the caller counts as speaking."""
+
+
+class LinkInUse:
+    """One link from its connection to its end."""
+
+    def __init__(
+        self,
+        link: Link,
+        number: int,
+        dialer: Dialer,
+        *,
+        most_age: float | None,
+        keep: Callable[[Coroutine[Any, Any, None], str], object],
+    ) -> None:
+        """`most_age`: seconds after which it is left untold; None: never. `keep`: run this to its end."""
+        self.link = link
+        self.number = number
+        """Of the session's links, from 1."""
+        self.leaving: str | None = None
+        """Why it is being left, as callers are told."""
+        self._dialer = dialer
+        self._keep = keep
+        self._rotation = Rotation(time.monotonic(), most_age=most_age)
+        self._ping()
+
+    @property
+    def round_trip(self) -> float:
+        """Seconds to the model's endpoint and back, as far as known."""
+        return min(self._rotation.round_trip or 0.0, _MOST_ROUND_TRIP)
+
+    async def read(self, take: Callable[[events.Event, float], None]) -> tuple[str, LinkClosedError]:
+        """Until it ends; reading never waits for anything but the link. Why it ended."""
+        try:
+            while True:
+                for event in await self.link.receive():
+                    now = time.monotonic()
+                    self._rotation.heard(now)
+                    take(event, now)
+        except LinkClosedError as error:
+            return self.leaving or "LINK_LOST", error
+
+    def go_away(self, seconds_left: float | None, now: float) -> None:
+        """The service will close it."""
+        self._rotation.go_away(seconds_left, now)
+
+    def tick(self, now: float, turns: TurnState, journal: Journal) -> None:
+        """Leave it when it is time."""
+        if self.leaving is not None:
+            return
+        speaks = self._rotation.leaving and journal.spoke_since(now - _SPEAKING)
+        quiet = not (turns.busy or journal.awaits_handle or speaks)
+        match self._rotation.tick(now, quiet=quiet, due=due(turns, now), spoke_since=journal.spoke_since):
+            case Rotate(cause=cause):
+                self.leaving = cause
+                self._keep(self._leave(), "leave the link")
+            case Probe():
+                self._ping()
+            case None:
+                pass
+
+    async def _leave(self) -> None:
+        """Close, so that whoever reads it finds its end. The place of the next one is taken before."""
+        await self._dialer.slot()
+        await self.link.close()
+
+    def _ping(self) -> None:
+        self._rotation.pinged(time.monotonic())
+
+        async def ping() -> None:
+            try:
+                await self.link.ping()
+            except LinkClosedError:
+                return
+            self._rotation.pong(time.monotonic())
+
+        self._keep(ping(), "ping")

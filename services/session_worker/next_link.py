@@ -1,0 +1,140 @@
+"""Brings a session its next link: one step of the ladder after another, in one span that says why the call paused."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import structlog
+from opentelemetry import trace
+from opentelemetry.context import Context
+
+from parley.v1 import fabric_pb2
+from services.fabric import names, telemetry
+from services.session_worker.closes import LinkError, LinkFailure
+from services.session_worker.connecting import Connecting
+from services.session_worker.journal import Range
+from services.session_worker.ladder import Budget, Fail, Ladder, Resume, Step
+from services.session_worker.link import Dialer, Link
+from services.session_worker.restoration import Restoration
+from services.session_worker.session_context import SessionContext
+from services.session_worker.settings import WorkerSettings
+
+log = structlog.get_logger()
+
+Restored = Callable[[bool], Restoration]
+"""What a link is to begin with, which resumes (True) or begins from nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """A time in which a session has no link."""
+
+    cause: str
+    """As callers are told."""
+    began: float
+    """When the model heard the caller last; monotonic seconds."""
+    replayed: Sequence[Range] = ()
+    """Uplink that the model may have heard before and that comes again, beside what the link begins with."""
+    taken_over: bool = False
+    """The session was another worker's."""
+
+
+class NextLink:
+    """Where the links of one session come from."""
+
+    def __init__(
+        self,
+        spec: fabric_pb2.OpenSession,
+        settings: WorkerSettings,
+        dialer: Dialer,
+        context: SessionContext,
+    ) -> None:
+        self._spec = spec
+        self._connecting = Connecting(spec, settings, dialer, context)
+        budget = Budget(
+            settings.recovery_tries, settings.recovery_time.total_seconds(), settings.healthy_link.total_seconds()
+        )
+        self._ladder = Ladder(budget, random.random)
+        self._number = 0
+        self.session_context = Context()
+        """Of the session's trace."""
+
+    async def first(self, begins_with: Restoration, parent: Context) -> tuple[Link, Restoration]:
+        """Of a new session. LinkError (BACKEND_*)."""
+        return self._connected(await self._connecting.connect(1, "", begins_with, parent)), begins_with
+
+    async def replace(
+        self, outage: Outage, failure: LinkFailure | None, handle: str, restoration: Restored
+    ) -> tuple[Link, Restoration]:
+        """After a link that ended like this, or was left on purpose (None). LinkError when nothing helps."""
+        return await self._bring(outage, self._next_step(failure, handle), restoration)
+
+    async def reopen(
+        self, outage: Outage, handle: str, restoration: Restored, *, cut_off: bool
+    ) -> tuple[Link, Restoration]:
+        """After a time in which none was wanted here. LinkError when nothing helps. `cut_off`: the last one may be open
+        still, as the service sees it."""
+        step = self._ladder.reopen(time.monotonic(), handle=handle, can_seed=True, takeover=cut_off)
+        return await self._bring(outage, step, restoration)
+
+    async def _bring(self, outage: Outage, step: Step, restoration: Restored) -> tuple[Link, Restoration]:
+        with self._span(outage) as span:
+            tries = 0
+            while not isinstance(step, Fail):
+                await asyncio.sleep(step.delay)
+                tries += 1
+                resumed = isinstance(step, Resume)
+                handle = step.handle if isinstance(step, Resume) else ""
+                begins_with = restoration(resumed)
+                try:
+                    context = trace.set_span_in_context(span, self.session_context)
+                    link = await self._connecting.connect(self._number + 1, handle, begins_with, context)
+                except LinkError as error:
+                    log.warning("no new link", session=self._spec.session_id, error=str(error))
+                    step = self._next_step(error.failure, handle)
+                    continue
+                span.set_attributes(
+                    {
+                        names.LINK: self._number + 1,
+                        names.LINK_METHOD: begins_with.method,
+                        names.LINK_STATE_RESTORED: begins_with.state_restored,
+                        names.LINK_TRIES: tries,
+                        names.LINK_GAP_MS: round((time.monotonic() - outage.began) * 1000, 1),
+                    }
+                )
+                return self._connected(link), begins_with
+            span.set_attribute(names.LINK_TRIES, tries)
+            raise step.error
+
+    def _connected(self, link: Link) -> Link:
+        self._number += 1
+        self._ladder.connected(time.monotonic())
+        return link
+
+    def _next_step(self, failure: LinkFailure | None, handle: str) -> Step:
+        now = time.monotonic()
+        if failure is None:
+            return self._ladder.rotate(now, handle=handle, can_seed=True)
+        return self._ladder.failed(failure, now, handle=handle, can_seed=True)
+
+    @contextmanager
+    def _span(self, outage: Outage) -> Iterator[trace.Span]:
+        """From when the model heard the caller last, until it can again."""
+        name = names.SPAN_RECOVER if outage.taken_over else names.SPAN_ROTATE
+        start = time.time_ns() - round((time.monotonic() - outage.began) * 1e9)
+        with telemetry.tracer().start_as_current_span(name, self.session_context, start_time=start) as span:
+            span.set_attributes(
+                {
+                    names.SESSION_ID: self._spec.session_id,
+                    names.TENANT: self._spec.tenant,
+                    names.PROFILE: self._spec.profile,
+                    names.GEN_AI_MODEL: self._spec.config.model,
+                    names.LINK_CAUSE: outage.cause,
+                }
+            )
+            yield span

@@ -1,0 +1,146 @@
+"""What a new link is given before anything else, so that its model goes on where the one before ended. Plain code.
+
+What the newest handle restores is not told again; what came after it is told in words and not to be answered; what was
+being answered is asked again; what the model had not begun to answer is given as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from google.genai import types
+
+from parley.v1 import live_pb2
+from services.session_worker import events, responses
+from services.session_worker.answer_in_progress import Begun
+from services.session_worker.conversation import Conversation, Seed
+from services.session_worker.journal import Journal, Range, Replay, merged, ranges_of, spans
+
+_LOST_CALL: Final = "the connection was lost before the result; what it was is told in words"
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """Where a session stands that needs a link."""
+
+    journal: Journal
+    conversation: Conversation
+    begun: Begun | None
+    """The answer in progress."""
+    history: list[types.Content]
+    """As configured."""
+    calls: Sequence[events.FunctionCall]
+    """That the model may wait for in vain in the state that the handle restores."""
+    now: float
+    """The journal's time, in monotonic seconds."""
+    exact: bool
+    """The newest handle says itself how far it reaches."""
+    heard_until: float | None
+    """The handle covers what its link had heard until then, not only what came before the handle; None: it does not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Restoration:
+    """What a new link is given, in this order."""
+
+    closes: list[types.FunctionResponse]
+    """Errors for calls whose results the model would wait for."""
+    seed: Seed | None
+    """To one that begins from nothing."""
+    told: list[types.Content]
+    """What happened since the handle, in words."""
+    question: list[types.Content]
+    """What was being answered, in words, to be answered again."""
+    asks: bool
+    """An answer is to be asked for."""
+    replay: Replay
+    """What had not begun to be answered, as it was."""
+    told_again: list[Range]
+    """Requests of the caller among what is told in words: an earlier link had them."""
+    untold: Range | None
+    """What was answered and is not known to the model: there are no words for it."""
+    state_restored: bool
+    """The model knows the conversation then, by the handle or in words."""
+
+    @property
+    def answered(self) -> bool:
+        """The model answers before it is given anything else."""
+        return self.asks or (self.seed is not None and self.seed.answered)
+
+    @property
+    def method(self) -> str:
+        """As callers are told."""
+        return "RESUMED" if self.seed is None else "RESEEDED"
+
+    def responses(self, gap: float, replayed: Sequence[Range]) -> list[live_pb2.ConverseResponse]:
+        """What the caller is told, in order. `gap`: seconds in which the model did not hear it; `replayed`: uplink that
+        the model may have heard before, beside what is given here."""
+        recovered = live_pb2.Recovered(
+            method=self.method,
+            state_restored=self.state_restored,
+            gap=responses.duration(gap),
+            replayed=spans(merged(replayed, self.told_again, self.replay.replayed)),
+            dropped=spans(self.replay.dropped),
+        )
+        told = [live_pb2.ConverseResponse(link_state=live_pb2.LinkState(recovered=recovered))]
+        told += [_gap(lost, "LINK_LOST") for lost in self.replay.dropped]
+        if self.untold is not None:
+            told.append(_gap(self.untold, "LOG_DISABLED"))
+        return told
+
+
+def restoration(of: Situation, *, resumed: bool) -> Restoration:
+    """`resumed`: by the newest handle; else the link begins from nothing. Changes nothing: it may be asked again."""
+    begun, journal, conversation = of.begun, of.journal, of.conversation
+    known = journal.position if resumed and of.heard_until is None else 0
+    seq, end = (0, 0) if begun is None else (begun.seq, begun.position)
+    asks = bool(conversation.unanswered(seq, end)) if begun is not None else conversation.has_outcomes
+    if begun is not None and not conversation.words and journal.asked_before(begun.at):
+        asks = False  # what functions returned is part of it: they are called again
+    question = conversation.unanswered(seq, end, known=known) if asks else []
+    after = begun.at if begun is not None and asks else 0.0
+    untold = conversation.untold(journal.position if resumed else 0)
+    told: list[types.Content] = []
+    seed: Seed | None = None
+    if not resumed:
+        seed = conversation.seed(of.history)
+    elif of.heard_until is not None:
+        # All that the link had heard is in its state; what was on its way is given again.
+        after, asks = max(after, of.heard_until), asks or journal.asks
+    else:
+        told = conversation.since(known)
+    return Restoration(
+        closes=[_closed(call) for call in of.calls] if resumed else [],
+        seed=seed,
+        told=told,
+        question=question,
+        asks=asks,
+        replay=journal.replay(of.now, after=after, exact=of.exact),
+        told_again=_told_again(of, told=bool(told), asked=bool(question), known=known),
+        untold=untold,
+        state_restored=untold is None and (resumed or _is_told(of, seed, question)),
+    )
+
+
+def _is_told(of: Situation, seed: Seed | None, question: list[types.Content]) -> bool:
+    """A link that begins from nothing knows the conversation. Models that only translate take no words."""
+    conversation = of.conversation
+    return not conversation.position or (conversation.words and bool(question or (seed and seed.turns)))
+
+
+def _told_again(of: Situation, *, told: bool, asked: bool, known: int) -> list[Range]:
+    conversation, begun = of.conversation, of.begun
+    seq, end = (0, 0) if begun is None else (begun.seq, begun.position)
+    since = known if told else max(known, conversation.settled)
+    return ranges_of(conversation.told_requests(since, seq, end)) if told or asked else []
+
+
+def _gap(lost: Range, reason: str) -> live_pb2.ConverseResponse:
+    gap = live_pb2.Gap(direction=live_pb2.DIRECTION_UPLINK, from_seq=lost[0], to_seq=lost[1], reason=reason)
+    return live_pb2.ConverseResponse(gap=gap)
+
+
+def _closed(call: events.FunctionCall) -> types.FunctionResponse:
+    return types.FunctionResponse(id=call.id, name=call.name, response={"error": _LOST_CALL})

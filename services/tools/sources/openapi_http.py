@@ -1,0 +1,169 @@
+"""Requests to an HTTP service: bounded, never led elsewhere, and every answer a value or a short error."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+
+import aiohttp
+from multidict import CIMultiDict
+from yarl import URL
+
+from services.tools.context import ToolContext, ToolError
+from services.tools.results import truncated
+from services.tools.sources.guard import TransportError
+from services.tools.sources.openapi_operations import Operation, Request
+
+_NOT_RUN: Final = frozenset({408, 413, 429, 503})
+"""The service says that it did nothing."""
+_MAY_HAVE_RUN: Final = frozenset({502, 504})
+"""Somebody before the service says so, who cannot know."""
+_MAX_REDIRECTS: Final = 3
+_MAX_ERROR_BYTES: Final = 16 * 1024
+_MESSAGE_FIELDS: Final = ("detail", "message", "error_description", "error", "title", "reason", "errors")
+_SENT_AGAIN: Final = frozenset({307, 308})
+
+
+class HttpService:
+    """One service, with the credentials that it wants."""
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        base: URL,
+        *,
+        headers: Mapping[str, str],
+        query: Mapping[str, str],
+        redirects: Literal["refuse", "same_origin"],
+        max_bytes: int,
+    ) -> None:
+        """`headers` and `query` go with every request; they hold secrets."""
+        self._session = session
+        self._base = base
+        self._headers = headers
+        self._query = query
+        self._redirects = redirects
+        self._max_bytes = max_bytes
+
+    async def call(self, operation: Operation, values: Mapping[str, Any], context: ToolContext) -> Any:
+        """Call an operation. TransportError, ToolError."""
+        request = operation.request(values)
+        url = self._url(request)
+        method = operation.method.upper()
+        headers = CIMultiDict({"Accept": "application/json"} | request.headers)
+        headers.update(self._headers)  # last: no argument may take their place
+        if not operation.idempotent:
+            headers.setdefault("Idempotency-Key", context.idempotency_key or context.execution_id)
+        body = json.dumps(request.body, ensure_ascii=False).encode() if request.has_body else None
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        for _ in range(1 + _MAX_REDIRECTS):
+            try:
+                async with self._session.request(
+                    method, url, headers=headers, data=body, allow_redirects=False
+                ) as response:
+                    target = self._redirected(url, method, response)
+                    if target is None:
+                        return await self._answer(response)
+                    url = target
+            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+                raise TransportError(f"not run: {self._base.host} cannot be reached", may_have_run=False) from None
+            except (aiohttp.ClientError, OSError, ValueError) as error:
+                # Not its text: it may hold the address, and that a key.
+                raise TransportError(
+                    f"{self._base.host} did not answer ({type(error).__name__})", may_have_run=True
+                ) from None
+        raise ToolError(f"{self._base.host} redirected more than {_MAX_REDIRECTS} times")
+
+    def _url(self, request: Request) -> URL:
+        base = str(self._base).rstrip("/")
+        url = URL(base + request.path, encoded=True)
+        return url.update_query([*request.query, *self._query.items()]) if request.query or self._query else url
+
+    def _redirected(self, url: URL, method: str, response: aiohttp.ClientResponse) -> URL | None:
+        """Where to go on; None when this is the answer. ToolError when it leads where we do not go."""
+        if not 300 <= response.status < 400 or response.status == 304:
+            return None
+        where = response.headers.get("Location", "")
+        try:
+            target = url.join(URL(where))
+        except ValueError:
+            target = url
+        if self._redirects == "refuse" or not where:
+            raise ToolError(f"{self._base.host} redirected the request (HTTP {response.status}), which is not followed")
+        if target.origin() != url.origin() or (response.status not in _SENT_AGAIN and method not in ("GET", "HEAD")):
+            raise ToolError(
+                f"{self._base.host} redirected the request (HTTP {response.status}) to where it is not followed"
+            )
+        # With the query as it was left: credentials in it are asked for again by the same service.
+        return target.update_query(self._query) if self._query else target
+
+    async def _answer(self, response: aiohttp.ClientResponse) -> Any:
+        kind = response.content_type.lower()
+        is_json = kind == "application/json" or kind.endswith("+json")
+        if response.status >= 400:
+            raise await self._refusal(response, is_json=is_json)
+        if response.status in (204, 205) or response.method == "HEAD":
+            return {"status": response.status}
+        data = await self._read(response)
+        if not data.strip():
+            return {"status": response.status}
+        if kind == "text/html":
+            raise ToolError(f"{self._base.host} answered with a web page instead of JSON (HTTP {response.status})")
+        if is_json:
+            try:
+                return json.loads(data)
+            except (ValueError, RecursionError):
+                raise ToolError(f"{self._base.host} says that it answers in JSON, but does not") from None
+        if kind.startswith("text/"):
+            return {"text": truncated(data.decode(errors="replace"), self._max_bytes // 2)}
+        raise ToolError(f"{self._base.host} answered with {kind or 'nothing that can be told'}, not with JSON")
+
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+        data = bytearray()
+        async for chunk in response.content.iter_chunked(64 * 1024):
+            data += chunk
+            if len(data) > self._max_bytes:
+                response.close()
+                raise ToolError(f"the answer has more than {self._max_bytes} bytes; ask for less")
+        return bytes(data)
+
+    async def _refusal(self, response: aiohttp.ClientResponse, *, is_json: bool) -> Exception:
+        status = response.status
+        if status in _NOT_RUN:
+            return TransportError(f"not run: {self._base.host} is overloaded (HTTP {status})", may_have_run=False)
+        if status in _MAY_HAVE_RUN:
+            return TransportError(f"{self._base.host} did not answer (HTTP {status})", may_have_run=True)
+        data = await response.content.read(_MAX_ERROR_BYTES)
+        if is_json:
+            try:
+                message = _message(json.loads(data))
+            except (ValueError, RecursionError):
+                message = ""
+        else:
+            message = data.decode(errors="replace") if response.content_type == "text/plain" else ""
+        message = " ".join(message.split())[:400]
+        what = f"HTTP {status} {response.reason or ''}".strip()
+        return ToolError(f"{message} ({what})" if message else f"{self._base.host} refused the request ({what})")
+
+
+def _message(body: Any) -> str:
+    """What an error's body says to people, wherever it says it."""
+    for _ in range(4):
+        if isinstance(body, str):
+            return body
+        if isinstance(body, list):
+            return "; ".join(filter(None, (_message(item) for item in body[:3])))
+        if not isinstance(body, dict):
+            return ""
+        found = next((body[name] for name in _MESSAGE_FIELDS if body.get(name)), None)
+        location = body.get("loc") or body.get("field")
+        if isinstance(found, str) and location:
+            where = ".".join(map(str, location)) if isinstance(location, list) else str(location)
+            return f"{where}: {found}"
+        if found is None and isinstance(body.get("msg"), str):
+            where = ".".join(map(str, location)) if isinstance(location, list) else str(location or "")
+            return f"{where}: {body['msg']}" if where else str(body["msg"])
+        body = found
+    return ""

@@ -1,0 +1,80 @@
+"""Do the stories of tests/faults notice broken promises? `make test-sabotage`.
+
+Each sabotage takes away one thing that a promise stands on (tests/support/sabotage.py); then the stories are told as
+ever, and must fail within two minutes. Prints which of them did, and exits with 1 where a sabotage was not noticed in
+time, or not by the story that is about it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tests.support.sabotage import SABOTAGES
+from tests.support.sabotage_stack import STORIES
+
+LIMIT = 120.0
+"""Seconds."""
+_FOLDER = Path(__file__).parent
+_LINKS, _LOG_OFF, _WORKERS, _FENCE, _DRAIN = (
+    str(_FOLDER / f"test_{name}.py") for name in ("links", "log_off", "workers", "fence", "drain")
+)
+SEEN_BY = {
+    "no_replay": (_LINKS, "a_link_that_ends_while_the_caller_speaks"),
+    "double_replay": (_LINKS, "a_link_that_ends_while_the_caller_speaks"),
+    "no_fence": (_FENCE, "an_owner_that_was_replaced_unawares"),
+    "restarted_seq": (_WORKERS, "the_model_speaks"),
+    "early_ack": (_WORKERS, "the_caller_speaks"),
+    "no_words": (_LINKS, "a_typed_question_and_a_link_that_ends"),
+    "words_kept": (_LOG_OFF, "nothing_said_is_stored"),
+    "asked_in_words": (_LINKS, "an_answer_that_is_cut_off_again_and_again"),
+    "no_quiet_moment": (_DRAIN, "the_model_speaks"),
+    "open_link": (_DRAIN, "an_operator_moves_and_drains"),
+}
+"""Stories under each sabotage, and one that is about what it takes away."""
+_FAILED = re.compile(r"^(?:FAILED|ERROR) \S+::(?:\w+)\[(.+?)\](?: - |$)", re.MULTILINE)
+
+
+def tell(sabotage: str) -> tuple[list[str], float]:
+    """The stories that failed, and the seconds until it was known."""
+    file, _ = SEEN_BY[sabotage]
+    began = time.monotonic()
+    command = [sys.executable, "-m", "pytest", file, "-q", "--tb=no", "-rfE", "-p", "no:cacheprovider"]
+    try:
+        told = subprocess.run(
+            command,
+            env={**os.environ, STORIES: sabotage, "COLUMNS": "500"},
+            stdout=subprocess.PIPE,
+            text=True,
+            timeout=LIMIT,
+            check=False,
+        ).stdout
+    except subprocess.TimeoutExpired:
+        told = ""
+    return _FAILED.findall(told), time.monotonic() - began
+
+
+def main() -> int:
+    """The command."""
+    assert set(SEEN_BY) == set(SABOTAGES)
+    unnoticed = []
+    for sabotage, (_, story) in SEEN_BY.items():
+        failed, seconds = tell(sabotage)
+        noticed = any(name.split("[")[0] == story for name in failed)
+        if not noticed:
+            unnoticed.append(sabotage)
+        print(
+            f"{sabotage:<16}{'noticed' if noticed else 'NOT NOTICED'} within {seconds:.0f} s by {len(failed)} stories"
+        )
+        for name in failed:
+            print(f"{'':<16}{name}")
+        sys.stdout.flush()
+    return 1 if unnoticed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
