@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from parley import errors, events
 from parley.cli.stack import Stack
@@ -70,9 +71,7 @@ class Callers:
         asked = 0
         async with AsyncExitStack() as exits:
             microphone = chance.random() < 0.6
-            call = await exits.enter_async_context(
-                calling(self._stack, microphone=microphone, targets=targets, open_timeout=_OPEN, close_timeout=_CLOSE)
-            )
+            call = await self._connected(exits, microphone=microphone, targets=targets)
             session = call.session.id
             told.append(session)
             try:
@@ -117,22 +116,28 @@ class Callers:
     async def _second(self, call: Call, exits: AsyncExitStack, targets: list[str]) -> Call:
         """Another caller takes the session while nobody speaks; the first is told so, and goes."""
         await call.give_way()
-        second = await exits.enter_async_context(
-            calling(
-                self._stack,
-                microphone=call.has_microphone,
-                targets=targets[::-1],
-                resume=call.session.resume_point,
-                before=call,
-                open_timeout=_OPEN,
-                close_timeout=_CLOSE,
-            )
+        point = call.session.resume_point
+        second = await self._connected(
+            exits, microphone=call.has_microphone, targets=targets[::-1], resume=point, before=call
         )
         told = await call.told_to_go()
         # Where its gateway died at that moment, there was nobody to tell it.
         assert isinstance(told, errors.Superseded | errors.Unavailable), told
         self._report.hit(SECOND_CALLER, [call.state])
         return second
+
+    async def _connected(self, exits: AsyncExitStack, **options: Any) -> Call:
+        """A call, or a stream that takes one over. Where nobody is there to answer, it is tried again for a while."""
+        limit = asyncio.get_running_loop().time() + _ANSWER
+        while True:
+            try:
+                opened = calling(self._stack, open_timeout=_OPEN, close_timeout=_CLOSE, **options)
+                return await exits.enter_async_context(opened)
+            except errors.Unavailable:
+                self._report.not_let_in += 1
+                if asyncio.get_running_loop().time() > limit:
+                    raise
+                await asyncio.sleep(1)
 
     async def _ask(self, call: Call, words: str, chance: random.Random) -> None:
         self._report.questions += 1

@@ -37,6 +37,8 @@ class Report:
     """Questions that were answered with an excuse, because nobody knows what became of their tool."""
     cut_short: int = 0
     """Answers of which the caller lacks the end, which a gap names."""
+    not_let_in: int = 0
+    """Opens that found nobody, and were tried again."""
     excused: float = 0.0
     """Seconds of the callers' audio that gaps named."""
     named: Counter[str] = field(default_factory=Counter)
@@ -82,7 +84,7 @@ class Report:
         yield (
             f"{self.sessions} sessions, {least} to {most} at once, {self.questions} questions, {self.answers} answers "
             f"({self.unknown_outcomes} of unknown outcome, {self.cut_short} cut short), "
-            f"{len(self.violations)} violations"
+            f"{self.not_let_in} opens tried again, {len(self.violations)} violations"
         )
         named = ", ".join(f"{count} {name}" for name, count in sorted(self.named.items())) or "none"
         yield f"losses that callers were told of: {named}; {self.excused:.2f} s of their audio"
