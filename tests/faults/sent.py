@@ -79,7 +79,10 @@ class Sent:
         frames = Ranges()
         for event in got:
             match event:
-                case events.Gap(direction="UPLINK", media_class="AUDIO"):
+                case (
+                    events.Gap(direction="UPLINK", media_class="AUDIO")
+                    | events.Gap(direction="UPLINK", reason="LOG_DISABLED")
+                ):
                     for first, after in self._of(event.from_seq, event.to_seq):
                         frames.add(first, after)
                 case events.StreamResumed(dropped=dropped):

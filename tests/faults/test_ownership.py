@@ -112,7 +112,8 @@ class Moment:
 async def goes_on(call: Call, since: int, containing: str) -> None:
     await call.until(lambda event: isinstance(event, events.LinkRecovered), since)
     await call.answer(since, containing=containing)
-    assert [event.cause for event in call.of(events.LinkRotating)] == [LAPSED], brief(call.got)
+    # A busy machine may keep the worker from JetStream for another ttl.
+    assert {event.cause for event in call.of(events.LinkRotating)} == {LAPSED}, brief(call.got)
     recovered = call.of(events.LinkRecovered)
     assert [event.method for event in recovered] in (["RESUMED"], ["RESEEDED"])
     await check(call)

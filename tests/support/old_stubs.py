@@ -16,6 +16,7 @@ FILES = [f"parley/v1/{name}.proto" for name in ("errors", "fabric", "fleet", "li
 def make(folder: Path) -> Path:
     """A `parley` package with that release's `parley.v1` beside today's other modules; the folder for PYTHONPATH."""
     shutil.copytree(ROOT / "parley", folder / "parley", ignore=shutil.ignore_patterns("v1", "__pycache__"))
+    (folder / "parley" / "__init__.py").write_text("")  # today's client is not for those stubs
     (folder / "parley" / "v1").mkdir()
     (folder / "parley" / "v1" / "__init__.py").touch()
     out = [f"--python_out={folder}", f"--grpc_python_out={folder}"]
