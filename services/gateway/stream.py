@@ -145,6 +145,12 @@ class Stream:
         self.worker, self.epoch, self.generation = worker, attached.epoch, attached.attach_generation
         self._subject = subjects.uplink(worker, self.session)
         self._uplink_acked = 0
+        if attached.next_uplink_seq < uplink.first:
+            # The worker before had it from an earlier stream, and no other worker could restore it yet.
+            self.recovering = False
+            wanted = "the session's new worker wants what this stream has never carried; resume, and send it again"
+            self.finish(ServiceError(errors_pb2.ERROR_REASON_WORKER_LOST, wanted))
+            return
         uplink.send_from(attached.next_uplink_seq)
         downlink.go_on(attached.next_downlink_seq)
         self.recovering = False

@@ -85,6 +85,8 @@ class Uplink:
         self._again: dict[int, _Item] = {}
         self._lost: dict[int, _Run] = {}
         self._stored: list[tuple[int, int]] = []
+        self.first = next_seq
+        """The first `seq` that this stream carries; what came before is with the caller alone, until it is acked."""
         self.last_taken = next_seq - 1
         self.last_sent = next_seq - 1
         """Highest `seq` sent or skipped."""

@@ -12,7 +12,7 @@ from typing import Any, Final
 from services.session_worker import events
 from services.session_worker.journal import Journal
 from services.session_worker.link import Dialer, Link, LinkClosedError
-from services.session_worker.rotation import Probe, Rotate, Rotation, due
+from services.session_worker.rotation import LINK_SILENT, Probe, Rotate, Rotation, due
 from services.session_worker.turns import TurnState
 
 _MOST_ROUND_TRIP: Final = 0.5
@@ -83,6 +83,8 @@ class LinkInUse:
     async def _leave(self) -> None:
         """Close, so that whoever reads it finds its end. The place of the next one is taken before."""
         await self._dialer.slot()
+        if self.leaving == LINK_SILENT:
+            self.link.abort()  # a link that says nothing would not answer the close either
         await self.link.close()
 
     def _ping(self) -> None:

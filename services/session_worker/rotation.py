@@ -18,6 +18,8 @@ ASSUMED_LEFT: Final = 30.0
 """Seconds that a goAway without `timeLeft` leaves."""
 MARGIN: Final = 10.0
 """Seconds before the service's deadline at which the link is left at the latest."""
+LINK_SILENT: Final = "LINK_SILENT"
+"""Why a link that hangs is left, as callers are told."""
 SILENCE: Final = 5.0
 """Seconds without a sign of a link that owes one, after which it counts as hung."""
 PROBE: Final = 2.5
@@ -132,7 +134,7 @@ class Rotation:
             self._owing_since = None
         elif self._owing_since is None:
             self._owing_since = now
-        hung = Rotate("LINK_SILENT")
+        hung = Rotate(LINK_SILENT)
         if due is Due.MORE:
             return hung if now - self._heard >= SILENCE else None
         if self._owing_since is not None and now - max(self._heard, self._owing_since) >= PATIENCE:

@@ -159,3 +159,25 @@ async def test_a_caller_that_comes_back_finds_its_session_with_another_worker(
     [command] = taker.asked("take_over")
     assert (command.floor, command.attach_generation) == (7, 0)
     assert len(command.presented_token_sha256) == 32
+
+
+async def test_what_this_stream_never_carried_the_caller_sends_again(
+    channel: grpc.aio.Channel, worker: FakeWorker, other: FakeWorker
+) -> None:
+    """The worker had it from an earlier stream, and died before another one could restore it: only the caller has it."""
+    first = converse(channel)
+    session = await opened(first, open_request("comes-back"))
+    first.cancel()
+    resume = live_pb2.Resume(session_id=session.session_id, resume_token=session.resume_token)
+    worker.next_uplink_seq = 6  # it had five from the earlier stream
+    back = converse(channel)
+    assert (await opened(back, live_pb2.ConverseRequest(open=live_pb2.Open(resume=resume)))).next_uplink_seq == 6
+    await back.write(said(6, "hello"))
+    await eventually(lambda: worker.requests)
+    other.next_uplink_seq = 4
+    await worker.stop(quietly=True)
+    refused = await refusal(back)
+    assert (refused.reason, refused.code) == ("WORKER_LOST", grpc.StatusCode.UNAVAILABLE)
+    assert refused.retry
+    assert not other.requests
+    assert not any(envelope.skips for envelope in other.envelopes)
