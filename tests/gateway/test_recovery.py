@@ -161,13 +161,19 @@ async def test_a_caller_that_comes_back_finds_its_session_with_another_worker(
     assert len(command.presented_token_sha256) == 32
 
 
+@pytest.fixture
+async def session(channel: grpc.aio.Channel, worker: FakeWorker) -> live_pb2.Opened:
+    """Open at the first worker; its stream is gone."""
+    call = converse(channel)
+    session = await opened(call, open_request("comes-back"))
+    call.cancel()
+    return session
+
+
 async def test_what_this_stream_never_carried_the_caller_sends_again(
-    channel: grpc.aio.Channel, worker: FakeWorker, other: FakeWorker
+    channel: grpc.aio.Channel, session: live_pb2.Opened, worker: FakeWorker, other: FakeWorker
 ) -> None:
     """The worker had it from an earlier stream, and died before another one could restore it: only the caller has it."""
-    first = converse(channel)
-    session = await opened(first, open_request("comes-back"))
-    first.cancel()
     resume = live_pb2.Resume(session_id=session.session_id, resume_token=session.resume_token)
     worker.next_uplink_seq = 6  # it had five from the earlier stream
     back = converse(channel)
