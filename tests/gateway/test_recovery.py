@@ -173,7 +173,7 @@ async def session(channel: grpc.aio.Channel, worker: FakeWorker) -> live_pb2.Ope
 async def test_what_this_stream_never_carried_the_caller_sends_again(
     channel: grpc.aio.Channel, session: live_pb2.Opened, worker: FakeWorker, other: FakeWorker
 ) -> None:
-    """The worker had it from an earlier stream, and died before another one could restore it: only the caller has it."""
+    """The worker had it from an earlier stream, and nobody else could restore it yet: only the caller has it."""
     resume = live_pb2.Resume(session_id=session.session_id, resume_token=session.resume_token)
     worker.next_uplink_seq = 6  # it had five from the earlier stream
     back = converse(channel)
