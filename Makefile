@@ -96,6 +96,10 @@ $(VENV)/clients/.installed: requirements-clients.lock | $(BIN)/python
 test-clients: setup-test $(VENV)/clients/.installed  ## Agent frameworks against the emulator
 	$(BIN)/python -m tests.clients.run $(VENV)/clients/bin/python tests/clients/frameworks -W ignore::DeprecationWarning
 
+.PHONY: test-faults
+test-faults: setup-test  ## Every story of faults, those too that `make test` has no time for (some 3 minutes)
+	$(BIN)/python -m pytest tests/faults -n 2 --dist loadfile -m 'long or not long'
+
 .PHONY: test-sabotage
 test-sabotage: setup-test  ## Do the stories of tests/faults notice broken promises? (some 9 minutes)
 	$(BIN)/python -m tests.faults.sabotage

@@ -43,7 +43,19 @@ def tell(sabotage: str) -> tuple[list[str], float]:
     """The stories that failed, and the seconds until it was known."""
     file, _ = SEEN_BY[sabotage]
     began = time.monotonic()
-    command = [sys.executable, "-m", "pytest", file, "-q", "--tb=no", "-rfE", "-p", "no:cacheprovider"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        file,
+        "-q",
+        "--tb=no",
+        "-rfE",
+        "-m",
+        "long or not long",
+        "-p",
+        "no:cacheprovider",
+    ]
     try:
         told = subprocess.run(
             command,

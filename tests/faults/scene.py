@@ -115,6 +115,8 @@ async def tell(
     stories: Stories, strike: Strike, folder: Path, make_stack: Callable[[StackConfig], Stack] = Stack, **env: str
 ) -> dict[str, BaseException | None]:
     """These stories in a stack of their own, whose services have `env` more."""
+    if not stories.names:
+        return {}
     env |= {order_ledger.FOLDER: str(folder), "PARLEY_TOOLS_MODULES": order_ledger.MODULES}
     async with make_stack(StackConfig(workers=1, gateways=2, env=env)) as stack:
         scene = Scene(stack, folder, len(stories.names))

@@ -1,14 +1,34 @@
-"""Stories that are told at once, because a conversation takes as long as it sounds; each is a test."""
+"""Stories that are told at once, because a conversation takes as long as it sounds; each is a test.
+
+`make test` tells what fits into a minute or two; stories marked as long are for `make test-faults`.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Container, Coroutine, Iterable
 from typing import Any
+
+import pytest
+from _pytest.mark import ParameterSet
 
 Story = Callable[..., Coroutine[Any, Any, None]]
 _LIMIT = 80.0
 """Seconds for one story, among all the others."""
+
+
+def long(names: Iterable[str]) -> list[ParameterSet]:
+    """As parameters of a test: stories of the long form."""
+    return [pytest.param(name, marks=pytest.mark.long) for name in names]
+
+
+def chosen(request: pytest.FixtureRequest, parameter: str = "story") -> set[str]:
+    """The stories of a module that are to be told, by the parameter of its test: not every run has the long ones."""
+    items = [item for item in request.session.items if item.getparent(pytest.Module) is request.node]
+    parameters = [
+        item.callspec.params for item in items if isinstance(item, pytest.Function) and hasattr(item, "callspec")
+    ]
+    return {str(found[parameter]) for found in parameters if parameter in found}
 
 
 class Stories:
@@ -33,11 +53,11 @@ class Stories:
 
         return add
 
-    def only(self, name: str) -> Stories:
-        """One of them."""
-        chosen = Stories()
-        chosen._all[name] = self._all[name]
-        return chosen
+    def among(self, names: Container[str]) -> Stories:
+        """Those of them that have one of these names."""
+        found = Stories()
+        found._all = {name: story for name, story in self._all.items() if name in names}
+        return found
 
     async def tell(self, place: Any, *more: Any) -> dict[str, BaseException | None]:
         """All of them, in a stack or in what has one, with `more` after it; what went wrong in each."""

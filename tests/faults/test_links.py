@@ -9,7 +9,7 @@ import pytest
 from parley import events
 from parley.cli.stack import Stack, StackConfig
 from tests.faults.call import Call, calling, check
-from tests.faults.stories import Stories
+from tests.faults.stories import Stories, chosen, long
 
 stories = Stories()
 WEATHER = "degrees"
@@ -279,17 +279,21 @@ async def what_was_answered_since_the_handle(stack: Stack) -> None:
 
 
 @pytest.fixture(scope="module")
-def told() -> dict[str, BaseException | None]:
+def told(request: pytest.FixtureRequest) -> dict[str, BaseException | None]:
     """Every story at once, in one stack: they take as long as they sound."""
 
     async def all_of_them() -> dict[str, BaseException | None]:
         async with Stack(StackConfig(workers=1, gateways=1)) as stack:
-            return await stories.tell(stack)
+            return await stories.among(chosen(request)).tell(stack)
 
     return asyncio.run(all_of_them())
 
 
-@pytest.mark.parametrize("story", stories.names)
+# Under the load of many stories the emulator's recogniser may take so long that a link counts as hung.
+LONG = [late_pongs_end_no_link.__name__]
+
+
+@pytest.mark.parametrize("story", [*(name for name in stories.names if name not in LONG), *long(LONG)])
 def test_the_conversation_goes_on(told: dict[str, BaseException | None], story: str) -> None:
     problem = told[story]
     if problem is not None:

@@ -12,7 +12,7 @@ from parley import events
 from parley.cli.stack import Stack
 from tests.faults.call import UNLOGGED, Call
 from tests.faults.scene import Scene, goes_on, in_the_scene, kill, owner, tell
-from tests.faults.stories import Stories
+from tests.faults.stories import Stories, chosen, long
 from tests.support import order_ledger
 from tests.support.counts import get_json
 from tests.support.eventually import eventually
@@ -268,22 +268,23 @@ async def a_tool_runs_for_a_worker_that_froze(scene: Scene) -> None:
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, BaseException | None]:
+def told(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, BaseException | None]:
     """Every story at once, in one stack for each thing that happens to workers."""
+    names = chosen(request)
 
     async def all_of_them() -> dict[str, BaseException | None]:
         first, second, third, fourth = await asyncio.gather(
-            tell(killed, kill_worker_and_gateway, tmp_path_factory.mktemp("killed")),
-            tell(frozen, freeze_worker, tmp_path_factory.mktemp("frozen")),
-            tell(again, kill_worker_and_gateway, tmp_path_factory.mktemp("again")),
-            tell(exact, kill_worker_and_gateway, tmp_path_factory.mktemp("exact"), **VERTEX),
+            tell(killed.among(names), kill_worker_and_gateway, tmp_path_factory.mktemp("killed")),
+            tell(frozen.among(names), freeze_worker, tmp_path_factory.mktemp("frozen")),
+            tell(again.among(names), kill_worker_and_gateway, tmp_path_factory.mktemp("again")),
+            tell(exact.among(names), kill_worker_and_gateway, tmp_path_factory.mktemp("exact"), **VERTEX),
         )
         return {**first, **second, **third, **fourth}
 
     return asyncio.run(all_of_them())
 
 
-@pytest.mark.parametrize("story", [*killed.names, *frozen.names, *again.names, *exact.names])
+@pytest.mark.parametrize("story", [*killed.names, *long([*frozen.names, *again.names, *exact.names])])
 def test_the_conversation_goes_on(told: dict[str, BaseException | None], story: str) -> None:
     problem = told[story]
     if problem is not None:
