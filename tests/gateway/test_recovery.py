@@ -159,31 +159,3 @@ async def test_a_caller_that_comes_back_finds_its_session_with_another_worker(
     [command] = taker.asked("take_over")
     assert (command.floor, command.attach_generation) == (7, 0)
     assert len(command.presented_token_sha256) == 32
-
-
-@pytest.fixture
-async def session(channel: grpc.aio.Channel, worker: FakeWorker) -> live_pb2.Opened:
-    """Open at the first worker; its stream is gone."""
-    call = converse(channel)
-    session = await opened(call, open_request("comes-back"))
-    call.cancel()
-    return session
-
-
-async def test_what_this_stream_never_carried_the_caller_sends_again(
-    channel: grpc.aio.Channel, session: live_pb2.Opened, worker: FakeWorker, other: FakeWorker
-) -> None:
-    """The worker had it from an earlier stream, and nobody else could restore it yet: only the caller has it."""
-    resume = live_pb2.Resume(session_id=session.session_id, resume_token=session.resume_token)
-    worker.next_uplink_seq = 6  # it had five from the earlier stream
-    back = converse(channel)
-    assert (await opened(back, live_pb2.ConverseRequest(open=live_pb2.Open(resume=resume)))).next_uplink_seq == 6
-    await back.write(said(6, "hello"))
-    await eventually(lambda: worker.requests)
-    other.next_uplink_seq = 4
-    await worker.stop(quietly=True)
-    refused = await refusal(back)
-    assert (refused.reason, refused.code) == ("WORKER_LOST", grpc.StatusCode.UNAVAILABLE)
-    assert refused.retry
-    assert not other.requests
-    assert not any(envelope.skips for envelope in other.envelopes)

@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import cast
 from unittest import mock
 
-from parley.v1 import fabric_pb2, live_pb2
+import pytest
+
+from parley.v1 import errors_pb2, fabric_pb2, live_pb2
 from services.fabric.bus import Writer
+from services.fabric.errors import ServiceError
 from services.gateway.settings import GatewaySettings
 from services.gateway.stream import Stream
 from services.gateway.uplink import MAX_BATCH_ITEMS
@@ -33,3 +36,28 @@ async def test_half_close_and_detachment_are_said_with_the_last_request_not_befo
     assert [len(envelope.requests) for envelope in found] == [MAX_BATCH_ITEMS, MAX_BATCH_ITEMS, 1]
     assert [envelope.half_closed for envelope in found] == [False, False, True]
     assert [envelope.detached for envelope in found] == [False, False, True]
+
+
+@pytest.mark.parametrize("wanted", [4, 6])
+async def test_what_a_stream_never_carried_the_caller_sends_again(wanted: int) -> None:
+    """The worker before had it from an earlier stream, and nobody else could restore it yet: only the caller has it."""
+    stream = Stream(GatewaySettings(development=True), cast(Writer, mock.Mock(spec=Writer)), lambda: 0.0)
+    attached = fabric_pb2.Attached(epoch=1, attach_generation=2, next_uplink_seq=6, next_downlink_seq=1)
+    stream.attach("wk-1", attached, UplinkValidator(6, None, existing=True, max_message=1000))
+    assert stream.uplink is not None
+    stream.uplink.take(6, b"x", live_pb2.MEDIA_CLASS_VITAL)
+    publications(stream)
+    stream.lose_worker()
+    attached = fabric_pb2.Attached(epoch=2, attach_generation=3, next_uplink_seq=wanted, next_downlink_seq=1)
+    stream.reattach("wk-2", attached)
+    found = publications(stream)
+    assert {envelope.epoch for envelope in found} <= {2}
+    assert [skip for envelope in found for skip in envelope.skips] == []
+    if wanted == 6:
+        assert not stream._finished.done()
+        assert [list(envelope.requests) for envelope in found if envelope.requests] == [[b"x"]]
+    else:
+        error = stream._finished.result()
+        assert isinstance(error, ServiceError)
+        assert error.reason == errors_pb2.ERROR_REASON_WORKER_LOST
+        assert not any(envelope.requests for envelope in found)
