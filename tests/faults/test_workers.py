@@ -71,7 +71,9 @@ async def the_caller_speaks(scene: Scene, log: str = "log on") -> None:
         await scene.struck()
         await call.answer(since, containing="degrees")
         await taken_over(call)
-        assert [event.text for event in call.of(events.InputTranscript, since)] == ["what is the weather in paris"]
+        heard = [event.text for event in call.of(events.InputTranscript, since)]
+        # With the log off nobody knows how far the worker before had heard it.
+        assert heard[-1 if log == "log off" else 0 :] == ["what is the weather in paris"]
         assert not call.of(events.Interrupted, since)
         await goes_on(call)
 
