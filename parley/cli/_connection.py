@@ -1,6 +1,5 @@
 """Options that every command has which talks to a gateway, and the unary calls behind them."""
 
-import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, TypeVar
@@ -10,6 +9,7 @@ import typer
 
 from parley._connect import call_metadata, open_channel
 from parley._status import from_rpc_error
+from parley.cli import _interrupt
 
 Target = Annotated[str, typer.Option("--target", help="Gateway as HOST:PORT.", envvar="PARLEY_TARGET")]
 ApiKey = Annotated[
@@ -36,7 +36,7 @@ def call(target: str, api_key: str, ask: Callable[[grpc.aio.Channel, dict[str, A
                 raise from_rpc_error(error) from None
 
     quiet_grpc()
-    return asyncio.run(run())
+    return _interrupt.run(run())
 
 
 def quiet_grpc() -> None:

@@ -1,12 +1,11 @@
 """`parley conformance`: holds a client, or a gateway, to the contract of `Converse` (docs/converse.md)."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import Annotated
 
 import typer
 
-from parley.cli import _output
+from parley.cli import _interrupt, _output
 from parley.cli._connection import ApiKey, AsJson, quiet_grpc
 from parley.cli._failures import EX_FAILED, CliError
 from parley.conformance.client_checks import CLIENT_CHECKS
@@ -63,7 +62,7 @@ def conformance(
     except ValueError as error:
         raise CliError(f"--client: {error}", EX_USAGE) from None
     quiet_grpc()
-    if not asyncio.run(_print(outcomes, as_json=as_json)):
+    if not _interrupt.run(_print(outcomes, as_json=as_json)):
         raise typer.Exit(EX_FAILED)
 
 

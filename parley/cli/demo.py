@@ -1,6 +1,5 @@
 """`parley demo`: the main job on this machine alone, on real speech, with a verdict."""
 
-import asyncio
 import os
 import tempfile
 from collections.abc import Sequence
@@ -9,7 +8,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from parley.cli import _output
+from parley.cli import _interrupt, _output
 from parley.cli._connection import quiet_grpc
 from parley.cli._failures import EX_FAILED, CliError
 from parley.cli.conversation import Step
@@ -33,7 +32,7 @@ def demo(
 ) -> None:
     """Start everything, ask spoken questions, interrupt, break a link, kill a worker, and show what happens."""
     quiet_grpc()
-    asyncio.run(_demo(out or _default_output()))
+    _interrupt.run(_demo(out or _default_output()))
 
 
 async def _demo(out: Path) -> None:

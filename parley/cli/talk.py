@@ -1,12 +1,11 @@
 """`parley talk`: a conversation in real time, from WAV files to a WAV file."""
 
-import asyncio
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from parley.cli import _output
+from parley.cli import _interrupt, _output
 from parley.cli._connection import DEFAULT_TARGET, ApiKey, Target, quiet_grpc
 from parley.cli._failures import EX_FAILED, CliError
 from parley.cli.conversation import Step
@@ -62,11 +61,11 @@ def talk_command(
         turn_timeout=turn_timeout,
     )
     if as_json:
-        report = asyncio.run(talk(options))
+        report = _interrupt.run(talk(options))
     else:
         from parley.cli.screen import Screen, show_summary
 
-        report = asyncio.run(talk(options, Screen()))
+        report = _interrupt.run(talk(options, Screen()))
         if report.session_id:
             show_summary(report)
     if out is not None:
