@@ -21,7 +21,7 @@ class Begun:
     position: int
     """Entries of the conversation before."""
     turn: int
-    """Number of the turn."""
+    """Number of the turn, the first where it takes several."""
     first_seq: int
     """Downlink `seq` with which the answer begins."""
     generated_seq: int = 0
@@ -82,6 +82,11 @@ class AnswerInProgress:
     def over(self) -> None:
         """It is complete, and in the conversation."""
         self.begun, self._here = None, False
+
+    @property
+    def turn(self) -> int:
+        """Number of the turn with which the answer of the moment began."""
+        return self._turns.count if self.begun is None else self.begun.turn
 
     @property
     def given_seq(self) -> int:

@@ -27,9 +27,9 @@ class Owed:
 class Recovered:
     """What there is after a takeover."""
 
-    newest_turn: int
-    """Turn of the newest call; 0 when there is none. A turn with this number is taken for one that is generated anew;
-    other turns must have higher numbers."""
+    newest_answer: int
+    """Turn with which the answer began that the newest call was made for; 0 when there is none. It is taken for one
+    that is generated anew; other answers must have higher numbers."""
     owed: list[Owed]
     """In the order in which the model made the calls."""
 

@@ -61,7 +61,7 @@ class Dialogue:
             case events.FunctionCall() if event.name in parts.caller_tools:
                 self._call_caller(event, now)
             case events.FunctionCall():
-                parts.tools.start(event, parts.turns.count, parts.spans.context)
+                parts.tools.start(event, parts.turns.count, parts.answering.turn, parts.spans.context)
             case events.CallsCancelled(ids=ids):
                 parts.tools.cancel(ids)
                 self.tell_cancelled(parts.caller_tools.cancel(ids))

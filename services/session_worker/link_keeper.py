@@ -53,7 +53,7 @@ class Keeps:
     restart: Callable[[Turn], None]
     """The link was lost in the middle of this turn, which begins anew: tell the caller."""
     generated_anew: Callable[[int], None]
-    """The turn of this number comes again: its calls are the same calls."""
+    """The answer that began with the turn of this number comes again: its calls are the same calls."""
     handle_came: Callable[[], None]
     keep: Callable[[Coroutine[Any, Any, None], str], object]
     """Run this to its end."""
@@ -333,13 +333,11 @@ class LinkKeeper:
             keeps.restart(turn)
         begun = keeps.answering.begun
         # A turn of calls alone may be over, but not the answer that it belongs to.
-        first = keeps.turns.over + 1 if begun is None else begun.turn
-        for number in range(first, keeps.turns.count + 1):
-            keeps.generated_anew(number)
-        pending = keeps.turns.restart(first)
+        pending = keeps.turns.restart(keeps.turns.over + 1 if begun is None else begun.turn)
         # The question that they belong to is asked again, and so are they; or it is answered already, and then what
         # they return is told in words.
         if begun is not None:
+            keeps.generated_anew(begun.turn)
             self._calls.cancelled(pending)
 
     def _restoration(self, resumed: bool) -> Restoration:

@@ -49,7 +49,7 @@ class _Running:
 class _Waiting:
     """A call of the model that waits for its outcome; several may wait for one execution."""
 
-    turn: int
+    answer: int
     key: str
     task: asyncio.Task[None]
 
@@ -87,22 +87,23 @@ class ToolCalls:
         """Executions by the key of their claim."""
         self._over: deque[str] = deque(maxlen=_REMEMBERED)
         self._large: list[Identity] = []
-        """Calls with large outputs, which their claims let go of when the turn is over."""
+        """Calls with large outputs, which their claims let go of when the answer is over."""
         self._chores: set[asyncio.Task[None]] = set()
         self._handed_over = False
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def start(self, call: events.FunctionCall, turn: int, parent: Context) -> None:
-        """Run a call. An id that came before is ignored: the model gets one answer."""
+    def start(self, call: events.FunctionCall, turn: int, answer: int, parent: Context) -> None:
+        """Run a call of this turn, made for the answer that began with turn `answer`. An id that came before is
+        ignored: the model gets one result."""
         if call.id in self._waiting or call.id in self._over:
             return
-        self._let_go_before(turn)
-        identity = self._identify(call, turn)
+        self._let_go_before(answer)
+        identity = self._identify(call, turn, answer)
         key = identity.key if isinstance(identity, Identity) else ""
         task = asyncio.create_task(self._run(call, identity, parent), name=f"tool {call.name}")
-        self._waiting[call.id] = _Waiting(turn, key, task)
+        self._waiting[call.id] = _Waiting(answer, key, task)
         task.add_done_callback(lambda _: self._answered(call.id))
 
     def cancel(self, call_ids: Collection[str]) -> None:
@@ -118,22 +119,22 @@ class ToolCalls:
                 running.task.cancel()
                 self._later(running.execution.abandon())
 
-    def turn_restarted(self, turn: int) -> None:
-        """The model will generate this turn anew, on a new link.
+    def answer_restarted(self, answer: int) -> None:
+        """The model will generate the answer anew that began with this turn, on a new link.
 
         Its calls of the old link are not answered any more; what they run goes on. When they come again, under new
         ids, they get the same outcomes: see `CallBook.identify`.
         """
         for waiting in self._waiting.values():
-            if waiting.turn == turn:
+            if waiting.answer == answer:
                 waiting.task.cancel()
-        self._book.restarted(turn)
+        self._book.restarted(answer)
 
     async def recover(self, told: Collection[str]) -> Recovered:
         """After a takeover, before the link is read: what was claimed, and what of it is owed. ServiceError.
 
-        `told`: claim keys of the log's tool records. Each call that is owed wants `finish`, except those of a turn that
-        is generated anew, which come again.
+        `told`: claim keys of the log's tool records. Each call that is owed wants `finish`, except those for an answer
+        that is generated anew, which come again.
         """
         found = await self._claims.all(self._session.session_id)
         newest = self._book.restore((claim.key, claim.record) for claim in found)
@@ -159,7 +160,7 @@ class ToolCalls:
             + [*self._chores]
         )
 
-    def _identify(self, call: events.FunctionCall, turn: int) -> Identity | str:
+    def _identify(self, call: events.FunctionCall, turn: int, answer: int) -> Identity | str:
         """Which call it is, or why it cannot be run."""
         tool = self._tool(call.name)
         if tool is None:
@@ -172,7 +173,7 @@ class ToolCalls:
             return f"not run: the arguments have more than {claims.MAX_ARGUMENTS} bytes; shorten them"
         if self._book.full:
             return "not run: this conversation has made too many calls; none is possible any more"
-        return self._book.identify(call.name, arguments, turn, idempotent=tool.idempotent)
+        return self._book.identify(call.name, arguments, turn, answer, idempotent=tool.idempotent)
 
     def _answered(self, call_id: str) -> None:
         waiting = self._waiting.pop(call_id)
@@ -251,7 +252,7 @@ class ToolCalls:
     def _ended(self, key: str) -> None:
         task = self._running.pop(key).task
         if not task.cancelled():
-            task.exception()  # whoever waits for it has it; after a restart of the turn nobody does
+            task.exception()  # whoever waits for it has it; after a restart of the answer nobody does
 
     async def _tell(
         self,
@@ -271,11 +272,11 @@ class ToolCalls:
         self._activity(call, live_pb2.TOOL_PHASE_FINISHED, outcome=reply.outcome, message=reply.error, duration=took)
         await deliver(types.FunctionResponse(id=call.id, name=call.name, response=response))
 
-    def _let_go_before(self, turn: int) -> None:
+    def _let_go_before(self, answer: int) -> None:
         for old in self._large:
-            if old.turn != turn:
+            if old.turn != answer:
                 self._later(self._shorten(old.key))
-        self._large = [kept for kept in self._large if kept.turn == turn]
+        self._large = [kept for kept in self._large if kept.turn == answer]
 
     async def _shorten(self, key: str) -> None:
         try:

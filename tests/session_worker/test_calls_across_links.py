@@ -1,0 +1,83 @@
+"""Calls whose link ends: each has one effect, and the model gets the outcome of each once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from parley.v1 import live_pb2
+from services.session_worker import events
+from services.session_worker.link import LinkClosedError
+from tests.session_worker.conftest import FakeLink, Rig
+from tests.session_worker.talk import LEDGER, MARKS, Talk
+from tests.support.eventually import eventually
+from tests.support.nats import NatsServer
+from tests.tools.conftest import ToolsProcess, tools_process
+
+pytestmark = MARKS
+
+DONE = events.TurnComplete("", False, True)
+
+
+@pytest.fixture(scope="module")
+def service(nats: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ToolsProcess]:
+    with tools_process(nats.url, tmp_path_factory.mktemp("tools"), modules=LEDGER) as tools:
+        yield tools
+
+
+class Call:
+    """A session whose links end when a test says so."""
+
+    def __init__(self, rig: Rig, session: str) -> None:
+        self.rig = rig
+        self.session = session
+        self._seq = 0
+
+    @property
+    def link(self) -> FakeLink:
+        return self.rig.dialer.links[-1]
+
+    async def types(self, words: str) -> None:
+        """Returns when the link has it."""
+        self._seq += 1
+        link, before = self.link, len(self.link.texts)
+        await self.rig.send(self.session, live_pb2.ConverseRequest(seq=self._seq, text=live_pb2.TextInput(text=words)))
+        await eventually(lambda: len(link.texts) > before)
+
+    def says(self, *what: events.Event | str) -> None:
+        """The model; words stand for a piece of its answer."""
+        self.link.says(*(events.Text(each, thought=False) if isinstance(each, str) else each for each in what))
+
+    async def said(self, words: str) -> None:
+        """The caller has heard this."""
+        await eventually(lambda: any(words in said.text.text for said in self.rig.responses))
+
+    async def loses_its_link(self) -> FakeLink:
+        """Returns the next one."""
+        before = len(self.rig.dialer.links)
+        self.link._events.put_nowait(LinkClosedError(1006, ""))
+        await eventually(lambda: len(self.rig.dialer.links) > before)
+        return self.link
+
+
+def told(link: FakeLink) -> list[tuple[str, bool]]:
+    """What a link was told in words: each turn, and whether an answer is asked for."""
+    return [
+        (" | ".join(part.text for content in turns for part in content.parts), asked) for turns, asked in link.turns
+    ]
+
+
+async def test_an_answer_of_several_turns_has_each_effect_once(talk: Talk, service: ToolsProcess) -> None:
+    call = Call(talk.rig, talk.id)
+    await call.types("enter the rent")
+    talk.call("c1")
+    call.says(DONE)
+    await talk.answers()
+    await call.types("what else can you do")
+    call.says("I can ")
+    await call.said("I can ")
+    talk.link = await call.loses_its_link()
+    talk.call("c2", entry="the rent")  # asked again, it says it in other words
+    assert (await talk.answers())[0]["output"]["result"] == "entered rent"
+    assert talk.ledger.entries() == ["rent"]
