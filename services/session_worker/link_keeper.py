@@ -334,8 +334,8 @@ class LinkKeeper:
         begun = keeps.answering.begun
         # A turn of calls alone may be over, but not the answer that it belongs to.
         pending = keeps.turns.restart(keeps.turns.over + 1 if begun is None else begun.turn)
-        # The question that they belong to is asked again, and so are they; or it is answered already, and then what
-        # they return is told in words.
+        # The question that they belong to is asked again, and they come again; or it is answered already, and then what
+        # they return is told in words, as it is with calls of earlier answers.
         if begun is not None:
             keeps.generated_anew(begun.turn)
             self._calls.cancelled(pending)

@@ -68,7 +68,8 @@ class TurnState:
         self.count = count
         self._owed: int | None = None
         self._owed_since = 0.0
-        self.pending_calls: set[str] = set()
+        self.pending_calls: dict[str, int] = {}
+        """Calls without their results, and the turn of each."""
         self.typed = False
         """What the model was asked last was ordered content, and nothing else was asked meanwhile."""
         self.last_event = 0.0
@@ -101,8 +102,7 @@ class TurnState:
 
     def call_settled(self, call_id: str, now: float) -> None:
         """A function call was answered; the model will speak of it."""
-        if call_id in self.pending_calls:
-            self.pending_calls.discard(call_id)
+        if self.pending_calls.pop(call_id, None) is not None:
             self.asked(now)
 
     def on_event(self, event: events.Event, now: float) -> Turn | None:
@@ -126,10 +126,11 @@ class TurnState:
             case events.FunctionCall():
                 turn = self._turn(now)
                 turn.tool_calls.append(event.name)
-                self.pending_calls.add(event.id)
+                self.pending_calls[event.id] = turn.number
                 self._answered_by(turn, now)
             case events.CallsCancelled(ids=ids):
-                self.pending_calls.difference_update(ids)
+                for call_id in ids:
+                    self.pending_calls.pop(call_id, None)
             case events.Interrupted():
                 if self.current is not None:
                     self.current.interrupted = True
@@ -156,12 +157,13 @@ class TurnState:
     def restart(self, first: int) -> set[str]:
         """The link is gone. Another one is asked again what this one was answering since turn `first`, as that turn.
 
-        Returns the calls that had no answer.
+        Returns the calls of these turns that had no answer: they come again. Those of earlier ones do not, and are
+        waited for no more: what they return is told in words.
         """
         self.count, self.current = first - 1, None
-        pending, self.pending_calls = self.pending_calls, set()
+        pending, self.pending_calls = self.pending_calls, {}
         self._owed = None
-        return pending
+        return {call_id for call_id, turn in pending.items() if turn >= first}
 
     def _answered_by(self, turn: Turn | None, now: float) -> None:
         """`turn` settles what is owed, unless it began before that was asked. An empty turn settles it too."""

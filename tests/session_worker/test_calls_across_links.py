@@ -81,3 +81,21 @@ async def test_an_answer_of_several_turns_has_each_effect_once(talk: Talk, servi
     talk.call("c2", entry="the rent")  # asked again, it says it in other words
     assert (await talk.answers())[0]["output"]["result"] == "entered rent"
     assert talk.ledger.entries() == ["rent"]
+
+
+async def test_a_call_of_an_earlier_answer_is_told_of_when_a_later_one_is_cut_off(
+    talk: Talk, service: ToolsProcess
+) -> None:
+    call = Call(talk.rig, talk.id)
+    await call.types("enter the rent")
+    call.says("One moment.")
+    talk.call("c1", held=True)
+    call.says(events.GenerationComplete(), DONE, events.HandleUpdate("good", True, None))
+    await talk.entered()
+    await call.types("what else can you do")
+    call.says("I can ")
+    await call.said("I can ")
+    link = await call.loses_its_link()
+    talk.ledger.release()
+    await eventually(lambda: [words for words, asked in told(link) if "entered rent" in words and asked])
+    assert not link.tool_responses
