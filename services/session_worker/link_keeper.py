@@ -116,11 +116,11 @@ class LinkKeeper:
         """Calls of the model are without their results."""
         return self._calls.out
 
-    async def there(self) -> Link:
+    async def there(self) -> LinkInUse:
         """The link, as soon as there is one."""
         while (in_use := self._link) is None:
             await self._there.wait()
-        return in_use.link
+        return in_use
 
     async def take_over(self, cause: str, silence: float, replayed: Sequence[Range], *, proven: bool) -> None:
         """Bring a link to a session of another worker's, and keep it as `run` does. `cause`: as callers are told;
@@ -171,9 +171,9 @@ class LinkKeeper:
 
     async def _ask(self, question: list[types.Content]) -> None:
         self._keeps.turns.asked(time.monotonic())
-        link = await self.there()
+        in_use = await self.there()
         with contextlib.suppress(LinkClosedError):  # it is not answered, so the next link is given it
-            await link.send_turn(question, turn_complete=True)
+            await in_use.link.send_turn(question, turn_complete=True)
 
     def _follow(self, event: events.Event, now: float) -> None:
         turn = self._keeps.turns.current
@@ -252,7 +252,14 @@ class LinkKeeper:
         if began_with.answered:
             keeps.turns.asked(now, typed=True)
         most_age = age.total_seconds() if age is not None else None
-        self._link = LinkInUse(link, self.number, keeps.dialer, most_age=most_age, keep=keeps.keep)
+        self._link = LinkInUse(
+            link,
+            self.number,
+            keeps.dialer,
+            most_age=most_age,
+            told_until=began_with.outcomes_until,
+            keep=keeps.keep,
+        )
         self._there.set()
 
     # Calls
@@ -263,20 +270,22 @@ class LinkKeeper:
         return self._exact
 
     async def answer(self, response: types.FunctionResponse, *, final: bool = True) -> None:
-        """Give the model the result of a function: on the link that called, or else in words."""
+        """Give the model the result of a function, which is in the conversation by now: on the link that called, or
+        else in words, unless a link that came meanwhile was told of it with the rest of the exchange."""
         call_id = response.id or ""
         issued = self._calls.answered(call_id, final=final)
         if issued is None:
             return  # cancelled, or called again since
         number, call = issued
-        link = await self.there()
+        logged = self._keeps.conversation.position
+        in_use = await self.there()
         try:
-            if self.number != number:
-                await self._tell_result(link, call, response)
-                return
-            if final:
-                self._keeps.turns.call_settled(call_id, time.monotonic())
-            await link.send_tool_response(response)
+            if in_use.number == number:
+                if final:
+                    self._keeps.turns.call_settled(call_id, time.monotonic())
+                await in_use.link.send_tool_response(response)
+            elif in_use.told_until < logged:
+                await self._tell_result(in_use.link, call, response)
         except LinkClosedError:
             # The next link is told of it with the rest of the exchange: it is in the conversation.
             log.info("a result goes to the next link", session=self._keeps.spec.session_id, tool=call.name)

@@ -29,7 +29,7 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"google\.genai")
 SUPPORTED_SDK: Final = "3.4.0"
 _DEFAULT_OUTPUT_RATE: Final = 24_000
 _UNNAMED: Final = "unnamed_"
-"""Begins the ids of calls that came without one. Each needs its own: what is waited for, told and cancelled goes by it."""
+"""Begins the ids of calls that came without one: what is waited for, told and cancelled goes by its id."""
 _RATE: Final = re.compile(r"rate=(\d+)")
 _SECONDS: Final = re.compile(r"^(\d+(?:\.\d+)?)s$")
 

@@ -8,6 +8,7 @@ import pytest
 
 from parley.v1 import live_pb2
 from services.session_worker import events
+from services.session_worker.closes import LinkFailure, Where, link_error
 from services.session_worker.link import LinkClosedError
 from tests.session_worker.conftest import FakeLink, Rig
 from tests.session_worker.talk import LEDGER, MARKS, Talk
@@ -56,9 +57,12 @@ class Call:
     async def loses_its_link(self) -> FakeLink:
         """Returns the next one."""
         before = len(self.rig.dialer.links)
-        self.link._events.put_nowait(LinkClosedError(1006, ""))
+        self.ends_its_link()
         await eventually(lambda: len(self.rig.dialer.links) > before)
         return self.link
+
+    def ends_its_link(self) -> None:
+        self.link._events.put_nowait(LinkClosedError(1006, ""))
 
 
 def told(link: FakeLink) -> list[tuple[str, bool]]:
@@ -98,4 +102,27 @@ async def test_a_call_of_an_earlier_answer_is_told_of_when_a_later_one_is_cut_of
     link = await call.loses_its_link()
     talk.ledger.release()
     await eventually(lambda: [words for words, asked in told(link) if "entered rent" in words and asked])
+    assert not link.tool_responses
+
+
+async def test_an_outcome_that_comes_while_there_is_no_link_is_told_once(talk: Talk, service: ToolsProcess) -> None:
+    call = Call(talk.rig, talk.id)
+    await call.types("enter the rent")
+    call.says("One moment.")
+    talk.call("c1", held=True)
+    call.says(events.GenerationComplete(), DONE, events.HandleUpdate("good", True, None))
+    await talk.entered()
+    # The first try is refused, and what the second begins with is decided after the outcome is there.
+    talk.rig.dialer.refuse = link_error(LinkFailure(Where.CONNECT, text="nobody listens"))
+    call.ends_its_link()
+    await eventually(lambda: not talk.session._parts.links.at_rest)
+    talk.ledger.release()
+    finished = live_pb2.TOOL_PHASE_FINISHED
+    await eventually(lambda: any(said.tool_activity.phase == finished for said in talk.rig.responses))
+    talk.rig.dialer.refuse = None
+    link = await eventually(lambda: call.link if len(talk.rig.dialer.links) == 2 else None)
+    await eventually(lambda: link.turns)
+    # What is typed is given after what the link begins with.
+    await call.types("thanks")
+    assert [asked for words, asked in told(link) if "entered rent" in words] == [True]
     assert not link.tool_responses
