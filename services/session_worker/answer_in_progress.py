@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from parley.v1 import fabric_pb2
 from services.session_worker.conversation import Conversation
 from services.session_worker.journal import Journal
-from services.session_worker.turns import TurnState
+from services.session_worker.turns import Turn, TurnState
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +45,19 @@ class AnswerInProgress:
         """None between answers."""
         self._here = False
         """The answer has begun on the link of the moment."""
+        self._turn = 0
+        """The newest turn of the answer that has begun on it."""
+        self._given: tuple[int, int] | None = None
+        """Last request before that turn began, and entries of the conversation."""
 
     def begins(self, now: float, turn: int, first_seq: int) -> bool:
         """The model speaks, or calls a function; True when that is the beginning of its answer on this link."""
+        journal, conversation = self._journal, self._conversation
+        if turn != self._turn:
+            self._turn, self._given = turn, (journal.last_seq, conversation.position)
         if self._here:
             return False
         self._here = True
-        journal, conversation = self._journal, self._conversation
         if self.begun is None:
             self.begun = Begun(now, journal.last_seq, conversation.position, turn, first_seq)
             journal.answer_begins()
@@ -61,7 +67,7 @@ class AnswerInProgress:
 
     def link_began(self) -> None:
         """Another link is asked for the answer."""
-        self._here = False
+        self._here, self._turn, self._given = False, 0, None
 
     @property
     def _is_about_ordered_content(self) -> bool:
@@ -81,7 +87,8 @@ class AnswerInProgress:
 
     def over(self) -> None:
         """It is complete, and in the conversation."""
-        self.begun, self._here = None, False
+        self.begun = None
+        self.link_began()
 
     @property
     def turn(self) -> int:
@@ -89,9 +96,16 @@ class AnswerInProgress:
         return self._turns.count if self.begun is None else self.begun.turn
 
     @property
-    def given_seq(self) -> int:
-        """Number of the last request that the answer of the moment can be about."""
-        return self._journal.last_seq if self.begun is None else self.begun.seq
+    def _begun_with(self) -> tuple[int, int] | None:
+        return None if self.begun is None else (self.begun.seq, self.begun.position)
+
+    def complete(self, turn: Turn) -> fabric_pb2.ModelSaid:
+        """What this turn said, and what it can be about: what was asked while an earlier turn of the answer waited for
+        its calls is answered, too; what a function returned while it spoke is not."""
+        seq, position = self._given or self._begun_with or (self._journal.last_seq, self._conversation.position)
+        return fabric_pb2.ModelSaid(
+            text=turn.said, interrupted=turn.interrupted, given_seq=seq, turn=turn.number, given_position=position
+        )
 
     @property
     def record(self) -> fabric_pb2.AnswerBegun | None:

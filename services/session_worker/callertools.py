@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any, Final
 from google.genai import types
 from google.protobuf import json_format
 
-from parley.v1 import errors_pb2, live_pb2
+from parley.v1 import errors_pb2, fabric_pb2, live_pb2
 from services.fabric.capabilities import ModelCapabilities
 from services.fabric.errors import invalid_field
 from services.session_worker import events, responses
@@ -31,6 +32,8 @@ class Pending:
     """A call whose result is awaited."""
 
     call: events.FunctionCall
+    turn: int
+    """That made the call."""
     blocks: bool
     since: float
     """Of the call, or of its latest interim result; monotonic seconds."""
@@ -41,6 +44,8 @@ class Answered:
     """What a call gets."""
 
     call: events.FunctionCall
+    turn: int
+    """That made the call."""
     response: types.FunctionResponse
     outcome: live_pb2.ToolOutcome
     final: bool = True
@@ -68,22 +73,36 @@ class CallerTools:
         """Calls that the caller runs."""
         return [pending.call for pending in self._pending.values()]
 
-    def restore(self, calls: Iterable[events.FunctionCall], now: float) -> None:
+    @property
+    def records(self) -> list[fabric_pb2.CallerCall]:
+        """The same, for a checkpoint."""
+        return [
+            fabric_pb2.CallerCall(
+                call_id=pending.call.id,
+                name=pending.call.name,
+                arguments_json=json.dumps(pending.call.args),
+                turn=pending.turn,
+            )
+            for pending in self._pending.values()
+        ]
+
+    def restore(self, records: Iterable[fabric_pb2.CallerCall], now: float) -> None:
         """Calls that an earlier owner gave out, whose results may come. There may be others, of its last moment."""
         self._inherited = True
-        for call in calls:
-            self._pending[call.id] = Pending(call, self._blocks.get(call.name, False), now)
+        for record in records:
+            call = events.FunctionCall(record.call_id, record.name, json.loads(record.arguments_json or "{}"))
+            self._pending[call.id] = Pending(call, record.turn, self._blocks.get(call.name, False), now)
 
     def __contains__(self, name: str) -> bool:
         return name in self._blocks
 
-    def call(self, call: events.FunctionCall, now: float) -> live_pb2.ToolCall | Answered | None:
+    def call(self, call: events.FunctionCall, turn: int, now: float) -> live_pb2.ToolCall | Answered | None:
         """What the caller is told of a call, or what it gets at once; None for one that was given out already."""
         if call.id in self._pending or call.id in self._over:
             return None
         if len(self._pending) >= _MOST_PENDING:
-            return self._failed(call, "too many calls are waiting for their results")
-        self._pending[call.id] = Pending(call, self._blocks[call.name], now)
+            return self._failed(call, turn, "too many calls are waiting for their results")
+        self._pending[call.id] = Pending(call, turn, self._blocks[call.name], now)
         return live_pb2.ToolCall(call_id=call.id, name=call.name, arguments=responses.struct(call.args))
 
     def cancel(self, ids: tuple[str, ...]) -> list[str]:
@@ -111,6 +130,7 @@ class CallerTools:
         response = {"error": result.error} if failed else {"output": json_format.MessageToDict(result.output)}
         return Answered(
             pending.call,
+            pending.turn,
             types.FunctionResponse(
                 id=pending.call.id,
                 name=pending.call.name,
@@ -124,11 +144,12 @@ class CallerTools:
 
     def expire(self, now: float) -> list[Answered]:
         """Calls that the caller has not answered in time."""
-        late = [pending.call for pending in self._pending.values() if now - pending.since > self._timeout]
-        for call in late:
-            self._settle(call.id)
+        late = [pending for pending in self._pending.values() if now - pending.since > self._timeout]
+        for pending in late:
+            self._settle(pending.call.id)
         problem = "the caller did not answer in time; whether it had its effect is unknown"
-        return [self._failed(call, problem, live_pb2.TOOL_OUTCOME_TIMED_OUT) for call in late]
+        timed_out = live_pb2.TOOL_OUTCOME_TIMED_OUT
+        return [self._failed(pending.call, pending.turn, problem, timed_out) for pending in late]
 
     def _check(self, result: live_pb2.ToolResult, pending: Pending) -> None:
         for name, takes in (
@@ -144,10 +165,14 @@ class CallerTools:
                 raise invalid_field(f"tool_result.{name}", problem)
 
     def _failed(
-        self, call: events.FunctionCall, problem: str, outcome: live_pb2.ToolOutcome = live_pb2.TOOL_OUTCOME_FAILED
+        self,
+        call: events.FunctionCall,
+        turn: int,
+        problem: str,
+        outcome: live_pb2.ToolOutcome = live_pb2.TOOL_OUTCOME_FAILED,
     ) -> Answered:
         response: dict[str, Any] = {"error": problem}
-        return Answered(call, types.FunctionResponse(id=call.id, name=call.name, response=response), outcome)
+        return Answered(call, turn, types.FunctionResponse(id=call.id, name=call.name, response=response), outcome)
 
     def _settle(self, call_id: str) -> None:
         del self._pending[call_id]

@@ -96,6 +96,8 @@ class _Outcome(_Request):
     """The model got it; otherwise it is what the caller sent."""
     more: bool = False
     """More for the same call follows."""
+    turn: int = 0
+    """That made the call; 0: not known."""
     sent_seq: int = 0
     """Number of the caller's request that brought it; 0: it came from elsewhere."""
 
@@ -122,6 +124,17 @@ def _led_to(piece: Piece, last_seq: float, end: float) -> bool:
             return piece.seq <= last_seq
         case _:
             return piece.position <= end
+
+
+def _came_too_late(piece: Piece, said: fabric_pb2.ModelSaid) -> bool:
+    """It came when this turn was being answered already, and is not about a call of its own."""
+    match piece:
+        case _Outcome(told=True):
+            return 0 < piece.turn < said.turn and 0 < said.given_position < piece.position
+        case _Request():
+            return 0 < said.given_seq < piece.seq
+        case _:
+            return False
 
 
 class Conversation:
@@ -286,7 +299,16 @@ class Conversation:
         for piece in [piece for piece in self._open() if isinstance(piece, _Outcome) and piece.text == text]:
             self._drop(piece)
         self._keep(
-            _Outcome(self.position, "user", text, call_id=record.call_id, told=True, more=more, sent_seq=sent_seq)
+            _Outcome(
+                self.position,
+                "user",
+                text,
+                call_id=record.call_id,
+                told=True,
+                more=more,
+                turn=record.turn,
+                sent_seq=sent_seq,
+            )
         )
 
     def _outcomes(self, call_id: str, *, told: bool) -> list[_Outcome]:
@@ -294,12 +316,12 @@ class Conversation:
         return [piece for piece in found if piece.told is told]
 
     def _answer(self, said: fabric_pb2.ModelSaid) -> None:
-        later = [piece for piece in self._open() if isinstance(piece, _Request) and 0 < said.given_seq < piece.seq]
+        later = [piece for piece in self._open() if _came_too_late(piece, said)]
         places = sorted({piece.position for piece in later})
         end = self.position - len(places)
         answer = Piece(end, "model", retelling.answer(said) if self.words else "", answer=True)
         if later:
-            # Sent while the model spoke: the next answer's.
+            # They came while the model spoke: the next answer's.
             before = [replace(piece, position=min(piece.position, end)) for piece in self._open() if piece not in later]
             after = [replace(piece, position=end + 1 + places.index(piece.position)) for piece in later]
             for piece in list(self._open()):

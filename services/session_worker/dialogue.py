@@ -80,10 +80,7 @@ class Dialogue:
             return  # the answer is still to come
         # What was to be heard again has been, or was asked in words: the same words are new from now on.
         self._repeated = RepeatedTranscript("")
-        said = fabric_pb2.ModelSaid(
-            text=turn.said, interrupted=turn.interrupted, given_seq=parts.answering.given_seq, turn=turn.number
-        )
-        parts.log(fabric_pb2.LogEntry(model_said=said))
+        parts.log(fabric_pb2.LogEntry(model_said=parts.answering.complete(turn)))
         began = now if turn.first_output is None else turn.first_output
         parts.journal.turn_ended(now, began, parts.conversation.settled, parts.links.round_trip)
         parts.answering.over()
@@ -102,7 +99,7 @@ class Dialogue:
     # Calls that the caller runs
 
     def _call_caller(self, call: events.FunctionCall, now: float) -> None:
-        match self._parts.caller_tools.call(call, now):
+        match self._parts.caller_tools.call(call, self._parts.turns.count, now):
             case live_pb2.ToolCall() as told:
                 self._parts.say(live_pb2.ConverseResponse(tool_call=told))
                 self._parts.checkpoints.write()
@@ -129,7 +126,7 @@ class Dialogue:
 
     async def _answer(self, answered: Answered) -> None:
         call, response = answered.call, answered.response
-        record = responses.tool_record(call, response.response or {}, answered.outcome)
+        record = responses.tool_record(call, response.response or {}, answered.outcome, turn=answered.turn)
         self._parts.log(fabric_pb2.LogEntry(tool=record))
         await self._parts.links.answer(response, final=answered.final)
 

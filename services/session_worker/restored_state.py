@@ -6,7 +6,6 @@ of the checkpoint, the claims ahead of both, and what the caller has may be behi
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -58,7 +57,7 @@ class RestoredState:
     lost_calls: list[events.FunctionCall]
     """Calls since the handle that were answered: in the state that it restores they may wait for their results for
     ever."""
-    caller_calls: list[events.FunctionCall]
+    caller_calls: list[fabric_pb2.CallerCall]
     """Calls that the caller runs."""
 
     def responses(self, cause: str = "WORKER_LOST") -> list[live_pb2.ConverseResponse]:
@@ -121,10 +120,7 @@ def restored(
             for entry in entries
             if entry.HasField("tool") and entry.position > checkpoint.handle_position
         ],
-        caller_calls=[
-            events.FunctionCall(call.call_id, call.name, json.loads(call.arguments_json or "{}"))
-            for call in checkpoint.caller_calls
-        ],
+        caller_calls=list(checkpoint.caller_calls),
     )
 
 
@@ -140,7 +136,9 @@ def _finished(request: fabric_pb2.TakeOver, checkpoint: fabric_pb2.CheckpointRec
     begun = checkpoint.begun
     if not 0 < begun.generated_downlink_seq <= request.floor:
         return None
-    return fabric_pb2.ModelSaid(text=begun.said, given_seq=begun.given_seq, turn=begun.turn)
+    return fabric_pb2.ModelSaid(
+        text=begun.said, given_seq=begun.given_seq, turn=begun.turn, given_position=begun.log_position
+    )
 
 
 def _answering(checkpoint: fabric_pb2.CheckpointRecord, conversation: Conversation) -> Answering | None:

@@ -102,7 +102,7 @@ class ToolCalls:
         self._let_go_before(answer)
         identity = self._identify(call, turn, answer)
         key = identity.key if isinstance(identity, Identity) else ""
-        task = asyncio.create_task(self._run(call, identity, parent), name=f"tool {call.name}")
+        task = asyncio.create_task(self._run(call, turn, identity, parent), name=f"tool {call.name}")
         self._waiting[call.id] = _Waiting(answer, key, task)
         task.add_done_callback(lambda _: self._answered(call.id))
 
@@ -147,7 +147,7 @@ class ToolCalls:
         except FencedError:
             self._fenced()
             return
-        await self._tell(owed.call, owed.identity, reply, deliver, reply.duration)
+        await self._tell(owed.call, owed.identity.turn, owed.identity, reply, deliver, took=reply.duration)
 
     async def close(self, *, hand_over: bool = False) -> None:
         """Stop everything. `hand_over`: the session goes on elsewhere, so what tools run goes on too."""
@@ -181,7 +181,7 @@ class ToolCalls:
         if not any(other.key == waiting.key for other in self._waiting.values()):
             self._book.answered(waiting.key)
 
-    async def _run(self, call: events.FunctionCall, identity: Identity | str, parent: Context) -> None:
+    async def _run(self, call: events.FunctionCall, turn: int, identity: Identity | str, parent: Context) -> None:
         began = time.monotonic()
         self._activity(call, live_pb2.TOOL_PHASE_STARTED, arguments=responses.struct(dict(call.args)))
         with telemetry.tracer().start_as_current_span(
@@ -219,7 +219,8 @@ class ToolCalls:
             if reply.outcome != live_pb2.TOOL_OUTCOME_SUCCEEDED:
                 span.set_status(trace.StatusCode.ERROR, reply.error)
         took = responses.duration(time.monotonic() - began)
-        await self._tell(call, identity if isinstance(identity, Identity) else None, reply, self._respond, took)
+        known = identity if isinstance(identity, Identity) else None
+        await self._tell(call, turn, known, reply, self._respond, took=took)
 
     async def _outcome(
         self, call: events.FunctionCall, identity: Identity, timeout: float, *, idempotent: bool
@@ -257,14 +258,16 @@ class ToolCalls:
     async def _tell(
         self,
         call: events.FunctionCall,
+        turn: int,
         identity: Identity | None,
         reply: fabric_pb2.ToolCallReply,
         deliver: Respond,
+        *,
         took: duration_pb2.Duration,
     ) -> None:
         response = _response(reply)
         key = "" if identity is None else identity.key
-        record = responses.tool_record(call, response, reply.outcome, key)
+        record = responses.tool_record(call, response, reply.outcome, key, turn=turn)
         self._record(fabric_pb2.LogEntry(tool=record))
         if identity is not None and len(reply.output_json) + len(record.arguments_json) > claims.MAX_OUTPUT_KEPT:
             self._large.append(identity)

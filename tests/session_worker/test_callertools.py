@@ -47,12 +47,12 @@ def answered(what: object) -> Answered:
 
 def test_the_caller_is_told_of_a_call_once() -> None:
     one = tools()
-    told = one.call(call(room="blue"), 0.0)
+    told = one.call(call(room="blue"), 1, 0.0)
     assert isinstance(told, live_pb2.ToolCall)
     assert (told.call_id, told.name, dict(told.arguments)) == ("c1", "book", {"room": "blue"})
-    assert one.call(call(), 1.0) is None
+    assert one.call(call(), 1, 1.0) is None
     one.result(result(output={}), 2.0)
-    assert one.call(call(), 3.0) is None
+    assert one.call(call(), 1, 3.0) is None
 
 
 def test_only_declared_functions_are_the_callers() -> None:
@@ -70,7 +70,7 @@ def test_only_declared_functions_are_the_callers() -> None:
 )
 def test_a_result_is_the_models_with_id_and_name(given: Any, response: Any, outcome: int) -> None:
     one = tools()
-    one.call(call(), 0.0)
+    one.call(call(), 1, 0.0)
     got = answered(one.result(result(**given), 1.0))
     assert got.response == types.FunctionResponse(id="c1", name="book", response=response)
     assert (got.outcome, got.final, len(one)) == (outcome, True, 0)
@@ -79,7 +79,7 @@ def test_a_result_is_the_models_with_id_and_name(given: Any, response: Any, outc
 @pytest.mark.parametrize("scheduling", ["SILENT", "WHEN_IDLE", "INTERRUPT"])
 def test_scheduling_is_passed_on_where_the_function_does_not_block(scheduling: str) -> None:
     one = tools()
-    one.call(call(name="go_on"), 0.0)
+    one.call(call(name="go_on"), 1, 0.0)
     value = live_pb2.ResponseScheduling.Value(f"RESPONSE_SCHEDULING_{scheduling}")
     got = answered(one.result(result(output={}, scheduling=value), 1.0))
     assert got.response.scheduling == types.FunctionResponseScheduling[scheduling]
@@ -87,7 +87,7 @@ def test_scheduling_is_passed_on_where_the_function_does_not_block(scheduling: s
 
 def test_more_results_of_a_call_may_follow() -> None:
     one = tools()
-    one.call(call(name="go_on"), 0.0)
+    one.call(call(name="go_on"), 1, 0.0)
     first = answered(one.result(result(output={"at": 1}, will_continue=True), 9.0))
     assert (first.final, first.response.will_continue, len(one)) == (False, True, 1)
     # The time runs from the latest.
@@ -109,7 +109,7 @@ def test_what_fits_neither_function_nor_model_is_refused_and_the_call_stays(
     model: Any, name: str, fields: dict[str, Any], problem: str
 ) -> None:
     one = tools(model)
-    one.call(call(name=name), 0.0)
+    one.call(call(name=name), 1, 0.0)
     with pytest.raises(ServiceError, match=problem) as refused:
         one.result(result(output={}, **fields), 1.0)
     assert list(refused.value.violations) == [f"tool_result.{next(iter(fields))}"]
@@ -124,7 +124,7 @@ def test_a_result_of_a_call_that_never_was_is_a_mistake() -> None:
 def test_a_result_that_comes_twice_or_too_late_is_ignored() -> None:
     one = tools()
     for id_ in ("c1", "c2", "c3"):
-        one.call(call(id_), 0.0)
+        one.call(call(id_), 1, 0.0)
     one.result(result("c1", output={}), 1.0)
     assert one.cancel(("c1", "c2", "never")) == ["c2"]
     assert [one.result(result(id_, output={}), 2.0) for id_ in ("c1", "c2")] == [None, None]
@@ -139,7 +139,7 @@ def test_a_result_that_comes_twice_or_too_late_is_ignored() -> None:
 def test_calls_that_nobody_answers_are_bounded() -> None:
     one = tools()
     for number in range(128):
-        assert isinstance(one.call(call(f"c{number}"), 0.0), live_pb2.ToolCall)
-    refused = answered(one.call(call("one more"), 0.0))
+        assert isinstance(one.call(call(f"c{number}"), 1, 0.0), live_pb2.ToolCall)
+    refused = answered(one.call(call("one more"), 1, 0.0))
     assert refused.outcome == live_pb2.TOOL_OUTCOME_FAILED
     assert len(one) == 128

@@ -126,3 +126,47 @@ async def test_an_outcome_that_comes_while_there_is_no_link_is_told_once(talk: T
     await call.types("thanks")
     assert [asked for words, asked in told(link) if "entered rent" in words] == [True]
     assert not link.tool_responses
+
+
+async def test_an_outcome_that_came_while_the_model_spoke_of_something_else_is_asked_about_again(
+    talk: Talk, service: ToolsProcess
+) -> None:
+    call = Call(talk.rig, talk.id)
+    await call.types("enter the rent")
+    call.says("One moment.")
+    talk.call("c1", held=True)
+    call.says(events.GenerationComplete(), DONE, events.HandleUpdate("good", True, None))
+    await talk.entered()
+    await call.types("what can you do")
+    call.says("I can ")
+    await call.said("I can ")
+    talk.ledger.release()
+    await talk.answers()
+    call.says("do much.", events.GenerationComplete(), DONE, "The rent is ")
+    await call.said("The rent is ")
+    link = await call.loses_its_link()
+    await eventually(lambda: len(link.turns) == 2)
+    before, asked = told(link)
+    assert (before[1], asked[1]) == (False, True)
+    assert "do much." in before[0]
+    assert "entered rent" in asked[0]
+    assert "what can you do" not in asked[0]
+
+
+async def test_what_was_answered_while_a_call_waited_is_not_asked_again(talk: Talk, service: ToolsProcess) -> None:
+    call = Call(talk.rig, talk.id)
+    call.says(events.HandleUpdate("good", True, None))
+    await call.types("enter the rent")
+    talk.call("c1", held=True)
+    call.says(DONE)
+    await talk.entered()
+    await call.types("what can you do")
+    call.says("I can do much.", events.GenerationComplete(), DONE)
+    await call.said("I can do much.")
+    talk.ledger.release()
+    await talk.answers()
+    call.says("The rent is ")
+    await call.said("The rent is ")
+    link = await call.loses_its_link()
+    await eventually(lambda: any(asked for _, asked in told(link)))
+    assert [words for words, asked in told(link) if asked and "what can you do" in words] == []

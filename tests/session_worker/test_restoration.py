@@ -16,7 +16,7 @@ from services.session_worker.input_queue import AudioBatch
 from services.session_worker.journal import Item, Journal
 from services.session_worker.restoration import Restoration, Situation, restoration
 from services.session_worker.turns import TurnState
-from tests.session_worker.test_conversation import heard, result, returned, said, turn, typed
+from tests.session_worker.test_conversation import Entry, heard, result, returned, turn, typed
 
 LIVE = capabilities_of("gemini-3.8-live") or ModelCapabilities()
 NATIVE = capabilities_of("gemini-2.5-flash-native-audio-preview-12-2025") or ModelCapabilities()
@@ -73,8 +73,10 @@ class Talk:
 
     def answers(self, words: str, *, handle: bool = True) -> None:
         self.begins()
-        given = self.answering.given_seq
-        self.conversation.add(said(words, given_seq=given))
+        turn = self.turns.current
+        assert turn is not None
+        turn.said = words
+        self.conversation.add(Entry(model_said=self.answering.complete(turn)))
         self.turns.on_event(TurnComplete("", False, True), self.later())
         self.journal.turn_ended(self.now, self.now - 1, self.conversation.settled)
         self.answering.over()
