@@ -289,7 +289,8 @@ class Conversation:
         )
 
     def _outcome(self, record: fabric_pb2.ToolRecord) -> None:
-        sent = self._outcomes(record.call_id, told=False)[:1]
+        call_id = record.told_as or record.call_id
+        sent = self._outcomes(call_id, told=False)[:1]
         for piece in sent:
             self._drop(piece)
         more = any(piece.more for piece in sent)
@@ -303,7 +304,7 @@ class Conversation:
                 self.position,
                 "user",
                 text,
-                call_id=record.call_id,
+                call_id=call_id,
                 told=True,
                 more=more,
                 turn=record.turn,

@@ -84,6 +84,7 @@ class Dialogue:
         began = now if turn.first_output is None else turn.first_output
         parts.journal.turn_ended(now, began, parts.conversation.settled, parts.links.round_trip)
         parts.answering.over()
+        self.tell_cancelled(parts.caller_tools.answer_over())
         parts.checkpoints.turn_ended(parts.downlink.last_seq)
         parts.checkpoints.write()
 
@@ -96,13 +97,19 @@ class Dialogue:
             parts.downlink.interrupt(live_pb2.INTERRUPTION_REASON_RESTARTED)
             parts.wake()
 
+    def generated_anew(self, answer: int) -> None:
+        """The answer that began with this turn is asked for again: its calls come again, and are the same calls."""
+        self._parts.tools.answer_restarted(answer)
+        self._parts.caller_tools.answer_restarted(answer)
+
     # Calls that the caller runs
 
     def _call_caller(self, call: events.FunctionCall, now: float) -> None:
-        match self._parts.caller_tools.call(call, self._parts.turns.count, now):
+        parts = self._parts
+        match parts.caller_tools.call(call, parts.turns.count, parts.answering.turn, now):
             case live_pb2.ToolCall() as told:
-                self._parts.say(live_pb2.ConverseResponse(tool_call=told))
-                self._parts.checkpoints.write()
+                parts.say(live_pb2.ConverseResponse(tool_call=told))
+                parts.checkpoints.write()
             case Answered() as answered:
                 self.answer(answered)
             case None:
@@ -111,7 +118,7 @@ class Dialogue:
     def expire_calls(self, now: float) -> None:
         """Calls that the caller has not answered in time are answered for it."""
         for answered in self._parts.caller_tools.expire(now):
-            self.tell_cancelled([answered.call.id])
+            self.tell_cancelled([answered.told_as])
             self.answer(answered)
 
     def tell_cancelled(self, call_ids: list[str]) -> None:
@@ -127,6 +134,7 @@ class Dialogue:
     async def _answer(self, answered: Answered) -> None:
         call, response = answered.call, answered.response
         record = responses.tool_record(call, response.response or {}, answered.outcome, turn=answered.turn)
+        record.told_as = answered.told_as
         self._parts.log(fabric_pb2.LogEntry(tool=record))
         await self._parts.links.answer(response, final=answered.final)
 

@@ -43,8 +43,7 @@ async def restore(parts: Parts, inherited: Inherited) -> int:
     )
     parts.caller_tools.restore(state.caller_calls, now)
     if state.begins_anew:
-        cancelled = parts.caller_tools.cancel(tuple(call.call_id for call in state.caller_calls))
-        parts.dialogue.tell_cancelled(cancelled)
+        parts.caller_tools.answer_restarted(state.checkpoint.begun.turn)
     for call in parts.caller_tools.pending:
         parts.links.adopt(call)
     for owed in calls.owed:

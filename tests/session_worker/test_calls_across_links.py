@@ -46,6 +46,12 @@ class Call:
         await self.rig.send(self.session, live_pb2.ConverseRequest(seq=self._seq, text=live_pb2.TextInput(text=words)))
         await eventually(lambda: len(link.texts) > before)
 
+    async def returns(self, call_id: str) -> None:
+        """The caller ran a function."""
+        self._seq += 1
+        result = live_pb2.ToolResult(call_id=call_id, output={})
+        await self.rig.send(self.session, live_pb2.ConverseRequest(seq=self._seq, tool_result=result))
+
     def says(self, *what: events.Event | str) -> None:
         """The model; words stand for a piece of its answer."""
         self.link.says(*(events.Text(each, thought=False) if isinstance(each, str) else each for each in what))
@@ -70,6 +76,11 @@ def told(link: FakeLink) -> list[tuple[str, bool]]:
     return [
         (" | ".join(part.text for content in turns for part in content.parts), asked) for turns, asked in link.turns
     ]
+
+
+def results(link: FakeLink) -> list[str]:
+    """Calls that got their results on a link; others it was told are lost."""
+    return [sent.id for sent in link.tool_responses if "output" in sent.response]
 
 
 async def test_an_answer_of_several_turns_has_each_effect_once(talk: Talk, service: ToolsProcess) -> None:
@@ -170,3 +181,46 @@ async def test_what_was_answered_while_a_call_waited_is_not_asked_again(talk: Ta
     link = await call.loses_its_link()
     await eventually(lambda: any(asked for _, asked in told(link)))
     assert [words for words, asked in told(link) if asked and "what can you do" in words] == []
+
+
+async def test_a_function_of_the_callers_is_run_once_though_its_answer_begins_anew(rig: Rig) -> None:
+    session, _ = await rig.open(caller_tools=[live_pb2.FunctionDeclaration(name="pay")])
+    call = Call(rig, session)
+    call.says(events.HandleUpdate("good", True, None))
+    await call.types("pay 5 euros and 6 euros")
+    call.says(events.FunctionCall("c1", "pay", {"euros": 5}), events.FunctionCall("c2", "pay", {"euros": 6}))
+
+    def given_out() -> list[str]:
+        return [said.tool_call.call_id for said in rig.responses if said.HasField("tool_call")]
+
+    await eventually(lambda: given_out() == ["c1", "c2"])
+    link = await call.loses_its_link()
+    call.says(events.FunctionCall("d1", "pay", {"euros": 5}))
+    await call.returns("c1")
+    await eventually(lambda: results(link))
+    assert results(link) == ["d1"]
+    call.says("5 euros are paid", DONE)
+
+    def cancelled() -> list[str]:
+        return [call_id for said in rig.responses for call_id in said.tool_call_cancelled.call_ids]
+
+    await eventually(cancelled)
+    assert (cancelled(), given_out()) == (["c2"], ["c1", "c2"])
+
+
+async def test_a_result_of_the_callers_is_told_once(rig: Rig) -> None:
+    session, _ = await rig.open(caller_tools=[live_pb2.FunctionDeclaration(name="pay")])
+    call = Call(rig, session)
+    call.says(events.HandleUpdate("good", True, None))
+    await call.types("pay 5 euros")
+    call.says(events.FunctionCall("c1", "pay", {"euros": 5}))
+    await eventually(lambda: any(said.HasField("tool_call") for said in rig.responses))
+    link = await call.loses_its_link()
+    call.says(events.FunctionCall("d1", "pay", {"euros": 5}))
+    await call.returns("c1")
+    await eventually(lambda: results(link) == ["d1"])
+    call.says("5 euros are ")
+    await call.said("5 euros are ")
+    link = await call.loses_its_link()
+    await eventually(lambda: any(asked for _, asked in told(link)))
+    assert " ".join(words for words, _ in told(link)).count("returned") == 1

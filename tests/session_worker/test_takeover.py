@@ -149,33 +149,43 @@ async def test_an_answer_that_the_caller_has_is_ended_and_not_asked_for_again(ri
     await eventually(lambda: new.texts == ["thanks"])
 
 
-async def test_calls_of_the_caller_that_are_made_again_are_cancelled(rig: Rig) -> None:
+async def test_calls_of_the_caller_that_are_made_again_are_the_same_calls(rig: Rig) -> None:
     session, link = await rig.open(caller_tools=[live_pb2.FunctionDeclaration(name="open_door")])
-    await rig.send(session, text(1, "open the door"))
+    await rig.send(session, text(1, "open the doors"))
     await eventually(lambda: link.texts)
-    link.says(events.FunctionCall("c1", "open_door", {"door": 1}))
-    await eventually(lambda: rig.responses and rig.responses[-1].HasField("tool_call"))
+    link.says(*(events.FunctionCall(f"c{door}", "open_door", {"door": door}) for door in (1, 2)))
 
     async def stored() -> bool:
         checkpoint = await rig.records.read_checkpoint(session)
-        return checkpoint is not None and len(checkpoint.caller_calls) == 1
+        return checkpoint is not None and len(checkpoint.caller_calls) == 2
 
     await eventually(stored)
     floor = rig.responses[-1].seq
     await lose(rig, session, link)
     attached = (await take_over(rig, session, floor=floor, uplink_acked_seq=1, uplink_sent_seq=1)).attached
     rig.generation = attached.attach_generation
-    await eventually(lambda: "tool_call_cancelled" in told(rig))
     new = await eventually(lambda: rig.dialer.links[-1] if len(rig.dialer.links) == 2 else None)
     await eventually(lambda: new.turns)
 
     def result(seq: int, call_id: str) -> live_pb2.ConverseRequest:
         return live_pb2.ConverseRequest(seq=seq, tool_result=live_pb2.ToolResult(call_id=call_id, output={}))
 
-    # Of the call that was cancelled, and of one of the old owner's last moment, of which nobody knows.
-    await rig.send(session, result(2, "c1"), result(3, "c2"), text(4, "hurry"), epoch=3)
+    # Of one of the old owner's last moment nobody knows.
+    await rig.send(session, result(2, "c1"), result(3, "c9"), epoch=3)
+    new.says(events.FunctionCall("d1", "open_door", {"door": 1}))
+    await eventually(lambda: new.tool_responses)
+    assert [(sent.id, sent.name) for sent in new.tool_responses] == [("d1", "open_door")]
+    assert "tool_call" not in told(rig)
+    # The other one does not come again.
+    new.says(events.Text("it is open", thought=False), DONE)
+    await eventually(lambda: "tool_call_cancelled" in told(rig))
+    [cancelled] = [
+        list(each.tool_call_cancelled.call_ids) for each in rig.responses if each.HasField("tool_call_cancelled")
+    ]
+    assert cancelled == ["c2"]
+    await rig.send(session, result(4, "c2"), text(5, "hurry"), epoch=3)
     await eventually(lambda: new.texts == ["hurry"])
-    assert not new.tool_responses
+    assert len(new.tool_responses) == 1
 
 
 async def test_the_end_of_an_answer_that_reached_nobody_is_named_and_ended(rig: Rig) -> None:
