@@ -126,6 +126,11 @@ def _led_to(piece: Piece, last_seq: float, end: float) -> bool:
             return piece.position <= end
 
 
+def _was_taken_back(record: fabric_pb2.ToolRecord) -> bool:
+    """The model got no response."""
+    return record.outcome == live_pb2.TOOL_OUTCOME_CANCELLED and not record.response_json
+
+
 def _came_too_late(piece: Piece, said: fabric_pb2.ModelSaid) -> bool:
     """It came when this turn was being answered already, and is not about a call of its own."""
     match piece:
@@ -175,7 +180,7 @@ class Conversation:
                 self._request(entry.request)
             case "input_transcript" if self.words:
                 self._transcript(entry.input_transcript)
-            case "tool":
+            case "tool" if not _was_taken_back(entry.tool):
                 self._outcome(entry.tool)
             case "model_said":
                 self._answer(entry.model_said)

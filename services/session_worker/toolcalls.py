@@ -49,6 +49,7 @@ class _Running:
 class _Waiting:
     """A call of the model that waits for its outcome; several may wait for one execution."""
 
+    call: events.FunctionCall
     answer: int
     key: str
     task: asyncio.Task[None]
@@ -103,11 +104,11 @@ class ToolCalls:
         identity = self._identify(call, turn, answer)
         key = identity.key if isinstance(identity, Identity) else ""
         task = asyncio.create_task(self._run(call, turn, identity, parent), name=f"tool {call.name}")
-        self._waiting[call.id] = _Waiting(answer, key, task)
+        self._waiting[call.id] = _Waiting(call, answer, key, task)
         task.add_done_callback(lambda _: self._answered(call.id))
 
     def cancel(self, call_ids: Collection[str]) -> None:
-        """Nobody wants these results: stop the executions; nothing is answered."""
+        """Nobody wants these results: stop the executions; nothing is answered, by no later owner either."""
         for call_id in call_ids:
             waiting = self._waiting.get(call_id)
             if waiting is None:
@@ -118,6 +119,13 @@ class ToolCalls:
             if running is not None and not others:
                 running.task.cancel()
                 self._later(running.execution.abandon())
+                taken_back = fabric_pb2.ToolRecord(
+                    call_id=call_id,
+                    name=waiting.call.name,
+                    claim_key=waiting.key,
+                    outcome=live_pb2.TOOL_OUTCOME_CANCELLED,
+                )
+                self._record(fabric_pb2.LogEntry(tool=taken_back))
 
     def answer_restarted(self, answer: int) -> None:
         """The model will generate the answer anew that began with this turn, on a new link.

@@ -202,6 +202,7 @@ def test_what_is_owed_is_what_was_not_told() -> None:
         claim(running, '{"sum":1}'),
         claim(settled, outcome=live_pb2.TOOL_OUTCOME_UNKNOWN),
         claim(given_up, "", outcome=live_pb2.TOOL_OUTCOME_FAILED),
+        claim(talk.call("pay", sum=5), outcome=live_pb2.TOOL_OUTCOME_CANCELLED),
     ]
     found = owed(claims, {told.key, "of another time"})
     assert [one.identity.key for one in found] == [running.key, settled.key, given_up.key]

@@ -262,6 +262,12 @@ class TestFunctions:
         assert "A function that you called returned" in asked
         assert SHIPPED in asked
 
+    def test_a_call_that_the_model_took_back_is_none_of_the_conversation(self) -> None:
+        cancelled = fabric_pb2.ToolRecord(call_id="c1", name="get_order", outcome=live_pb2.TOOL_OUTCOME_CANCELLED)
+        conversation = told(typed("where is my order"), Entry(tool=cancelled))
+        assert not conversation.has_outcomes
+        assert short(conversation.unanswered()) == ["user: where is my order"]
+
 
 class TestPositions:
     def test_nothing_happened(self) -> None:

@@ -298,3 +298,21 @@ async def test_a_new_owner_knows_what_runs_what_ended_and_what_was_told(talk: Ta
     assert (await new.tools.recover(told | {recovered.owed[0].identity.key})).owed == []
     assert talk.ledger.entries() == ["food", "rent"]
     await new.tools.close()
+
+
+async def test_a_new_owner_tells_nothing_of_a_call_that_the_model_took_back(talk: Talk, service: ToolsProcess) -> None:
+    talk.call(held=True)
+    await talk.entered()
+    talk.link.says(events.CallsCancelled(("c1",)))
+    key = (await talk.the_claim()).key
+
+    async def logged() -> bool:
+        return key in await talk.told()
+
+    await eventually(logged)
+    new = NewOwner(talk, await talk.take_over())
+    talk.session._ending.fail(FencedError(talk.id))
+    await talk.rig.ended()
+    assert (await new.tools.recover({key})).owed == []
+    talk.ledger.release()
+    await new.tools.close()
