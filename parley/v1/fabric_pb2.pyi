@@ -513,7 +513,7 @@ class ModelSaid(_message.Message):
     def __init__(self, text: _Optional[str] = ..., interrupted: _Optional[bool] = ..., given_seq: _Optional[int] = ..., turn: _Optional[int] = ..., given_position: _Optional[int] = ...) -> None: ...
 
 class ToolRecord(_message.Message):
-    __slots__ = ("call_id", "name", "arguments_json", "response_json", "outcome", "claim_key", "turn", "told_as")
+    __slots__ = ("call_id", "name", "arguments_json", "response_json", "outcome", "claim_key", "turn", "told_as", "silent")
     CALL_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     ARGUMENTS_JSON_FIELD_NUMBER: _ClassVar[int]
@@ -522,6 +522,7 @@ class ToolRecord(_message.Message):
     CLAIM_KEY_FIELD_NUMBER: _ClassVar[int]
     TURN_FIELD_NUMBER: _ClassVar[int]
     TOLD_AS_FIELD_NUMBER: _ClassVar[int]
+    SILENT_FIELD_NUMBER: _ClassVar[int]
     call_id: str
     name: str
     arguments_json: str
@@ -530,7 +531,8 @@ class ToolRecord(_message.Message):
     claim_key: str
     turn: int
     told_as: str
-    def __init__(self, call_id: _Optional[str] = ..., name: _Optional[str] = ..., arguments_json: _Optional[str] = ..., response_json: _Optional[str] = ..., outcome: _Optional[_Union[_live_pb2.ToolOutcome, str]] = ..., claim_key: _Optional[str] = ..., turn: _Optional[int] = ..., told_as: _Optional[str] = ...) -> None: ...
+    silent: bool
+    def __init__(self, call_id: _Optional[str] = ..., name: _Optional[str] = ..., arguments_json: _Optional[str] = ..., response_json: _Optional[str] = ..., outcome: _Optional[_Union[_live_pb2.ToolOutcome, str]] = ..., claim_key: _Optional[str] = ..., turn: _Optional[int] = ..., told_as: _Optional[str] = ..., silent: _Optional[bool] = ...) -> None: ...
 
 class ClaimRecord(_message.Message):
     __slots__ = ("schema_version", "epoch", "state", "turn", "number", "tool", "arguments_json", "call_id", "idempotent", "execution_id", "executor", "timeout", "outcome", "attempt")

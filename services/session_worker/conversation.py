@@ -35,6 +35,7 @@ How it is told, in the terms of :mod:`services.session_worker.retelling`:
 - An answer that was cut off ends with a dash, as in a written dialogue. What was not delivered is not told.
 - Outcomes of functions are told in words by the user's side: calls and responses mean nothing to a link that did not
   call. A result that the caller sent is told once: as the outcome that the model got, or by itself until there is one.
+  One that the model is not to speak of is told with what is over.
 - With the log off (`words=False`) nothing that was said or typed is known here, and nothing is told but what functions
   returned and the model has not spoken of. What was answered is counted, so that it can be named where it is lost.
 - Thoughts and context updates are no conversation (the latter are in the new set-up). Pictures in turns become a note:
@@ -98,6 +99,8 @@ class _Outcome(_Request):
     """More for the same call follows."""
     turn: int = 0
     """That made the call; 0: not known."""
+    silent: bool = False
+    """The model is not to speak of it."""
     sent_seq: int = 0
     """Number of the caller's request that brought it; 0: it came from elsewhere."""
 
@@ -129,6 +132,10 @@ def _led_to(piece: Piece, last_seq: float, end: float) -> bool:
 def _was_taken_back(record: fabric_pb2.ToolRecord) -> bool:
     """The model got no response."""
     return record.outcome == live_pb2.TOOL_OUTCOME_CANCELLED and not record.response_json
+
+
+def _is_silent(piece: Piece) -> bool:
+    return isinstance(piece, _Outcome) and piece.silent
 
 
 def _came_too_late(piece: Piece, said: fabric_pb2.ModelSaid) -> bool:
@@ -196,12 +203,11 @@ class Conversation:
         What is up to `until` counts as over, whether it was answered or not; None stands for `settled`. Empty when
         nothing happened. Begins with a note where some of it is not remembered any more (`position` before `oldest`).
         """
-        if not self.words:
-            return []
         known = [piece for piece in self._until(until) if piece.position <= position]
         pieces = [piece for piece in self._until(until) if piece.position > position]
         after_user = bool(known) and known[-1].role == "user"
-        return retelling.settled(pieces, left_out=position < self._forgotten(until), after_user=after_user)
+        left_out = self.words and position < self._forgotten(until)
+        return retelling.settled(pieces, left_out=left_out, after_user=after_user)
 
     def untold(self, position: int) -> tuple[int, int] | None:
         """First and last `seq` of what was answered after `position` and cannot be told, as there are no words."""
@@ -211,7 +217,7 @@ class Conversation:
 
     def seed(self, history: Sequence[types.Content], until: int | None = None) -> Seed:
         """The configured history as it is, then the newest turns up to `until` (as in `since`), for a fresh link."""
-        known = self._until(until) if self.words else []
+        known = self._until(until)
         pieces = retelling.newest(known, MOST_TURNS, MOST_TOKENS)
         left_out = self.words and (self._forgotten(until) > 0 or len(pieces) < len(known))
         after_user = bool(history) and history[-1].role == "user"
@@ -233,7 +239,8 @@ class Conversation:
     def _asked(self, seq: int | None, position: int | None, known: int) -> list[Piece]:
         last = math.inf if seq is None else seq
         end = math.inf if position is None else position
-        return [piece for piece in self._open() if piece.position > known and _led_to(piece, last, end)]
+        asked = [piece for piece in self._open() if not _is_silent(piece)]
+        return [piece for piece in asked if piece.position > known and _led_to(piece, last, end)]
 
     def told_requests(self, position: int, seq: int | None = None, end: int | None = None) -> list[int]:
         """Numbers of the requests in what `since` (of `position`) and `unanswered` (of `seq`, `end`, known up to
@@ -249,7 +256,7 @@ class Conversation:
     @property
     def has_outcomes(self) -> bool:
         """The model was told what a function returned, and its answer to that is not complete."""
-        return any(isinstance(piece, _Outcome) and piece.told for piece in self._open())
+        return any(isinstance(piece, _Outcome) and piece.told and not piece.silent for piece in self._open())
 
     def forget_outcomes(self) -> None:
         """The model makes the calls again that it has not spoken of: what they returned comes again, too."""
@@ -313,6 +320,7 @@ class Conversation:
                 told=True,
                 more=more,
                 turn=record.turn,
+                silent=record.silent,
                 sent_seq=sent_seq,
             )
         )
@@ -359,8 +367,9 @@ class Conversation:
         return [piece for piece in self._pieces if piece.position > self.settled]
 
     def _until(self, until: int | None) -> list[Piece]:
-        end = self.settled if until is None else until
-        return [piece for piece in self._pieces if piece.position <= end]
+        if until is not None:
+            return [piece for piece in self._pieces if piece.position <= until]
+        return [piece for piece in self._pieces if piece.position <= self.settled or _is_silent(piece)]
 
     def _forgotten(self, until: int | None) -> int:
         """How far what is up to `until` is not remembered."""

@@ -133,7 +133,10 @@ class Dialogue:
 
     async def _answer(self, answered: Answered) -> None:
         call, response = answered.call, answered.response
-        record = responses.tool_record(call, response.response or {}, answered.outcome, turn=answered.turn)
+        silent = response.scheduling == types.FunctionResponseScheduling.SILENT
+        record = responses.tool_record(
+            call, response.response or {}, answered.outcome, turn=answered.turn, silent=silent
+        )
         record.told_as = answered.told_as
         self._parts.log(fabric_pb2.LogEntry(tool=record))
         await self._parts.links.answer(response, final=answered.final)

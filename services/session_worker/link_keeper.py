@@ -277,25 +277,29 @@ class LinkKeeper:
         if issued is None:
             return  # cancelled, or called again since
         number, call = issued
+        silent = response.scheduling == types.FunctionResponseScheduling.SILENT
         logged = self._keeps.conversation.position
         in_use = await self.there()
         try:
             if in_use.number == number:
                 if final:
-                    self._keeps.turns.call_settled(call_id, time.monotonic())
+                    self._keeps.turns.call_settled(call_id, time.monotonic(), silent=silent)
                 await in_use.link.send_tool_response(response)
             elif in_use.told_until < logged:
-                await self._tell_result(in_use.link, call, response)
+                await self._tell_result(in_use.link, call, response, silent=silent)
         except LinkClosedError:
             # The next link is told of it with the rest of the exchange: it is in the conversation.
             log.info("a result goes to the next link", session=self._keeps.spec.session_id, tool=call.name)
 
-    async def _tell_result(self, link: Link, call: events.FunctionCall, response: types.FunctionResponse) -> None:
+    async def _tell_result(
+        self, link: Link, call: events.FunctionCall, response: types.FunctionResponse, *, silent: bool
+    ) -> None:
         """A call that another link made cannot be answered on this one, as conversation it can."""
-        self._keeps.turns.asked(time.monotonic(), typed=True)
+        if not silent:
+            self._keeps.turns.asked(time.monotonic(), typed=True)
         outcome = live_pb2.TOOL_OUTCOME_UNSPECIFIED
         record = responses.tool_record(call, response.response or {}, outcome)
-        await link.send_turn(retelling.in_words(record), turn_complete=True)
+        await link.send_turn(retelling.in_words(record), turn_complete=not silent)
 
     # Time
 

@@ -38,8 +38,10 @@ def tool_record(
     claim_key: str = "",
     *,
     turn: int = 0,
+    silent: bool = False,
 ) -> fabric_pb2.ToolRecord:
-    """A call of this turn and what the model was answered, for the log; without a claim when the caller ran it."""
+    """A call of this turn and what the model was answered, for the log; without a claim when the caller ran it.
+    `silent`: the model is not to speak of it."""
     return fabric_pb2.ToolRecord(
         call_id=call.id,
         name=call.name,
@@ -48,6 +50,7 @@ def tool_record(
         outcome=outcome,
         claim_key=claim_key,
         turn=turn,
+        silent=silent,
     )
 
 

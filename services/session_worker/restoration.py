@@ -122,7 +122,7 @@ def restoration(of: Situation, *, resumed: bool) -> Restoration:
         replay=journal.replay(of.now, after=after, exact=of.exact),
         told_again=_told_again(of, told=bool(told), asked=bool(question), known=known),
         untold=untold,
-        outcomes_until=conversation.position if question or not conversation.has_outcomes else 0,
+        outcomes_until=conversation.position if question or ((told or seed) and not conversation.has_outcomes) else 0,
         state_restored=untold is None and (resumed or _is_told(of, seed, question)),
     )
 

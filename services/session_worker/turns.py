@@ -100,9 +100,9 @@ class TurnState:
         speaks = turn is not None and (turn.first_audio is not None or bool(turn.said))
         self._owed = self.count if turn is not None and not speaks else self.count + 1
 
-    def call_settled(self, call_id: str, now: float) -> None:
-        """A function call was answered; the model will speak of it."""
-        if self.pending_calls.pop(call_id, None) is not None:
+    def call_settled(self, call_id: str, now: float, *, silent: bool = False) -> None:
+        """A function call was answered; the model will speak of it, unless it was told not to."""
+        if self.pending_calls.pop(call_id, None) is not None and not silent:
             self.asked(now)
 
     def on_event(self, event: events.Event, now: float) -> Turn | None:

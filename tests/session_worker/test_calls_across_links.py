@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -46,10 +47,10 @@ class Call:
         await self.rig.send(self.session, live_pb2.ConverseRequest(seq=self._seq, text=live_pb2.TextInput(text=words)))
         await eventually(lambda: len(link.texts) > before)
 
-    async def returns(self, call_id: str) -> None:
+    async def returns(self, call_id: str, **fields: Any) -> None:
         """The caller ran a function."""
         self._seq += 1
-        result = live_pb2.ToolResult(call_id=call_id, output={})
+        result = live_pb2.ToolResult(call_id=call_id, output={}, **fields)
         await self.rig.send(self.session, live_pb2.ConverseRequest(seq=self._seq, tool_result=result))
 
     def says(self, *what: events.Event | str) -> None:
@@ -224,3 +225,18 @@ async def test_a_result_of_the_callers_is_told_once(rig: Rig) -> None:
     link = await call.loses_its_link()
     await eventually(lambda: any(asked for _, asked in told(link)))
     assert " ".join(words for words, _ in told(link)).count("returned") == 1
+
+
+async def test_a_result_that_is_to_be_silent_is_told_to_the_next_link_and_not_asked_about(rig: Rig) -> None:
+    session, link = await rig.open(caller_tools=[live_pb2.FunctionDeclaration(name="log")])
+    call = Call(rig, session)
+    await call.types("log it")
+    call.says("Sure.", events.FunctionCall("c1", "log", {}), events.GenerationComplete(), DONE)
+    call.says(events.HandleUpdate("good", True, None))
+    await call.said("Sure.")
+    await call.returns("c1", scheduling=live_pb2.RESPONSE_SCHEDULING_SILENT)
+    await eventually(lambda: results(link) == ["c1"])
+    assert not rig.worker._sessions[session]._parts.busy
+    link = await call.loses_its_link()
+    await call.types("thanks")
+    assert [(asked, words.count("returned")) for words, asked in told(link)] == [(False, 1)]

@@ -56,7 +56,7 @@ def said(words: str, *, interrupted: bool = False, given_seq: int = 0, given_pos
 
 
 def returned(
-    call_id: str = "c1", *, name: str = "get_order", arguments: Any = None, response: Any = None, turn: int = 0
+    call_id: str = "c1", *, name: str = "get_order", arguments: Any = None, response: Any = None, **fields: Any
 ) -> Entry:
     """A call and what the model got."""
     return Entry(
@@ -66,7 +66,7 @@ def returned(
             arguments_json=json.dumps({"order_id": "4711"} if arguments is None else arguments),
             response_json=json.dumps({"output": {"status": "shipped"}} if response is None else response),
             outcome=live_pb2.TOOL_OUTCOME_SUCCEEDED,
-            turn=turn,
+            **fields,
         )
     )
 
@@ -267,6 +267,19 @@ class TestFunctions:
         conversation = told(typed("where is my order"), Entry(tool=cancelled))
         assert not conversation.has_outcomes
         assert short(conversation.unanswered()) == ["user: where is my order"]
+
+    @pytest.mark.parametrize("words", [True, False])
+    def test_what_the_model_is_not_to_speak_of_is_told_and_not_asked(self, words: bool) -> None:
+        conversation = Conversation(LIVE, words=words)
+        for entry in (typed("log it", 1), said("sure", given_seq=1), returned(silent=True), typed("and now", 2)):
+            conversation.add(entry)
+        asked = conversation.unanswered()
+        assert not conversation.has_outcomes
+        assert short(asked) == (["user: and now"] if words else [])
+        assert short(conversation.since(2)) == [f"user: {SHIPPED}", "model: (silence)"]
+        assert SHIPPED in short(conversation.seed([]).turns)[-2]
+        conversation.add(said("now this", given_seq=2))
+        assert not conversation.since(5)
 
 
 class TestPositions:

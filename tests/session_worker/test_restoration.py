@@ -374,3 +374,18 @@ def test_a_checkpoint_has_no_words_with_the_log_off() -> None:
         record = talk.answering.record
         assert isinstance(record, fabric_pb2.AnswerBegun)
         assert (record.said, record.generated_downlink_seq) == ("hi there" if on else "", 9)
+
+
+@pytest.mark.parametrize("silent", [True, False])
+def test_it_says_which_outcomes_are_among_what_is_told(silent: bool) -> None:
+    talk = Talk()
+    talk.type("order it")
+    talk.answers("one moment")
+    assert talk.next_link().outcomes_until == 0
+    talk.conversation.add(returned(silent=silent))
+    assert talk.next_link().outcomes_until == talk.conversation.position
+    assert talk.next_link().asks is not silent
+    assert talk.next_link(resumed=False).outcomes_until == talk.conversation.position
+    # The handle covers what its link had heard, and there was no link when this came.
+    covered = talk.next_link(heard_until=talk.now)
+    assert covered.outcomes_until == (0 if silent else talk.conversation.position)
