@@ -258,9 +258,10 @@ class Conversation:
         """The model was told what a function returned, and its answer to that is not complete."""
         return any(isinstance(piece, _Outcome) and piece.told and not piece.silent for piece in self._open())
 
-    def forget_outcomes(self) -> None:
-        """The model makes the calls again that it has not spoken of: what they returned comes again, too."""
-        for piece in [piece for piece in self._open() if isinstance(piece, _Outcome)]:
+    def forget_outcomes(self, turn: int) -> None:
+        """The model makes the calls of this turn and later ones again: what they returned comes again, too."""
+        outcomes = [piece for piece in self._open() if isinstance(piece, _Outcome)]
+        for piece in [piece for piece in outcomes if not 0 < piece.turn < turn]:
             self._drop(piece)
 
     # What entries say

@@ -91,7 +91,7 @@ def restored(
     answering = None if said is not None else _answering(checkpoint, conversation)
     begins_anew = said is None and checkpoint.HasField("begun")
     if begins_anew and answering is None:
-        conversation.forget_outcomes()
+        conversation.forget_outcomes(checkpoint.begun.turn)
     covered = checkpoint.covered_uplink_seq
     if said is not None:
         covered = max(covered, said.given_seq)

@@ -45,13 +45,15 @@ def state(
     entries: list[fabric_pb2.LogEntry],
     request: dict[str, Any] | None = None,
     begun: dict[str, int] | None = None,
+    *,
+    words: bool = True,
     **checkpoint: Any,
 ) -> RestoredState:
     record = fabric_pb2.CheckpointRecord(**checkpoint)
     if begun is not None:
         record.begun.CopyFrom(fabric_pb2.AnswerBegun(**begun))
     assert MODEL is not None
-    return restored(fabric_pb2.TakeOver(**(request or {})), record, entries, Conversation(MODEL))
+    return restored(fabric_pb2.TakeOver(**(request or {})), record, entries, Conversation(MODEL, words=words))
 
 
 def words(contents: list[types.Content]) -> list[str]:
@@ -178,6 +180,20 @@ def test_calls_that_the_model_was_told_of() -> None:
     found = state(log(told("c1", "k1"), told("c2")), handle_position=1)
     assert found.told_claims == {"k1"}
     assert [call.id for call in found.lost_calls] == ["c2"]
+
+
+@pytest.mark.parametrize(("turn", "kept"), [(1, True), (2, False), (0, False)])
+def test_of_an_answer_that_begins_anew_the_outcomes_come_again(turn: int, kept: bool) -> None:
+    """Those of earlier answers do not. 0: an older release does not say."""
+    outcome = told("c1", "k1")
+    outcome.tool.turn = turn
+    outcome.tool.response_json = "{}"
+    entries = log(text(1), said("one moment", 1, 1), outcome)
+    begun = {**BEGUN, "log_position": 2}
+    # With the log off its question is given as it was, not asked again in words.
+    found = state(entries, {"floor": 14}, begun, words=False, covered_uplink_seq=2, log_position=3, turns=1)
+    assert (found.begins_anew, found.answering) == (True, None)
+    assert found.conversation.has_outcomes is kept
 
 
 def test_calls_that_the_caller_runs() -> None:
