@@ -48,13 +48,13 @@ class AnswerInProgress:
         self._turn = 0
         """The newest turn of the answer that has begun on it."""
         self._given: tuple[int, int] | None = None
-        """Last request before that turn began, and entries of the conversation."""
+        """Number of the last request that it can be about, and entries of the conversation before."""
 
     def begins(self, now: float, turn: int, first_seq: int) -> bool:
         """The model speaks, or calls a function; True when that is the beginning of its answer on this link."""
         journal, conversation = self._journal, self._conversation
         if turn != self._turn:
-            self._turn, self._given = turn, (journal.last_seq, conversation.position)
+            self._turn, self._given = turn, (self._last_request(turn), conversation.position)
         if self._here:
             return False
         self._here = True
@@ -64,6 +64,14 @@ class AnswerInProgress:
         if self._covers_typed and self._is_about_ordered_content:
             journal.typed_turn_taken_up(conversation.position)
         return True
+
+    def _last_request(self, turn: int) -> int:
+        """That a turn can be about which begins to speak now."""
+        begun = self.begun
+        if begun is None or any(begun.turn <= made < turn for made in self._turns.pending_calls.values()):
+            # Its calls have no results yet, of which it could speak: it is about what was asked meanwhile.
+            return self._journal.last_seq
+        return begun.seq
 
     def link_began(self) -> None:
         """Another link is asked for the answer."""
@@ -100,8 +108,7 @@ class AnswerInProgress:
         return None if self.begun is None else (self.begun.seq, self.begun.position)
 
     def complete(self, turn: Turn) -> fabric_pb2.ModelSaid:
-        """What this turn said, and what it can be about: what was asked while an earlier turn of the answer waited for
-        its calls is answered, too; what a function returned while it spoke is not."""
+        """What this turn said, and what it can be about."""
         seq, position = self._given or self._begun_with or (self._journal.last_seq, self._conversation.position)
         return fabric_pb2.ModelSaid(
             text=turn.said, interrupted=turn.interrupted, given_seq=seq, turn=turn.number, given_position=position
