@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -53,8 +53,7 @@ class _Sent:
 
     @property
     def seqs(self) -> Range:
-        item = self.item
-        return (item.first_seq, item.last_seq) if isinstance(item, AudioBatch) else (item.seq, item.seq)
+        return _seqs(self.item)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,12 +227,15 @@ class Journal:
             _extend(result.replayed, sent.seqs)
         return result
 
-    def restart(self, *, told: bool) -> None:
-        """Another link has been told, or is about to be given, all that is here.
+    def restart(self, again: Sequence[Item], *, told: bool) -> None:
+        """Another link has been told, or is about to be given, all that is here; `again` is given to it.
 
         `told`: it began from nothing and was told every turn that is over, or the caller was told that it was not; else
         its handle covers what it did before.
         """
+        if again:
+            # It is handed over piece by piece. Until then nobody has it: neither a checkpoint nor a handle covers it.
+            self.last_seq = min(_seqs(item)[0] for item in again) - 1
         self._asked.clear()
         self._open.clear()
         self._too_old.clear()
@@ -301,6 +303,10 @@ class Journal:
         self._open.remove(oldest)
         if not self._words:
             _extend(self._too_old, oldest.seqs)
+
+
+def _seqs(item: Item) -> Range:
+    return (item.first_seq, item.last_seq) if isinstance(item, AudioBatch) else (item.seq, item.seq)
 
 
 def _has_voice(pcm: bytes) -> bool:

@@ -165,7 +165,7 @@ class LinkKeeper:
             keeps.keep(self._ask(question), "ask again")
         elif self._link is not None:
             again = keeps.journal.replay(now)
-            keeps.journal.restart(told=False)
+            keeps.journal.restart(again.items, told=False)
             keeps.feeder.give(self._link.link, again.items)
         return True
 
@@ -317,9 +317,10 @@ class LinkKeeper:
     def _go_on(self, outage: Outage, link: Link, begins_with: Restoration) -> None:
         """On this link, and tell the caller."""
         keeps = self._keeps
-        keeps.journal.restart(told=begins_with.seed is not None or begins_with.untold is not None)
+        again = begins_with.replay.items
+        keeps.journal.restart(again, told=begins_with.seed is not None or begins_with.untold is not None)
         self._take(link, begins_with)
-        keeps.feeder.give(link, begins_with.replay.items)
+        keeps.feeder.give(link, again)
         for response in begins_with.responses(time.monotonic() - outage.began, outage.replayed):
             keeps.say(response)
 

@@ -325,14 +325,14 @@ class TestHandles:
         talk = Talk()
         talk.say(text)
         talk.turn(talk.now, position=2)
-        talk.journal.restart(told=False)
+        talk.journal.restart([], told=False)
         talk.journal.handle(talk.now)
         assert (talk.journal.position, talk.journal.answered_position) == (0, 2)
 
     def test_a_link_that_began_from_nothing_was_told_everything(self):
         talk = Talk()
         talk.turn(talk.now, position=2)
-        talk.journal.restart(told=True)
+        talk.journal.restart([], told=True)
         assert talk.journal.position == 2
 
     def test_an_exact_one_says_itself_what_it_covers(self):
@@ -355,8 +355,39 @@ class TestHandles:
         talk = Talk()
         talk.audio(SOUND, 5)
         replay = talk.replay()
-        talk.journal.restart(told=told)
+        talk.journal.restart(replay.items, told=told)
         assert talk.replay().items == []
         for number, item in enumerate(replay.items):
             talk.journal.sent(item, talk.now, number)
         assert seqs(talk.replay()) == [1, 2, 3, 4, 5]
+
+    @pytest.mark.parametrize("exact", [True, False])
+    @pytest.mark.parametrize("handle", [True, False])
+    def test_nothing_covers_what_the_next_link_is_given_before_it_is(self, handle, exact):
+        """A caller that was told so would forget it, and a worker that dies then loses it."""
+        talk = Talk()
+        talk.audio(SILENCE, 20)
+        talk.say(text)
+        talk.audio(SILENCE, 20)
+        talk.audio(SOUND, 5)
+        replay = talk.replay()
+        first = seqs(replay)[0]
+        assert first == 21
+        talk.journal.restart(replay.items, told=False)
+        sounds = [item for item in replay.items if isinstance(item, AudioBatch) and item.pcm == SOUND]
+        for item in [*replay.items, None]:
+            if handle:
+                talk.journal.handle(talk.now)
+            given = talk.journal.last_seq + 1
+            assert talk.journal.settled(exact=exact) < given
+            assert talk.journal.settled(exact=exact) < sounds[0].first_seq
+            if item is not None:
+                talk.now += 0.01
+                talk.give(item)
+        assert talk.journal.last_seq == 46
+
+    def test_a_restart_with_nothing_to_give_leaves_what_was_given(self):
+        talk = Talk()
+        talk.audio(SILENCE, 20)
+        talk.journal.restart([], told=False)
+        assert talk.journal.last_seq == talk.journal.settled(exact=False) == 20

@@ -84,7 +84,7 @@ class Talk:
     def rotate(self, *, resumed: bool = True, calls: Sequence[FunctionCall] = ()) -> Restoration:
         """As the keeper does: the next link is asked again, and given what waits."""
         found = self.next_link(resumed=resumed, calls=calls)
-        self.journal.restart(told=not resumed or found.untold is not None)
+        self.journal.restart(found.replay.items, told=not resumed or found.untold is not None)
         self.answering.link_began()
         self.turns.restart(self.turns.count)
         if found.answered:
