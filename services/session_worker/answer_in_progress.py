@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from parley.v1 import fabric_pb2
 from services.session_worker.conversation import Conversation
-from services.session_worker.journal import Journal
+from services.session_worker.journal import Extent, Journal
 from services.session_worker.turns import TurnState
 
 
@@ -14,10 +14,8 @@ from services.session_worker.turns import TurnState
 class Begun:
     """The model has begun to answer."""
 
-    at: float
-    """What was sent after that is not what it answers; monotonic seconds."""
-    seq: int
-    """Number of the last request before."""
+    question: Extent
+    """What it answers of the input."""
     position: int
     """Entries of the conversation before."""
     turn: int
@@ -45,15 +43,19 @@ class AnswerInProgress:
         """None between answers."""
         self._here = False
         """The answer has begun on the link of the moment."""
+        self._question: tuple[int, Extent] | None = None
+        """Number of the turn that spoke last on that link, and what it is about."""
 
-    def begins(self, now: float, turn: int, first_seq: int) -> bool:
+    def begins(self, now: float, turn: int, first_seq: int, round_trip: float = 0.0) -> bool:
         """The model speaks, or calls a function; True when that is the beginning of its answer on this link."""
+        journal, conversation = self._journal, self._conversation
+        if self._question is None or self._question[0] != turn:
+            self._question = turn, journal.question(now, round_trip, on_outcome=conversation.has_outcomes)
         if self._here:
             return False
         self._here = True
-        journal, conversation = self._journal, self._conversation
         if self.begun is None:
-            self.begun = Begun(now, journal.last_seq, conversation.position, turn, first_seq)
+            self.begun = Begun(self._question[1], conversation.position, turn, first_seq)
             journal.answer_begins()
         if self._covers_typed and self._is_about_ordered_content:
             journal.typed_turn_taken_up(conversation.position)
@@ -61,7 +63,7 @@ class AnswerInProgress:
 
     def link_began(self) -> None:
         """Another link is asked for the answer."""
-        self._here = False
+        self._here, self._question = False, None
 
     @property
     def _is_about_ordered_content(self) -> bool:
@@ -81,12 +83,15 @@ class AnswerInProgress:
 
     def over(self) -> None:
         """It is complete, and in the conversation."""
-        self.begun, self._here = None, False
+        self.begun, self._here, self._question = None, False, None
 
-    @property
-    def given_seq(self) -> int:
-        """Number of the last request that the answer of the moment can be about."""
-        return self._journal.last_seq if self.begun is None else self.begun.seq
+    def answered(self, turn: int, now: float, round_trip: float = 0.0) -> Extent:
+        """What this turn answered, which ends now."""
+        if self._question is not None and self._question[0] == turn:
+            question = self._question[1]
+        else:
+            question = self._journal.question(now, round_trip, cut_off=True)
+        return question if self.begun is None else replace(question, seq=self.begun.question.seq)
 
     @property
     def record(self) -> fabric_pb2.AnswerBegun | None:
@@ -96,7 +101,7 @@ class AnswerInProgress:
             return None
         return fabric_pb2.AnswerBegun(
             turn=begun.turn,
-            given_seq=begun.seq,
+            given_seq=begun.question.seq,
             log_position=begun.position,
             first_downlink_seq=begun.first_seq,
             generated_downlink_seq=begun.generated_seq,

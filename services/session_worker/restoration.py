@@ -95,12 +95,12 @@ def restoration(of: Situation, *, resumed: bool) -> Restoration:
     """`resumed`: by the newest handle; else the link begins from nothing. Changes nothing: it may be asked again."""
     begun, journal, conversation = of.begun, of.journal, of.conversation
     known = journal.position if resumed and of.heard_until is None else 0
-    seq, end = (0, 0) if begun is None else (begun.seq, begun.position)
+    seq, end = (0, 0) if begun is None else (begun.question.seq, begun.position)
     asks = bool(conversation.unanswered(seq, end)) if begun is not None else conversation.has_outcomes
-    if begun is not None and not conversation.words and journal.asked_before(begun.at):
+    if begun is not None and not conversation.words and journal.asked_before(begun.question.at):
         asks = False  # what functions returned is part of it: they are called again
     question = conversation.unanswered(seq, end, known=known) if asks else []
-    after = begun.at if begun is not None and asks else 0.0
+    heard = begun.question if begun is not None and asks else None
     untold = conversation.untold(journal.position if resumed else 0)
     told: list[types.Content] = []
     seed: Seed | None = None
@@ -108,7 +108,7 @@ def restoration(of: Situation, *, resumed: bool) -> Restoration:
         seed = conversation.seed(of.history)
     elif of.heard_until is not None:
         # All that the link had heard is in its state; what was on its way is given again.
-        after, asks = max(after, of.heard_until), asks or journal.asks
+        heard, asks = journal.sent_until(of.heard_until, heard), asks or journal.asks
     else:
         told = conversation.since(known)
     return Restoration(
@@ -117,7 +117,7 @@ def restoration(of: Situation, *, resumed: bool) -> Restoration:
         told=told,
         question=question,
         asks=asks,
-        replay=journal.replay(of.now, after=after, exact=of.exact),
+        replay=journal.replay(of.now, known=heard, exact=of.exact),
         told_again=_told_again(of, told=bool(told), asked=bool(question), known=known),
         untold=untold,
         state_restored=untold is None and (resumed or _is_told(of, seed, question)),
@@ -132,7 +132,7 @@ def _is_told(of: Situation, seed: Seed | None, question: list[types.Content]) ->
 
 def _told_again(of: Situation, *, told: bool, asked: bool, known: int) -> list[Range]:
     conversation, begun = of.conversation, of.begun
-    seq, end = (0, 0) if begun is None else (begun.seq, begun.position)
+    seq, end = (0, 0) if begun is None else (begun.question.seq, begun.position)
     since = known if told else max(known, conversation.settled)
     return ranges_of(conversation.told_requests(since, seq, end)) if told or asked else []
 

@@ -28,6 +28,7 @@ class Talk:
 
     def __init__(self, model: ModelCapabilities = LIVE, *, words: bool = True) -> None:
         self.now = 100.0
+        self.step = 1.0
         self.journal = Journal(16_000, words=words)
         self.conversation = Conversation(model, words=words)
         self.turns = TurnState()
@@ -37,7 +38,7 @@ class Talk:
         self.seq = 0
 
     def later(self) -> float:
-        self.now += 1.0
+        self.now += self.step
         return self.now
 
     def give(self, item: Item, *, typed: bool = False) -> None:
@@ -45,9 +46,9 @@ class Talk:
         if not isinstance(item, AudioBatch):
             self.turns.asked(self.now, typed=typed)
 
-    def speak(self, words: str = "") -> int:
+    def speak(self, words: str = "", *, pcm: bytes = LOUD) -> int:
         self.seq += 1
-        self.give(AudioBatch(LOUD, self.seq, self.seq))
+        self.give(AudioBatch(pcm, self.seq, self.seq))
         if words:
             self.conversation.add(heard(words))
         return self.seq
@@ -73,10 +74,10 @@ class Talk:
 
     def answers(self, words: str, *, handle: bool = True) -> None:
         self.begins()
-        given = self.answering.given_seq
-        self.conversation.add(said(words, given_seq=given))
+        answered = self.answering.answered(self.turns.count, self.now)
+        self.conversation.add(said(words, given_seq=answered.seq))
         self.turns.on_event(TurnComplete("", False, True), self.later())
-        self.journal.turn_ended(self.now, self.now - 1, self.conversation.settled)
+        self.journal.turn_ended(self.now, answered, self.conversation.settled)
         self.answering.over()
         if handle:
             self.journal.handle(self.later())
@@ -156,6 +157,34 @@ def test_a_question_whose_answer_is_cut_off_is_asked_again_and_listed() -> None:
     assert [item.text.text for item in found.replay.items if not isinstance(item, AudioBatch)] == ["and three"]
     assert replayed(found) == [(1, later)]
     assert (first, second) == (2, 3)
+
+
+@pytest.mark.parametrize("asked", ["typed", "spoken"])
+def test_speech_that_was_under_way_when_the_answer_began_is_given_again(asked: str) -> None:
+    talk = Talk()
+    talk.type("hello")
+    talk.answers("hi")
+    talk.step = 0.04
+    if asked == "typed":
+        talk.type("what is new")
+    else:
+        talk.speak("what is new")
+        for _ in range(15):
+            talk.speak(pcm=bytes(1280))
+    first = talk.seq + 1 - (0 if asked == "typed" else 8)
+    for _ in range(20):
+        talk.speak()
+    talk.begins()
+    talk.speak()
+    found = talk.next_link()
+    assert words(found.question) == [("user", "what is new")]
+    assert [item.first_seq for item in found.replay.items if isinstance(item, AudioBatch)] == [
+        *range(first, talk.seq + 1)
+    ]
+    # Nor does another owner take it for answered.
+    record = talk.answering.record
+    assert record is not None
+    assert record.given_seq == first - 1
 
 
 def test_a_question_that_the_state_has_is_not_told_again() -> None:
