@@ -193,10 +193,10 @@ class Journal:
                     self.covered = max(self.covered, waiting.popleft().seqs[1])
         elif self.position >= self.answered_position and not self._asked:
             if not any(self._is_sound(sent) for sent in self._open):
-                # Silence that had arrived is in it, too.
-                while (
-                    self._open and self._open[0].at <= now - round_trip and isinstance(self._open[0].item, AudioBatch)
-                ):
+                # Silence that had arrived is in it, too; the end of it may be how something begins.
+                for sent in list(self._open)[: self._lead(list(self._open), len(self._open))]:
+                    if sent.at > now - round_trip or not isinstance(sent.item, AudioBatch):
+                        break
                     self._open.popleft()
             self.covered = max(self.covered, self._open_from() - 1)
 
@@ -316,8 +316,9 @@ class Journal:
         self.covered = max(self.covered, end.open_from - 1)
 
     def _open_from(self) -> int:
-        """First `seq` that may be part of something unanswered; silence before it is not."""
-        kept = self._from_first_sound(self._waiting, exact=False)
+        """First `seq` that may be part of something unanswered, be it of a sound to come; silence before it is not."""
+        waiting = self._waiting
+        kept = self._from_first_sound(waiting, exact=False) or waiting[self._lead(waiting, len(waiting)) :]
         return kept[0].seqs[0] if kept else self.last_seq + 1
 
     def _from_first_sound(self, sent: list[_Sent], *, exact: bool) -> list[_Sent]:

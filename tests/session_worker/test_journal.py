@@ -14,6 +14,7 @@ RATE = 16_000
 SILENCE = bytes(1280)
 """40 ms."""
 SOUND = struct.pack("<640h", *(3000 if n % 2 else -3000 for n in range(640)))
+SOFT = struct.pack("<640h", *(250 if n % 2 else -250 for n in range(640)))
 QUIET_ROOM = struct.pack("<640h", *(n % 200 for n in range(640)))
 
 
@@ -421,17 +422,30 @@ class TestHandles:
         talk.audio(SILENCE, 3)
         assert (talk.journal.covered, talk.journal.position) == (0, 0)
         talk.journal.handle(talk.now)
-        assert (talk.journal.covered, talk.journal.position) == (23, 4)
+        assert (talk.journal.covered, talk.journal.position) == (23 - LEAD, 4)
 
     def test_one_before_the_first_turn_covers_silence_only(self):
         talk = Talk()
         talk.audio(SILENCE, 30)
         talk.journal.handle(talk.now)
-        assert talk.journal.covered == 30
+        assert talk.journal.covered == 30 - LEAD
         talk.audio(SOUND, 1)
         talk.journal.handle(talk.now)
-        assert talk.journal.covered == 30
-        assert seqs(talk.replay()) == [31]  # what came before is in the handle
+        assert talk.journal.covered == 30 - LEAD
+        assert seqs(talk.replay()) == list(range(31 - LEAD, 32))
+
+    @pytest.mark.parametrize("soft", range(LEAD + 1))
+    def test_speech_that_begins_softly_is_in_none_that_comes_meanwhile(self, soft):
+        talk = Talk()
+        talk.audio(SILENCE, 10)
+        talk.turn()
+        talk.audio(SILENCE, 50)
+        talk.audio(SOFT, soft)
+        talk.journal.handle(talk.now + 0.02, round_trip=0.02)
+        assert talk.journal.settled(exact=False) == 60 + soft - LEAD
+        talk.audio(SOUND, 5)
+        assert seqs(talk.replay()) == list(range(61 + soft - LEAD, talk.seq + 1))
+        assert talk.journal.covered == 60 + soft - LEAD
 
     def test_one_that_lags_counts_for_its_own_turn(self):
         talk = Talk()
