@@ -152,7 +152,9 @@ class LinkKeeper:
         before it came, takes the place of the next question's answer: that question is asked again.
         """
         turn = self._keeps.turns.current
-        if not isinstance(event, events.TurnComplete) or (turn is not None and turn.first_output is not None):
+        if not isinstance(event, events.TurnComplete) or not event.idle:
+            return False
+        if turn is not None and turn.first_output is not None:
             return False
         if self._calls.empty_turn(between_turns=turn is None):
             return True
