@@ -244,13 +244,13 @@ class LinkKeeper:
         rotating = live_pb2.Rotating(cause=cause)
         self._keeps.say(live_pb2.ConverseResponse(link_state=live_pb2.LinkState(rotating=rotating)))
 
-    def _take(self, link: Link, began_with: Restoration) -> None:
+    def _take(self, link: Link, began_with: Restoration, *, may_be_stuck: bool = False) -> None:
         now = time.monotonic()
         keeps = self._keeps
         age = keeps.settings.link_age
         self.number += 1
         keeps.answering.link_began()
-        self._calls.link_began(resumed=began_with.seed is None, closed=bool(began_with.closes))
+        self._calls.link_began(may_be_stuck=may_be_stuck, closed=bool(began_with.closes))
         if began_with.answered:
             keeps.turns.asked(now, typed=True)
         most_age = age.total_seconds() if age is not None else None
@@ -321,7 +321,9 @@ class LinkKeeper:
         keeps = self._keeps
         again = begins_with.replay.items
         keeps.journal.restart(again, told=begins_with.seed is not None or begins_with.untold is not None)
-        self._take(link, begins_with)
+        # Who called had something to answer. What another worker's link owed, its gateway knows.
+        may_be_stuck = begins_with.seed is None and (begins_with.owed or outage.taken_over)
+        self._take(link, begins_with, may_be_stuck=may_be_stuck)
         keeps.feeder.give(link, again)
         for response in begins_with.responses(time.monotonic() - outage.began, outage.replayed):
             keeps.say(response)

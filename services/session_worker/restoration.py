@@ -70,6 +70,11 @@ class Restoration:
         return self.asks or (self.seed is not None and self.seed.answered)
 
     @property
+    def owed(self) -> bool:
+        """The link before was given something that it had not answered when it ended."""
+        return self.asks or bool(self.replay.items)
+
+    @property
     def method(self) -> str:
         """As callers are told."""
         return "RESUMED" if self.seed is None else "RESEEDED"

@@ -64,3 +64,27 @@ async def test_a_model_that_thinks_on_after_a_resume_is_not_stuck(rig: Rig) -> N
     link.says(THINKS_ON, events.Text("it is booked", thought=False), DONE)
     await heard(rig, "it is booked")
     assert told(link) == []
+
+
+@pytest.mark.parametrize("owed", [True, False])
+async def test_a_model_that_stays_silent_is_asked_again_where_it_may_be_stuck(rig: Rig, owed: bool) -> None:
+    """With a call that was lost; where the link before owed nothing, what it hears was not meant for it."""
+    session, link = await rig.open(input_transcription=True)
+    link.says(HANDLE)
+    if owed:
+        await rig.send(session, sound(1))
+        await eventually(lambda: link.audio)
+    else:
+        await rig.send(session, text(1, "hello"))
+        await eventually(lambda: link.texts)
+        link.says(events.Text("hi", thought=False), DONE, HANDLE)
+        await heard(rig, "hi")
+    link = await next_link(rig, link)
+    if not owed:
+        await rig.send(session, sound(2))
+    await eventually(lambda: link.audio)
+    link.says(events.InputTranscript("where are my keys", True, ""), DONE)
+    link.says(events.InputTranscript("never mind", True, ""))
+    await heard(rig, "never mind")
+    await eventually(lambda: told(link) or not owed)
+    assert told(link) == ([("where are my keys", True)] if owed else [])
