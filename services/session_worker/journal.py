@@ -224,6 +224,12 @@ class Journal:
         """Something was typed that is not answered."""
         return any(_is_question(sent.item) for sent in self._waiting)
 
+    def was_said(self, then: float) -> bool:
+        """Something was said until then, and has ended, that is not answered."""
+        waiting = self._waiting
+        spoke = any(self._is_sound(sent) for sent in waiting if sent.at <= then)
+        return spoke and self._under_way(waiting, then, cut_off=True, spoken=False) is None
+
     def asked_before(self, then: float) -> bool:
         """Something that waits for an answer was sent until then."""
         return any(self._is_sound(sent) or _is_question(sent.item) for sent in self._waiting if sent.at <= then)

@@ -112,8 +112,10 @@ def restoration(of: Situation, *, resumed: bool) -> Restoration:
     if not resumed:
         seed = conversation.seed(of.history)
     elif of.heard_until is not None:
-        # All that the link had heard is in its state; what was on its way is given again.
-        heard, asks = journal.sent_until(of.heard_until, heard), asks or journal.asks
+        # All that the link had heard is in its state; what was on its way is given again, silence too: it may be what
+        # ends an utterance. One that has ended nobody answers by itself.
+        heard = journal.sent_until(of.heard_until, heard)
+        asks = asks or journal.asks or journal.was_said(of.heard_until)
     else:
         told = conversation.since(known)
     return Restoration(
@@ -122,7 +124,7 @@ def restoration(of: Situation, *, resumed: bool) -> Restoration:
         told=told,
         question=question,
         asks=asks,
-        replay=journal.replay(of.now, known=heard, exact=of.exact),
+        replay=journal.replay(of.now, known=heard, exact=of.exact or of.heard_until is not None),
         told_again=_told_again(of, told=bool(told), asked=bool(question), known=known),
         untold=untold,
         state_restored=untold is None and (resumed or _is_told(of, seed, question)),

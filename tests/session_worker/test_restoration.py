@@ -308,6 +308,39 @@ def test_a_handle_that_covers_later_input_leaves_what_was_on_its_way() -> None:
     assert found.told == []
 
 
+@pytest.mark.parametrize("silence", range(20))
+@pytest.mark.parametrize("on_its_way", [0, 3])
+def test_such_a_handle_has_speech_that_is_over_answered(silence: int, on_its_way: int) -> None:
+    talk = Talk()
+    talk.type("hello")
+    talk.answers("hi")
+    talk.step = 0.04
+    for frame in range(10 + silence):
+        talk.speak("what is new" if frame == 9 else "", pcm=LOUD if frame < 10 else bytes(1280))
+    heard_until, first = talk.now, talk.seq + 1
+    for _ in range(on_its_way):
+        talk.speak(pcm=bytes(1280))
+    found = talk.next_link(heard_until=heard_until)
+    assert found.asks == (silence * 0.04 >= 0.5)  # else the silence that comes ends it
+    assert found.question == []
+    assert [item.first_seq for item in found.replay.items if isinstance(item, AudioBatch)] == [
+        *range(first, talk.seq + 1)
+    ]
+
+
+def test_such_a_handle_has_nothing_answered_while_somebody_speaks() -> None:
+    talk = Talk()
+    talk.step = 0.04
+    for frame in range(30):
+        talk.speak(pcm=LOUD if frame < 10 else bytes(1280))
+    heard_until = talk.now
+    talk.speak()
+    assert not talk.next_link(heard_until=heard_until).asks
+    silent = Talk()
+    silent.speak(pcm=bytes(1280))
+    assert not silent.next_link(heard_until=silent.now).asks
+
+
 # With the log off
 
 
