@@ -6,18 +6,16 @@ from dataclasses import dataclass, replace
 
 from parley.v1 import fabric_pb2
 from services.session_worker.conversation import Conversation
-from services.session_worker.journal import Journal
-from services.session_worker.turns import Turn, TurnState
+from services.session_worker.journal import Extent, Journal
+from services.session_worker.turns import TurnState
 
 
 @dataclass(frozen=True, slots=True)
 class Begun:
     """The model has begun to answer."""
 
-    at: float
-    """What was sent after that is not what it answers; monotonic seconds."""
-    seq: int
-    """Number of the last request before."""
+    question: Extent
+    """What it answers of the input."""
     position: int
     """Entries of the conversation before."""
     turn: int
@@ -28,6 +26,17 @@ class Begun:
     """Downlink `seq` with which all of it was produced."""
     said: str = ""
     """What it says, then."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Spoke:
+    """A turn that has begun to speak."""
+
+    turn: int
+    question: Extent
+    """What it can be about of the input."""
+    position: int
+    """Entries of the conversation before: what functions returned since is not what it is about."""
 
 
 class AnswerInProgress:
@@ -45,37 +54,36 @@ class AnswerInProgress:
         """None between answers."""
         self._here = False
         """The answer has begun on the link of the moment."""
-        self._turn = 0
+        self._spoke: _Spoke | None = None
         """The newest turn of the answer that has begun on it."""
-        self._given: tuple[int, int] | None = None
-        """Number of the last request that it can be about, and entries of the conversation before."""
 
-    def begins(self, now: float, turn: int, first_seq: int) -> bool:
+    def begins(self, now: float, turn: int, first_seq: int, round_trip: float = 0.0) -> bool:
         """The model speaks, or calls a function; True when that is the beginning of its answer on this link."""
         journal, conversation = self._journal, self._conversation
-        if turn != self._turn:
-            self._turn, self._given = turn, (self._last_request(turn), conversation.position)
+        if self._spoke is None or self._spoke.turn != turn:
+            question = journal.question(now, round_trip, on_outcome=conversation.has_outcomes)
+            self._spoke = _Spoke(turn, self._at_most_asked(question, turn), conversation.position)
         if self._here:
             return False
         self._here = True
         if self.begun is None:
-            self.begun = Begun(now, journal.last_seq, conversation.position, turn, first_seq)
+            self.begun = Begun(self._spoke.question, conversation.position, turn, first_seq)
             journal.answer_begins()
         if self._covers_typed and self._is_about_ordered_content:
             journal.typed_turn_taken_up(conversation.position)
         return True
 
-    def _last_request(self, turn: int) -> int:
-        """That a turn can be about which begins to speak now."""
+    def _at_most_asked(self, question: Extent, turn: int) -> Extent:
+        """Without what was typed since the answer began, unless this turn speaks while an earlier one's calls have no
+        results yet, of which it could speak: then it is about what was asked meanwhile."""
         begun = self.begun
         if begun is None or any(begun.turn <= made < turn for made in self._turns.pending_calls.values()):
-            # Its calls have no results yet, of which it could speak: it is about what was asked meanwhile.
-            return self._journal.last_seq
-        return begun.seq
+            return question
+        return replace(question, seq=begun.question.seq)
 
     def link_began(self) -> None:
         """Another link is asked for the answer."""
-        self._here, self._turn, self._given = False, 0, None
+        self._here, self._spoke = False, None
 
     @property
     def _is_about_ordered_content(self) -> bool:
@@ -103,16 +111,13 @@ class AnswerInProgress:
         """Number of the turn with which the answer of the moment began."""
         return self._turns.count if self.begun is None else self.begun.turn
 
-    @property
-    def _begun_with(self) -> tuple[int, int] | None:
-        return None if self.begun is None else (self.begun.seq, self.begun.position)
-
-    def complete(self, turn: Turn) -> fabric_pb2.ModelSaid:
-        """What this turn said, and what it can be about."""
-        seq, position = self._given or self._begun_with or (self._journal.last_seq, self._conversation.position)
-        return fabric_pb2.ModelSaid(
-            text=turn.said, interrupted=turn.interrupted, given_seq=seq, turn=turn.number, given_position=position
-        )
+    def answered(self, turn: int, now: float, round_trip: float = 0.0) -> tuple[Extent, int]:
+        """What this turn answered, which ends now, of the input and of the conversation."""
+        spoke, begun = self._spoke, self.begun
+        if spoke is not None and spoke.turn == turn:
+            return spoke.question, spoke.position
+        question = self._at_most_asked(self._journal.question(now, round_trip, cut_off=True), turn)
+        return question, self._conversation.position if begun is None else begun.position
 
     @property
     def record(self) -> fabric_pb2.AnswerBegun | None:
@@ -122,7 +127,7 @@ class AnswerInProgress:
             return None
         return fabric_pb2.AnswerBegun(
             turn=begun.turn,
-            given_seq=begun.seq,
+            given_seq=begun.question.seq,
             log_position=begun.position,
             first_downlink_seq=begun.first_seq,
             generated_downlink_seq=begun.generated_seq,

@@ -39,8 +39,10 @@ class Dialogue:
         ended = turns.on_event(event, now)
         turn = turns.current
         answers = turn is not None and turn.first_output is not None
-        if turn is not None and answers and parts.answering.begins(now, turn.number, parts.downlink.last_seq + 1):
-            parts.checkpoints.write()
+        if turn is not None and answers:
+            round_trip = parts.links.round_trip
+            if parts.answering.begins(now, turn.number, parts.downlink.last_seq + 1, round_trip):
+                parts.checkpoints.write()
         parts.spans.on_event(event, ended or turns.current, now)
         self._pass_on(event, now)
         if isinstance(event, events.GenerationComplete) and turn is not None and not turns.pending_calls:
@@ -80,9 +82,16 @@ class Dialogue:
             return  # the answer is still to come
         # What was to be heard again has been, or was asked in words: the same words are new from now on.
         self._repeated = RepeatedTranscript("")
-        parts.log(fabric_pb2.LogEntry(model_said=parts.answering.complete(turn)))
-        began = now if turn.first_output is None else turn.first_output
-        parts.journal.turn_ended(now, began, parts.conversation.settled, parts.links.round_trip)
+        answered, position = parts.answering.answered(turn.number, now, parts.links.round_trip)
+        said = fabric_pb2.ModelSaid(
+            text=turn.said,
+            interrupted=turn.interrupted,
+            given_seq=answered.seq,
+            turn=turn.number,
+            given_position=position,
+        )
+        parts.log(fabric_pb2.LogEntry(model_said=said))
+        parts.journal.turn_ended(now, answered, parts.conversation.settled)
         parts.answering.over()
         self.tell_cancelled(parts.caller_tools.answer_over())
         parts.checkpoints.turn_ended(parts.downlink.last_seq)

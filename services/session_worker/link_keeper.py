@@ -152,7 +152,9 @@ class LinkKeeper:
         before it came, takes the place of the next question's answer: that question is asked again.
         """
         turn = self._keeps.turns.current
-        if not isinstance(event, events.TurnComplete) or (turn is not None and turn.first_output is not None):
+        if not isinstance(event, events.TurnComplete) or not event.idle:
+            return False
+        if turn is not None and turn.first_output is not None:
             return False
         if self._calls.empty_turn(between_turns=turn is None):
             return True
@@ -165,7 +167,7 @@ class LinkKeeper:
             keeps.keep(self._ask(question), "ask again")
         elif self._link is not None:
             again = keeps.journal.replay(now)
-            keeps.journal.restart(told=False)
+            keeps.journal.restart(again.items, told=False)
             keeps.feeder.give(self._link.link, again.items)
         return True
 
@@ -242,13 +244,13 @@ class LinkKeeper:
         rotating = live_pb2.Rotating(cause=cause)
         self._keeps.say(live_pb2.ConverseResponse(link_state=live_pb2.LinkState(rotating=rotating)))
 
-    def _take(self, link: Link, began_with: Restoration) -> None:
+    def _take(self, link: Link, began_with: Restoration, *, may_be_stuck: bool = False) -> None:
         now = time.monotonic()
         keeps = self._keeps
         age = keeps.settings.link_age
         self.number += 1
         keeps.answering.link_began()
-        self._calls.link_began(resumed=began_with.seed is None, closed=bool(began_with.closes))
+        self._calls.link_began(may_be_stuck=may_be_stuck, closed=bool(began_with.closes))
         if began_with.answered:
             keeps.turns.asked(now, typed=True)
         most_age = age.total_seconds() if age is not None else None
@@ -330,9 +332,12 @@ class LinkKeeper:
     def _go_on(self, outage: Outage, link: Link, begins_with: Restoration) -> None:
         """On this link, and tell the caller."""
         keeps = self._keeps
-        keeps.journal.restart(told=begins_with.seed is not None or begins_with.untold is not None)
-        self._take(link, begins_with)
-        keeps.feeder.give(link, begins_with.replay.items)
+        again = begins_with.replay.items
+        keeps.journal.restart(again, told=begins_with.seed is not None or begins_with.untold is not None)
+        # Who called had something to answer. What another worker's link owed, its gateway knows.
+        may_be_stuck = begins_with.seed is None and (begins_with.owed or outage.taken_over)
+        self._take(link, begins_with, may_be_stuck=may_be_stuck)
+        keeps.feeder.give(link, again)
         for response in begins_with.responses(time.monotonic() - outage.began, outage.replayed):
             keeps.say(response)
 

@@ -45,15 +45,12 @@ class Talk:
 
     def given_seq(self) -> int:
         """Of the turn that ends now."""
-        assert self.turns.current is not None
-        return self.answering.complete(self.turns.current).given_seq
+        return self.answering.answered(self.turns.count, self.now)[0].seq
 
     @property
     def settles(self) -> bool:
         """The outcome is answered by it."""
-        assert self.turns.current is not None
-        said = self.answering.complete(self.turns.current)
-        return said.given_position >= self.conversation.position
+        return self.answering.answered(self.turns.count, self.now)[1] >= self.conversation.position
 
 
 def test_a_turn_that_speaks_while_a_call_waits_is_about_what_was_asked_meanwhile() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from parley.v1 import fabric_pb2, live_pb2
 from services.session_worker import events
 from services.session_worker.coverage import Coverage
@@ -162,6 +164,27 @@ class TestTurns:
         turns.asked(1.0)
         turns.on_event(events.TurnComplete("", False, True), 1.1)
         assert not turns.busy
+
+    @pytest.mark.parametrize("asked", ["typed", "spoken"])
+    def test_one_whose_model_thinks_on_does_not(self, asked: str) -> None:
+        turns = TurnState()
+        if asked == "typed":
+            turns.asked(1.0)
+        else:
+            turns.on_event(events.InputTranscript("book it", True, ""), 1.0)
+        assert turns.on_event(events.TurnComplete("", False, False), 1.1) is None
+        assert turns.busy
+        turns.on_event(events.FunctionCall("c1", "book", {}), 1.2)
+        assert turns.count == 1
+        ended = turns.on_event(events.TurnComplete("", False, True), 1.3)
+        assert ended is not None
+        assert (ended.number, ended.tool_calls) == (1, ["book"])
+
+    def test_one_that_is_cut_off_is_over_whatever_the_model_thinks(self) -> None:
+        turns = TurnState()
+        turns.on_event(events.InputTranscript("book it", True, ""), 1.0)
+        turns.on_event(events.Interrupted(), 1.1)
+        assert turns.on_event(events.TurnComplete("", False, False), 1.1) is not None
 
     def test_a_turn_begins_with_what_it_answers(self) -> None:
         turns = TurnState()

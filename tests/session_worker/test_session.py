@@ -148,8 +148,8 @@ async def test_an_attach_that_cannot_be_recorded_leaves_stream_and_token_of_the_
 
 async def test_a_handle_becomes_a_checkpoint_and_acks_what_it_covers(rig: Rig) -> None:
     session, link = await rig.open()
-    await rig.send(session, audio(1))
-    await eventually(lambda: link.audio)
+    await rig.send(session, audio(1), text(2))
+    await eventually(lambda: link.texts)
     link.says(events.Audio(bytes(480), 24_000), DONE, events.HandleUpdate("handle-1", True, None))
     link.says(events.HandleUpdate("", False, None))  # the last good handle stays
 
@@ -158,8 +158,8 @@ async def test_a_handle_becomes_a_checkpoint_and_acks_what_it_covers(rig: Rig) -
         return record if record is not None and record.handle else None
 
     checkpoint = await eventually(written)
-    assert (checkpoint.handle, checkpoint.covered_uplink_seq, checkpoint.epoch) == ("handle-1", 1, 1)
-    await eventually(lambda: rig.envelopes[-1].uplink_acked_seq == 1)
+    assert (checkpoint.handle, checkpoint.covered_uplink_seq, checkpoint.epoch) == ("handle-1", 2, 1)
+    await eventually(lambda: rig.envelopes[-1].uplink_acked_seq == 2)
 
 
 async def test_an_owner_that_lost_its_session_stops_and_writes_nothing_more(rig: Rig) -> None:
