@@ -23,6 +23,11 @@ class Coverage:
         """Begin where another owner ended."""
         self.acked = self.covered = acked
 
+    def renumber(self, received: int) -> None:
+        """Numbers beyond `received` may mean other messages now."""
+        self._settled = {seq for seq in self._settled if seq <= received}
+        self._vital = {seq for seq in self._vital if seq <= received}
+
     def vital(self, seq: int) -> None:
         """This request counts only when it is stored: a handle alone is not enough."""
         self._vital.add(seq)

@@ -187,6 +187,7 @@ class Downlink:
         self._gateway, self._generation = gateway, generation
         self._stream_end = None
         self._skips.clear()
+        self._missing = []
         self._in_flight.clear()
         self._in_flight_ms = 0
         self.acknowledge(last_received)

@@ -32,6 +32,11 @@ class Intake:
             parts.wake()  # the window may have opened
         self._act_on(parts.uplink.take(envelope, now))
 
+    def renumbered(self) -> None:
+        """Another stream of the caller numbers what it sends from what was received on."""
+        self._parts.uplink.renumber()
+        self._tell()
+
     def tick(self, now: float) -> None:
         """Holes that waited too long become gaps."""
         self._act_on(self._parts.uplink.give_up(now))

@@ -111,9 +111,12 @@ class Session:
             raise ServiceError(errors_pb2.ERROR_REASON_SESSION_ENDED, f"session {self.id} is over")
         if self._leaving:
             raise _moving(self.id)
-        attached = self._attached(await self._parts.attachment.take_over(request))
-        self._parts.feeder.attached()
-        return attached
+        parts = self._parts
+        first_downlink_seq = await parts.attachment.take_over(request)
+        if request.presented_token_sha256 or request.new_token_sha256:  # else it is a stream that goes on as it was
+            parts.intake.renumbered()
+        parts.feeder.attached()
+        return self._attached(first_downlink_seq)
 
     def _attached(self, first_downlink_seq: int) -> fabric_pb2.Attached:
         parts = self._parts
@@ -152,7 +155,8 @@ class Session:
         parts = self._parts
         if self.ending is not None or self._leaving or parts.standby.lapsed:
             return
-        parts.intake.tick(now)
+        if parts.attachment.in_touch(now):
+            parts.intake.tick(now)
         # Silence needs no answer, and what is too old is given to nobody: they are acked although no turn ends.
         parts.checkpoints.tick(now)
         parts.links.tick(now)

@@ -28,6 +28,16 @@ class Taken:
     """There is something new for the link."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A request that another owner stored."""
+
+    seq: int
+    words: bytes
+    give: bool
+    """It is to be given to the link."""
+
+
 class Uplink:
     """Everything on its way from the gateway to the link."""
 
@@ -38,9 +48,9 @@ class Uplink:
         self.coverage = Coverage()
         # What is missing may be text, and the gateway answers at once with the message or a skip: no hurry.
         self._receiver: SequenceReceiver[live_pb2.ConverseRequest] = SequenceReceiver(audio_wait=HOLE_WAIT)
-        self._known: dict[int, bool] = {}
-        """Stored by another owner, by number; True: to be given to the link."""
-        self._known_words: deque[tuple[bytes, bool]] = deque()
+        self._known: dict[int, _Known] = {}
+        """Stored by another owner, by number."""
+        self._known_words: deque[_Known] = deque()
         """The same by content, where the numbers may be others now."""
 
     def restore(
@@ -57,12 +67,24 @@ class Uplink:
             if request.seq <= received:
                 if request.seq in give:
                     self.queue.append(request)
-            elif numbered:
-                self._known[request.seq] = request.seq in give
+                continue
+            known = _Known(request.seq, _words(request), give=request.seq in give)
+            if numbered:
+                self._known[request.seq] = known
                 self.coverage.stored(request.seq)
                 self._queue(self._receiver.message(request.seq, request, now, audio=False), Taken())
             else:
-                self._known_words.append((_words(request), request.seq in give))
+                self._known_words.append(known)
+
+    def renumber(self) -> None:
+        """Another stream of the caller sends from `received + 1` on: what it has of the messages there, or others.
+
+        What came early of the stream before goes: who sent it has it still, as it is not acked.
+        """
+        self._receiver = SequenceReceiver(self.received, audio_wait=HOLE_WAIT)
+        self.coverage.renumber(self.received)
+        self._known_words.extend(self._known.values())
+        self._known.clear()
 
     @property
     def received(self) -> int:
@@ -133,10 +155,16 @@ class Uplink:
 
     def _is_known(self, request: live_pb2.ConverseRequest) -> bool | None:
         """Whether a request that is in the log already is to be given; None for one that is not in it."""
-        if (give := self._known.pop(request.seq, None)) is not None:
-            return give
-        if self._known_words and request.WhichOneof("payload") in VITAL and _words(request) == self._known_words[0][0]:
-            return self._known_words.popleft()[1]
+        if (known := self._known.pop(request.seq, None)) is not None:
+            return known.give
+        if not self._known_words or request.WhichOneof("payload") not in self._kept:
+            return None
+        # What was acked need not come again, and what does has its number or, if something was left out, a lower one.
+        words = _words(request)
+        while self._known_words:
+            known = self._known_words.popleft()
+            if known.words == words and request.seq <= known.seq:
+                return known.give
         return None
 
     def _lose(self, first: int, last: int, media_class: live_pb2.MediaClass, reason: str, taken: Taken) -> None:

@@ -427,6 +427,43 @@ class TestUplink:
         assert up.queue.pop(0.1) == text(2)
         assert up.received == 2
 
+    def test_another_stream_numbers_anew_what_the_one_before_did_not_bring_in_order(self) -> None:
+        """What is early, and what is only known to exist, may be something else on the stream that comes back."""
+        letters = [text(seq, word) for seq, word in enumerate("ABCDE", 2)]
+        for before in (envelope_of(audio(3), audio(4)), fabric_pb2.UplinkEnvelope(last_seq=4)):
+            up = Uplink(10**6)
+            up.take(envelope_of(audio(1, 2)), 0.0)
+            up.queue.pop(0.0)
+            before.skips.add(range=live_pb2.SeqRange(from_seq=5, to_seq=5), media_class=live_pb2.MEDIA_CLASS_VIDEO)
+            up.take(before, 0.1)
+            up.renumber()
+            assert up.received == 1
+            assert not up.missing()
+            assert not up.give_up(10.0).lost
+            assert not up.coverage.settled_beyond(), "it is not known of what has these numbers now"
+            taken = up.take(envelope_of(*letters), 10.1)
+            assert taken.to_store == letters
+            assert [up.queue.pop(0.0) for _ in letters] == letters
+            assert up.coverage.acked == 0
+            assert up.coverage.cover(1) == 1
+
+    def test_what_the_log_has_is_known_by_its_words_to_a_stream_that_numbers_anew(self) -> None:
+        up = Uplink(10**6)
+        up.restore(9, [text(11, "A"), text(12, "B")], {12}, numbered=True, now=0.0)
+        up.renumber()
+        taken = up.take(envelope_of(audio(10), text(11, "B"), text(12, "C")), 1.0)
+        assert [request.text.text for request in taken.to_store] == ["C"]
+        up.queue.pop(1.0)
+        assert [up.queue.pop(1.0) for _ in "BC"] == [text(11, "B"), text(12, "C")]
+
+    def test_what_is_typed_anew_is_not_taken_for_what_the_log_has(self) -> None:
+        """What was acked does not come again: the same words behind others, or under a higher number, are new."""
+        for fresh in ([text(11, "B"), text(12, "A")], [text(12, "A"), text(13, "A")]):
+            up = Uplink(10**6)
+            up.restore(10, [text(11, "A")], set(), numbered=False, now=0.0)
+            missing = [audio(seq) for seq in range(11, fresh[0].seq)]
+            assert up.take(envelope_of(*missing, *fresh), 1.0).to_store == fresh
+
     def test_with_the_log_off_text_is_acked_when_it_was_answered(self) -> None:
         for log in (True, False):
             up = Uplink(10**6, log=log)
