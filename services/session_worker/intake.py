@@ -69,8 +69,6 @@ class Intake:
         if taken.input_waits:
             parts.feeder.wake()
         parts.downlink.uplink.received = parts.uplink.received
-        if taken.lost:
-            self._tell()
 
     def _tell(self) -> None:
         coverage, told = self._parts.uplink.coverage, self._parts.downlink.uplink

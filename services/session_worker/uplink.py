@@ -168,8 +168,7 @@ class Uplink:
         return None
 
     def _lose(self, first: int, last: int, media_class: live_pb2.MediaClass, reason: str, taken: Taken) -> None:
-        for seq in range(first, last + 1):
-            self.coverage.stored(seq)
+        self.coverage.lost(first, last)
         taken.lost.append(
             live_pb2.Gap(
                 direction=live_pb2.DIRECTION_UPLINK,

@@ -131,7 +131,22 @@ class TestCoverage:
         coverage = Coverage()
         coverage.vital(2)
         assert coverage.stored(2) == 0
-        assert coverage.stored(1) == 2  # 1 was named in a gap
+        assert coverage.cover(1) == 2
+
+    def test_what_a_gap_names_is_acked_with_a_checkpoint_that_covers_it(self) -> None:
+        """Its new owner would ask for it, and for the text behind it, which is in the log."""
+        coverage = Coverage()
+        coverage.lost(2, 3)
+        coverage.vital(4)
+        assert coverage.stored(4) == 0
+        assert coverage.settled_beyond() == [(4, 4)]
+        assert coverage.restorable(0) == 0
+        assert coverage.cover(1) == 1
+        assert coverage.restorable(1) == 3
+        assert coverage.cover(3) == 4
+        assert coverage.restorable(4) == 4
+        coverage.lost(2, 5)
+        assert coverage.restorable(4) == 5
 
     def test_what_is_safe_behind_audio_is_told_so_that_nobody_keeps_it(self) -> None:
         coverage = Coverage()
@@ -139,7 +154,7 @@ class TestCoverage:
             coverage.vital(seq)
             coverage.stored(seq)
         assert coverage.settled_beyond() == [(2, 3), (5, 5)]
-        coverage.stored(1)
+        coverage.cover(1)
         assert coverage.acked == 3
         assert coverage.settled_beyond() == [(5, 5)]
 
@@ -405,7 +420,8 @@ class TestUplink:
         assert up.give_up(1.0).lost == []
         (gap,) = up.give_up(2.5).lost
         assert (gap.from_seq, gap.to_seq, gap.reason) == (1, 1, "LOST")
-        assert up.coverage.acked == 1
+        assert up.coverage.acked == 0
+        assert up.coverage.restorable(0) == 1
 
     def test_text_is_stored_and_a_skip_is_a_gap(self) -> None:
         up = Uplink(10**6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -227,6 +228,34 @@ async def test_a_caller_that_comes_back_may_number_its_text_anew(rig: Rig) -> No
     await eventually(lambda: rig.envelopes[-1].uplink_acked_seq == first + 1)
     # Asked, answered, asked again by the first owner; the new one stored only what was new, after its beginning.
     assert await rig.messages(subjects.log(session), subjects.LOG_STREAM) == 6
+
+
+async def test_text_behind_what_a_gap_names_is_given_whoever_has_it(rig: Rig) -> None:
+    """Nobody knows of the gap after a crash: what is behind it is acked when a checkpoint knows."""
+    for checkpoint in (False, True):
+        rig.generation, rig.envelopes = 1, []
+        session, link = await conversation(rig)
+        floor = rig.responses[-1].seq
+        shed = fabric_pb2.Skip(range={"from_seq": 2, "to_seq": 2}, media_class=live_pb2.MEDIA_CLASS_VIDEO)  # type: ignore[arg-type]
+        await rig.send(session, last_seq=2, skips=[shed])
+        await rig.send(session, text(3, "what do you see"))
+        await eventually(lambda: link.texts[1:])  # noqa: B023
+        await eventually(lambda: rig.envelopes[-1].uplink_stored)
+        assert rig.envelopes[-1].uplink_acked_seq == 1
+        if checkpoint:
+            rig.worker._held(session)._parts.checkpoints.tick(time.monotonic() + 10)
+            await eventually(lambda: rig.envelopes[-1].uplink_acked_seq == 3)
+        await lose(rig, session, link)
+        links = len(rig.dialer.links)
+        back = {"attach_generation": 0, "presented_token_sha256": TOKEN}
+        attached = (await take_over(rig, session, floor=floor, **back)).attached
+        new = await eventually(lambda: rig.dialer.links[-1] if len(rig.dialer.links) > links else None)  # noqa: B023
+        assert attached.next_uplink_seq == (4 if checkpoint else 2)
+        rig.generation = attached.attach_generation
+        if not checkpoint:
+            await rig.send(session, audio(2), text(3, "what do you see"), epoch=3)
+        await rig.send(session, text(4, "and now"), epoch=3)
+        await eventually(lambda: new.texts == ["what do you see", "and now"])  # noqa: B023
 
 
 async def test_a_fenced_owner_leaves_the_session_its_log_and_its_request_id(rig: Rig) -> None:
