@@ -2,8 +2,8 @@
 
 A numbered request can be restored without the caller once it is stored in the log (text, turns, tool results), or
 covered by a checkpoint: part of the state that the newest resumption handle restores, or media too old to be given
-again (see `journal`). What a gap names is covered with the input before it. Not before: a new owner, which knows of no gap,
-would ask for it and for all that follows, and the caller would have forgotten that.
+again (see `journal`). What a gap names is covered with the input before it. Not before: a new owner, which knows of no
+gap, would ask for it and for all that follows, and the caller would have forgotten that.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ class RestoredState:
     """Calls since the handle that were answered: in the state that it restores they may wait for their results for
     ever."""
     caller_calls: list[events.FunctionCall]
-    """Calls that the caller runs."""
+    """Calls that the caller runs, whose outcomes the model was not told."""
 
     def responses(self, cause: str = "WORKER_LOST") -> list[live_pb2.ConverseResponse]:
         """What the caller is told, in order. Of what is undelivered its gateway tells it, in a gap."""
@@ -102,12 +102,13 @@ def restored(
     received = max(_contiguous(covered, entries), request.uplink_acked_seq)
     ended = 0 if said is not None else checkpoint.turn_end_downlink_seq
     tools = [entry.tool for entry in entries if entry.HasField("tool")]
+    untold = {call.call_id: _untold(call.call_id, entries) for call in checkpoint.caller_calls}
     return RestoredState(
         conversation=conversation,
         checkpoint=checkpoint,
         received=received,
         stored=_stored(entries),
-        to_give=_to_give(entries, conversation, checkpoint, given),
+        to_give=_to_give(entries, conversation, checkpoint, given).union(*filter(None, untold.values())),
         answering=answering,
         turns=_turns(checkpoint, said),
         heard="" if answering is not None else _heard(entries, conversation),
@@ -124,6 +125,7 @@ def restored(
         caller_calls=[
             events.FunctionCall(call.call_id, call.name, json.loads(call.arguments_json or "{}"))
             for call in checkpoint.caller_calls
+            if untold[call.call_id] is not None
         ],
     )
 
@@ -179,6 +181,18 @@ def _to_give(
         if entry.request.HasField("context_update") and entry.position > checkpoint.log_position
     }
     return opened | updates
+
+
+def _untold(call_id: str, entries: Sequence[fabric_pb2.LogEntry]) -> set[int] | None:
+    """Numbers of the results of a call of the caller's that the model was not told; None when it knows the outcome.
+
+    The log has each result as it came, and then, once the model was told, as the model was. One that did not come in
+    time is in it as that alone.
+    """
+    results = [entry.request for entry in entries if entry.request.tool_result.call_id == call_id]
+    told = sum(entry.tool.call_id == call_id for entry in entries)
+    over = told > len(results) or (told > 0 and not results[told - 1].tool_result.will_continue)
+    return None if over else {result.seq for result in results[told:]}
 
 
 def _contiguous(covered: int, entries: Sequence[fabric_pb2.LogEntry]) -> int:

@@ -186,6 +186,35 @@ def test_calls_that_the_caller_runs() -> None:
     assert (found.id, found.name, found.args) == ("c", "open_door", {"door": 1})
 
 
+def result(seq: int, *, more: bool = False) -> fabric_pb2.LogEntry:
+    sent = live_pb2.ToolResult(call_id="c", will_continue=more)
+    return fabric_pb2.LogEntry(request=live_pb2.ConverseRequest(seq=seq, tool_result=sent))
+
+
+@pytest.mark.parametrize(
+    ("entries", "given", "pending"),
+    [
+        ([], set(), True),
+        ([result(2)], {2}, True),
+        ([result(2, more=True), told("c")], set(), True),
+        ([result(2, more=True), told("c"), result(3)], {3}, True),
+        ([result(2, more=True), result(3), told("c")], {3}, True),
+        ([result(2), told("c")], set(), False),
+        ([result(2, more=True), told("c"), result(3), told("c")], set(), False),
+        ([told("c")], set(), False),  # it did not come in time
+        ([told("other"), result(2)], {2}, True),
+    ],
+)
+def test_a_result_of_the_caller_is_given_to_the_model_once(
+    entries: list[fabric_pb2.LogEntry], given: set[int], pending: bool
+) -> None:
+    """It was acked when the log had it; whether the model was told is another matter, and the log has that, too."""
+    call = fabric_pb2.CallerCall(call_id="c", name="pay")
+    found = state(log(text(1), said("one moment", 1, 1), *entries), caller_calls=[call], log_position=2)
+    assert found.to_give == given
+    assert [call.id for call in found.caller_calls] == (["c"] if pending else [])
+
+
 # Who may take over
 
 

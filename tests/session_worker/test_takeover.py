@@ -179,6 +179,36 @@ async def test_calls_of_the_caller_that_are_made_again_are_cancelled(rig: Rig) -
     assert not new.tool_responses
 
 
+async def test_a_result_of_the_caller_that_the_model_was_not_told_is(rig: Rig) -> None:
+    """The log has it, so the caller need not send it again; there was no link for it."""
+    session, link = await rig.open(caller_tools=[live_pb2.FunctionDeclaration(name="pay")])
+    await rig.send(session, text(1, "pay"))
+    await eventually(lambda: link.texts)
+    call = events.FunctionCall("c1", "pay", {"euros": 5})
+    link.says(events.OutputTranscript("one moment", False, ""), call, DONE, events.HandleUpdate("good", True, None))
+
+    async def stored() -> bool:
+        checkpoint = await rig.records.read_checkpoint(session)
+        return checkpoint is not None and checkpoint.handle_position == 2 and len(checkpoint.caller_calls) == 1
+
+    await eventually(stored)
+    rig.worker._held(session)._parts.feeder.release()
+    result = live_pb2.ToolResult(call_id="c1")
+    result.output.update({"paid": True})
+    await rig.send(session, live_pb2.ConverseRequest(seq=2, tool_result=result))
+    await eventually(lambda: rig.envelopes[-1].uplink_acked_seq == 2)
+    floor = rig.responses[-1].seq
+    await lose(rig, session, link)
+    attached = (await take_over(rig, session, floor=floor, uplink_acked_seq=2, uplink_sent_seq=2)).attached
+    assert attached.next_uplink_seq == 3
+    new = await eventually(lambda: rig.dialer.links[-1] if len(rig.dialer.links) == 2 else None)
+    await eventually(lambda: new.turns)
+    [(contents, complete)] = new.turns
+    [words] = [part.text for part in contents[0].parts]
+    assert ("pay" in words, '"paid"' in words, complete) == (True, True, True)
+    assert not rig.worker._held(session)._parts.caller_tools.pending
+
+
 async def test_the_end_of_an_answer_that_reached_nobody_is_named_and_ended(rig: Rig) -> None:
     session, link = await conversation(rig)
     last = rig.responses[-1].seq
