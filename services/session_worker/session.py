@@ -25,9 +25,6 @@ from services.session_worker.takeover import Inherited
 
 log = structlog.get_logger()
 
-_SPEAKING = 2.0
-"""Seconds after a sound in which the caller counts as speaking: the service takes a while to find that it is over."""
-
 
 class BusyError(Exception):
     """Something is in progress: the session stays for now."""
@@ -260,7 +257,9 @@ class Session:
             and not parts.links.calls_out
             and parts.recorder.idle
             and parts.downlink.delivered
-            and not parts.journal.spoke_since(now - _SPEAKING)
+            and not parts.uplink.missing()  # speech may wait behind it
+            and not parts.feeder.behind
+            and not parts.journal.speaking(now)
         )
         covered = parts.journal.position >= parts.journal.answered_position
         return Standing(attached=parts.downlink.attached, quiet=quiet, covered=covered)
