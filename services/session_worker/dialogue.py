@@ -81,7 +81,11 @@ class Dialogue:
         # What was to be heard again has been, or was asked in words: the same words are new from now on.
         self._repeated = RepeatedTranscript("")
         said = fabric_pb2.ModelSaid(
-            text=turn.said, interrupted=turn.interrupted, given_seq=parts.answering.given_seq, turn=turn.number
+            text=turn.said,
+            interrupted=turn.interrupted,
+            given_seq=parts.answering.given_seq,
+            turn=turn.number,
+            last_downlink_seq=parts.downlink.last_seq,
         )
         parts.log(fabric_pb2.LogEntry(model_said=said))
         began = now if turn.first_output is None else turn.first_output

@@ -100,7 +100,7 @@ def restored(
         covered = max(covered, answering.given_seq)
     given = 0 if answering is None else answering.given_seq
     received = max(_contiguous(covered, entries), request.uplink_acked_seq)
-    ended = 0 if said is not None else checkpoint.turn_end_downlink_seq
+    ended = checkpoint.turn_end_downlink_seq if said is None else said.last_downlink_seq
     tools = [entry.tool for entry in entries if entry.HasField("tool")]
     untold = {call.call_id: _untold(call.call_id, entries) for call in checkpoint.caller_calls}
     return RestoredState(
@@ -112,7 +112,7 @@ def restored(
         answering=answering,
         turns=_turns(checkpoint, said),
         heard="" if answering is not None else _heard(entries, conversation),
-        void=None if said is not None else _void(request, checkpoint),
+        void=_void(request, checkpoint, said),
         finished=finished,
         begins_anew=begins_anew,
         undelivered=(request.floor + 1, ended) if ended > request.floor else None,
@@ -142,7 +142,12 @@ def _finished(request: fabric_pb2.TakeOver, checkpoint: fabric_pb2.CheckpointRec
     begun = checkpoint.begun
     if not 0 < begun.generated_downlink_seq <= request.floor:
         return None
-    return fabric_pb2.ModelSaid(text=begun.said, given_seq=begun.given_seq, turn=begun.turn)
+    return fabric_pb2.ModelSaid(
+        text=begun.said,
+        given_seq=begun.given_seq,
+        turn=begun.turn,
+        last_downlink_seq=begun.generated_downlink_seq,
+    )
 
 
 def _answering(checkpoint: fabric_pb2.CheckpointRecord, conversation: Conversation) -> Answering | None:
@@ -219,14 +224,18 @@ def _heard(entries: Sequence[fabric_pb2.LogEntry], conversation: Conversation) -
     )
 
 
-def _void(request: fabric_pb2.TakeOver, checkpoint: fabric_pb2.CheckpointRecord) -> Range | None:
-    ended = checkpoint.turn_end_downlink_seq
-    if checkpoint.HasField("begun"):
+def _void(
+    request: fabric_pb2.TakeOver, checkpoint: fabric_pb2.CheckpointRecord, said: fabric_pb2.ModelSaid | None
+) -> Range | None:
+    """`said`: the newest answer, when the checkpoint does not know that it is over."""
+    if said is None and checkpoint.HasField("begun"):
         first = checkpoint.begun.first_downlink_seq
         if first > request.floor:
             return None
-    elif request.last_audio_seq > ended:
-        first = ended + 1  # it had begun, and there was no time to say so
     else:
-        return None
+        # Of the answer after it there was no time to say that it had begun.
+        ended = checkpoint.turn_end_downlink_seq if said is None else said.last_downlink_seq
+        if request.last_audio_seq <= ended or (said is not None and not ended):
+            return None
+        first = ended + 1
     return max(first, request.downlink_acked_seq + 1), request.floor

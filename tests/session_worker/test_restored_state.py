@@ -37,6 +37,12 @@ def said(words: str, given_seq: int, turn: int) -> fabric_pb2.LogEntry:
     return fabric_pb2.LogEntry(model_said=fabric_pb2.ModelSaid(text=words, given_seq=given_seq, turn=turn))
 
 
+def said_until(last_downlink_seq: int) -> fabric_pb2.LogEntry:
+    return fabric_pb2.LogEntry(
+        model_said=fabric_pb2.ModelSaid(text="sunny", given_seq=5, turn=2, last_downlink_seq=last_downlink_seq)
+    )
+
+
 def told(call_id: str, key: str = "") -> fabric_pb2.LogEntry:
     return fabric_pb2.LogEntry(tool=fabric_pb2.ToolRecord(call_id=call_id, name="look", claim_key=key))
 
@@ -139,6 +145,37 @@ def test_an_answer_that_ended_in_the_last_moment_is_over() -> None:
     entries = log(heard("the weather"), said("sunny", 5, 2))
     found = state(entries, {"floor": 14, "last_audio_seq": 14}, {**BEGUN, "log_position": 1}, log_position=1)
     assert (found.answering, found.void, found.received, found.turns) == (None, None, 5, 2)
+
+
+@pytest.mark.parametrize(
+    ("ended", "last_audio", "void", "undelivered"),
+    [
+        (14, 13, None, None),
+        (12, 11, None, None),
+        (12, 14, (13, 14), None),  # the first of the answer after it
+        (17, 14, None, (15, 17)),
+        (0, 14, None, None),  # an older release did not say where it ended
+    ],
+)
+@pytest.mark.parametrize("begun", [None, {**BEGUN, "log_position": 1}])
+def test_an_answer_that_ended_in_the_last_moment_ended_there(
+    ended: int,
+    last_audio: int,
+    void: tuple[int, int] | None,
+    undelivered: tuple[int, int] | None,
+    begun: dict[str, int] | None,
+) -> None:
+    reached = {"floor": 14, "last_audio_seq": last_audio}
+    found = state(log(heard("the weather"), said_until(ended)), reached, begun, log_position=1, turn_end_downlink_seq=9)
+    assert (found.void, found.undelivered, found.turns) == (void, undelivered, 2)
+    kinds = [response.WhichOneof("payload") for response in found.responses()]
+    assert kinds == ["link_state", *["turn_complete"] * bool(undelivered), *["interrupted"] * bool(void)]
+
+
+def test_after_an_answer_that_the_caller_has_as_a_whole_another_may_have_begun() -> None:
+    begun: dict[str, Any] = {**BEGUN, "generated_downlink_seq": 12, "said": "sunny"}
+    found = state(log(text(1)), {"floor": 14, "last_audio_seq": 14}, begun)
+    assert (found.finished is not None, found.void) == (True, (13, 14))
 
 
 @pytest.mark.parametrize(("floor", "whole"), [(20, True), (21, True), (19, False)])
