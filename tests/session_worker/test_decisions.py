@@ -341,11 +341,25 @@ class TestDownlink:
     def test_without_acks_only_the_answer_in_progress_is_void(self) -> None:
         out = downlink()
         speak(out, 3)
+        envelopes(out)
         say(out)
         speak(out, 2)
         out.interrupt(live_pb2.INTERRUPTION_REASON_BARGE_IN)
         told = live_pb2.ConverseResponse.FromString(envelopes(out)[-1].items[-1].response).interrupted
         assert (told.void_from_seq, told.void_to_seq) == (5, 6)
+
+    def test_without_acks_what_waits_of_the_answer_before_is_named_as_void_too(self) -> None:
+        """It will not come, and nothing comes in its place."""
+        out = downlink(ahead=100)
+        speak(out, 5)
+        say(out)
+        assert seqs(envelopes(out)) == [1]
+        speak(out, 1)
+        out.interrupt(live_pb2.INTERRUPTION_REASON_BARGE_IN)
+        found = envelopes(out)
+        told = live_pb2.ConverseResponse.FromString(found[-1].items[-1].response).interrupted
+        assert (told.void_from_seq, told.void_to_seq) == (2, 7)
+        assert skipped(found) == [2, 3, 4, 5, 7]
 
     def test_what_is_missing_is_sent_again_and_what_is_forgotten_is_named(self) -> None:
         out = downlink()
