@@ -64,6 +64,8 @@ class Intake:
         parts = self._parts
         for request in taken.to_store:
             parts.log(fabric_pb2.LogEntry(request=request), request.seq)
+        for before, now in taken.renumbered:
+            parts.conversation.renumber(before, now)
         for gap in taken.lost:
             parts.say(live_pb2.ConverseResponse(gap=gap))
         if taken.input_waits:

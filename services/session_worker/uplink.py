@@ -22,6 +22,8 @@ class Taken:
 
     to_store: list[live_pb2.ConverseRequest] = field(default_factory=list)
     """Requests for the log."""
+    renumbered: list[tuple[int, int]] = field(default_factory=list)
+    """Requests of the log that are to be given, under other numbers: the one that it has, the one of now."""
     lost: list[live_pb2.Gap] = field(default_factory=list)
     """What will not reach the model."""
     input_waits: bool = False
@@ -126,11 +128,13 @@ class Uplink:
 
     def _queue(self, requests: list[live_pb2.ConverseRequest], taken: Taken) -> None:
         for request in requests:
-            known = self._is_known(request)
+            known = self._as_known(request)
             if known is not None:
                 self.coverage.stored(request.seq)
-                if not known:
+                if not known.give:
                     continue
+                if known.seq != request.seq:
+                    taken.renumbered.append((known.seq, request.seq))
             elif request.WhichOneof("payload") in VITAL:
                 if request.WhichOneof("payload") in self._kept:
                     self.coverage.vital(request.seq)
@@ -153,10 +157,10 @@ class Uplink:
                 ranges.append((seq, seq))
         return ranges
 
-    def _is_known(self, request: live_pb2.ConverseRequest) -> bool | None:
-        """Whether a request that is in the log already is to be given; None for one that is not in it."""
+    def _as_known(self, request: live_pb2.ConverseRequest) -> _Known | None:
+        """A request as another owner stored it; None for one that is not in the log."""
         if (known := self._known.pop(request.seq, None)) is not None:
-            return known.give
+            return known
         if not self._known_words or request.WhichOneof("payload") not in self._kept:
             return None
         # What was acked need not come again, and what does has its number or, if something was left out, a lower one.
@@ -164,7 +168,7 @@ class Uplink:
         while self._known_words:
             known = self._known_words.popleft()
             if known.words == words and request.seq <= known.seq:
-                return known.give
+                return known
         return None
 
     def _lose(self, first: int, last: int, media_class: live_pb2.MediaClass, reason: str, taken: Taken) -> None:

@@ -485,6 +485,7 @@ class TestUplink:
         assert [request.text.text for request in taken.to_store] == ["C"]
         up.queue.pop(1.0)
         assert [up.queue.pop(1.0) for _ in "BC"] == [text(11, "B"), text(12, "C")]
+        assert taken.renumbered == [(12, 11)]
 
     def test_what_is_typed_anew_is_not_taken_for_what_the_log_has(self) -> None:
         """What was acked does not come again: the same words behind others, or under a higher number, are new."""

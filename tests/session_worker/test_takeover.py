@@ -251,13 +251,19 @@ async def test_a_caller_that_comes_back_may_number_its_text_anew(rig: Rig) -> No
     attached = (await take_over(rig, session, floor=floor, **back)).attached
     rig.generation = attached.attach_generation
     first = attached.next_uplink_seq
-    await rig.send(session, text(first, "and now"), text(first + 1, "more"), epoch=3)
+    await rig.send(session, text(first, "and now"), epoch=3)
     new = await eventually(lambda: rig.dialer.links[-1] if len(rig.dialer.links) == 2 else None)
+    await eventually(lambda: new.texts)
+    new.says(events.OutputTranscript("fine", False, ""), DONE)
+    conversation_now = rig.worker._held(session)._parts.conversation
+    await eventually(lambda: conversation_now.settled > 2)
+    assert not conversation_now.unanswered_requests, "it was answered, whatever its number was"
+    await rig.send(session, text(first + 1, "more"), epoch=3)
     await eventually(lambda: len(new.texts) == 2)
     assert new.texts == ["and now", "more"]
     await eventually(lambda: rig.envelopes[-1].uplink_acked_seq == first + 1)
     # Asked, answered, asked again by the first owner; the new one stored only what was new, after its beginning.
-    assert await rig.messages(subjects.log(session), subjects.LOG_STREAM) == 6
+    assert await rig.messages(subjects.log(session), subjects.LOG_STREAM) == 7
 
 
 async def test_text_behind_what_a_gap_names_is_given_whoever_has_it(rig: Rig) -> None:
