@@ -154,6 +154,8 @@ class Session:
             return
         if parts.attachment.in_touch(now):
             parts.intake.tick(now)
+        else:
+            parts.uplink.wait_anew(now)
         # Silence needs no answer, and what is too old is given to nobody: they are acked although no turn ends.
         parts.checkpoints.tick(now)
         parts.links.tick(now)

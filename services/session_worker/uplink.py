@@ -122,6 +122,10 @@ class Uplink:
         self._queue(released, taken)
         return taken
 
+    def wait_anew(self, now: float) -> None:
+        """The gateway is not heard: what is missing may come when it is."""
+        self._receiver.wait_anew(now)
+
     def missing(self) -> list[live_pb2.SeqRange]:
         """What to ask the gateway for."""
         return [live_pb2.SeqRange(from_seq=hole.first, to_seq=hole.last) for hole in self._receiver.missing()]

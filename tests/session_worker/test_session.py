@@ -154,7 +154,10 @@ async def test_what_is_missing_is_not_given_up_while_its_gateway_is_silent(rig: 
     held.tick(now + 3)
     assert held._parts.uplink.received == 0
     held._parts.attachment.heard(now + 3, leaving=False)
-    held.tick(now + 3.5)
+    held.tick(now + 3.1)
+    assert held._parts.uplink.received == 0, "it is heard again, and may send it now"
+    held._parts.attachment.heard(now + 5, leaving=False)
+    held.tick(now + 5.1)
     await eventually(lambda: link.texts == ["two"])
     [gap] = [response.gap for response in rig.responses if response.HasField("gap")]
     assert (gap.from_seq, gap.to_seq, gap.reason) == (1, 1, "LOST")
