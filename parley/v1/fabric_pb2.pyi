@@ -499,18 +499,20 @@ class EpochBegins(_message.Message):
     def __init__(self, worker: _Optional[str] = ...) -> None: ...
 
 class ModelSaid(_message.Message):
-    __slots__ = ("text", "interrupted", "given_seq", "turn", "given_position")
+    __slots__ = ("text", "interrupted", "given_seq", "turn", "given_position", "last_downlink_seq")
     TEXT_FIELD_NUMBER: _ClassVar[int]
     INTERRUPTED_FIELD_NUMBER: _ClassVar[int]
     GIVEN_SEQ_FIELD_NUMBER: _ClassVar[int]
     TURN_FIELD_NUMBER: _ClassVar[int]
     GIVEN_POSITION_FIELD_NUMBER: _ClassVar[int]
+    LAST_DOWNLINK_SEQ_FIELD_NUMBER: _ClassVar[int]
     text: str
     interrupted: bool
     given_seq: int
     turn: int
     given_position: int
-    def __init__(self, text: _Optional[str] = ..., interrupted: _Optional[bool] = ..., given_seq: _Optional[int] = ..., turn: _Optional[int] = ..., given_position: _Optional[int] = ...) -> None: ...
+    last_downlink_seq: int
+    def __init__(self, text: _Optional[str] = ..., interrupted: _Optional[bool] = ..., given_seq: _Optional[int] = ..., turn: _Optional[int] = ..., given_position: _Optional[int] = ..., last_downlink_seq: _Optional[int] = ...) -> None: ...
 
 class ToolRecord(_message.Message):
     __slots__ = ("call_id", "name", "arguments_json", "response_json", "outcome", "claim_key", "turn", "told_as", "silent")

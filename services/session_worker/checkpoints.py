@@ -93,4 +93,5 @@ class Checkpoints:
     def _restorable(self) -> int:
         """Input up to here need not be given again to anybody; a picture that waits is not with the link yet."""
         of = self._sources
-        return of.uplink.queue.handed_over(of.journal.settled(exact=of.links.exact))
+        given = of.uplink.queue.handed_over(of.journal.settled(exact=of.links.exact))
+        return of.uplink.coverage.restorable(given)

@@ -258,6 +258,13 @@ class Conversation:
         """The model was told what a function returned, and its answer to that is not complete."""
         return any(isinstance(piece, _Outcome) and piece.told and not piece.silent for piece in self._open())
 
+    def renumber(self, seq: int, now: int) -> None:
+        """An open request of the caller's comes again, under another number: what answers it was given that one."""
+        for at, piece in enumerate(self._pieces):
+            if piece.position > self.settled and isinstance(piece, _Request) and piece.seq == seq:
+                again = replace(piece, seq=now)
+                self._pieces[at] = replace(again, sent_seq=now) if isinstance(again, _Outcome) else again
+
     def forget_outcomes(self, turn: int) -> None:
         """The model makes the calls of this turn and later ones again: what they returned comes again, too."""
         outcomes = [piece for piece in self._open() if isinstance(piece, _Outcome)]

@@ -89,6 +89,7 @@ class Dialogue:
             given_seq=answered.seq,
             turn=turn.number,
             given_position=position,
+            last_downlink_seq=parts.downlink.last_seq,
         )
         parts.log(fabric_pb2.LogEntry(model_said=said))
         parts.journal.turn_ended(now, answered, parts.conversation.settled)

@@ -38,6 +38,10 @@ _BREATH: Final = 0.2
 longer than that."""
 _AT_ONCE: Final = 0.5
 """Seconds of silence that end what is said: no model waits less by itself. A pause between words is shorter."""
+_PAUSE: Final = 2.0
+"""Seconds of silence that end what was said for sure: the service takes a while to find that it is over."""
+_STALL: Final = 5.0
+"""Seconds for which the audio of one who speaks may not come."""
 _MOST_REQUESTS: Final = 1024
 """Unanswered texts and the like that are kept; older ones are restored from the log as text, or named in a gap."""
 
@@ -146,6 +150,21 @@ class Journal:
             for sent in reversed(self._open)
             if sent.at > then
         )
+
+    def speaking(self, now: float) -> bool:
+        """Whether the caller may be in the middle of what it says: no silence has come that ends it. One of whom
+        nothing comes at all, not even silence, is done in the end."""
+        silence = 0.0
+        for sent in reversed(self._open):
+            if self._is_sound(sent):
+                return sent.at > now - _STALL
+            if isinstance(sent.item, AudioBatch):
+                silence += self.seconds(sent.item)
+                if silence >= _PAUSE:
+                    return False
+            elif not _stands_alone(sent.item):  # it says itself that it is done
+                return sent.at > now - _PAUSE
+        return False
 
     def answer_begins(self) -> None:
         """Of what it is about. Without words that is given again as it was, however long the answer takes."""

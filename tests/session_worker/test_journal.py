@@ -303,6 +303,49 @@ class TestQuestion:
         assert seqs(talk.replay()) == [2]
 
 
+class TestSpeaking:
+    def test_silence_ends_it_and_not_that_nothing_comes(self):
+        talk = Talk()
+        assert not talk.journal.speaking(talk.now)
+        talk.audio(SILENCE)
+        assert not talk.journal.speaking(talk.now)
+        talk.audio(SOUND, 10)
+        assert talk.journal.speaking(talk.now + 4)  # on its way
+        talk.audio(SILENCE, 49)
+        assert talk.journal.speaking(talk.now)
+        talk.audio(SILENCE)
+        assert not talk.journal.speaking(talk.now)
+        talk.audio(SOUND)
+        assert talk.journal.speaking(talk.now)
+
+    def test_it_ends_where_nothing_more_comes_for_long(self):
+        talk = Talk()
+        talk.audio(SOUND)
+        talk.audio(SILENCE, 5)
+        assert not talk.journal.speaking(talk.now + 5)
+
+    @pytest.mark.parametrize("end", ["activity_end", "audio_stream_end"])
+    def test_it_ends_where_the_caller_says_so(self, end):
+        talk = Talk()
+        talk.audio(SOUND)
+        talk.say(mark, end)
+        assert talk.journal.speaking(talk.now + 1)
+        assert not talk.journal.speaking(talk.now + 2)
+
+    def test_it_begins_where_the_caller_says_so(self):
+        talk = Talk()
+        talk.say(mark, "activity_start")
+        talk.say(text)
+        assert talk.journal.speaking(talk.now)
+
+    def test_it_is_over_when_it_is_answered(self):
+        talk = Talk()
+        talk.audio(SOUND, 5)
+        talk.audio(SILENCE, 20)
+        talk.turn()
+        assert not talk.journal.speaking(talk.now)
+
+
 class TestRequests:
     def test_what_was_typed_is_given_again_in_its_place(self):
         talk = Talk()
