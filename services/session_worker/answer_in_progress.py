@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from parley.v1 import fabric_pb2
 from services.session_worker.conversation import Conversation
 from services.session_worker.journal import Extent, Journal
-from services.session_worker.turns import TurnState
+from services.session_worker.turns import Turn, TurnState
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +85,20 @@ class AnswerInProgress:
         """It is complete, and in the conversation."""
         self.begun, self._here, self._question = None, False, None
 
-    def answered(self, turn: int, now: float, round_trip: float = 0.0) -> Extent:
-        """What this turn answered, which ends now."""
-        if self._question is not None and self._question[0] == turn:
+    def answered(self, turn: Turn, now: float, round_trip: float = 0.0) -> Extent | None:
+        """What this turn answered, which ends now; None: nothing, what was typed waits on."""
+        journal = self._journal
+        if self._question is not None and self._question[0] == turn.number:
             question = self._question[1]
+        elif turn.interrupted and journal.asks:
+            return None  # by what was typed, or it was: the next turn is about all of it
         else:
-            question = self._journal.question(now, round_trip, cut_off=True)
-        return question if self.begun is None else replace(question, seq=self.begun.question.seq)
+            question = journal.question(now, round_trip, cut_off=True)
+        seq = question.seq if self.begun is None else self.begun.question.seq
+        if turn.interrupted and turn.first_output is not None:
+            # What was typed while the first output was on its way cut it off.
+            seq = journal.asked_until(turn.first_output - round_trip, seq)
+        return replace(question, seq=seq)
 
     @property
     def record(self) -> fabric_pb2.AnswerBegun | None:

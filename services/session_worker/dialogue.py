@@ -80,9 +80,11 @@ class Dialogue:
         parts.spans.finish(turn)
         if turn.tool_calls and not turn.said and turn.first_audio is None:
             return  # the answer is still to come
+        answered = parts.answering.answered(turn, now, parts.links.round_trip)
+        if answered is None:
+            return  # as well
         # What was to be heard again has been, or was asked in words: the same words are new from now on.
         self._repeated = RepeatedTranscript("")
-        answered = parts.answering.answered(turn.number, now, parts.links.round_trip)
         said = fabric_pb2.ModelSaid(
             text=turn.said, interrupted=turn.interrupted, given_seq=answered.seq, turn=turn.number
         )

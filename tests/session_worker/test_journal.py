@@ -291,6 +291,23 @@ class TestQuestion:
         talk.turn(question)
         assert seqs(talk.replay()) == list(range(10, talk.seq + 1))
 
+    @pytest.mark.parametrize("first", ["spoken", "typed", "nothing"])
+    def test_what_is_typed_on_the_way_to_another_question_cuts_off_its_answer(self, first):
+        talk = Talk()
+        if first == "spoken":
+            talk.audio(SOUND, 2)
+        elif first == "typed":
+            talk.say(text)
+        talk.now += 1
+        sent = talk.now
+        talk.say(text)
+        talk.now += 0.01
+        talk.say(text)
+        expected = talk.seq - 2 if first != "nothing" else talk.seq - 1
+        assert talk.journal.asked_until(sent - 0.1, talk.seq) == expected
+        assert talk.journal.asked_until(sent - 0.1, 0) == 0
+        assert talk.journal.asked_until(talk.now, talk.seq) == talk.seq
+
     def test_requests_stay_as_long_as_they_are_open_in_the_conversation(self):
         """However late the answer is cut off, and whenever the link was given them."""
         talk = Talk()

@@ -74,7 +74,10 @@ class Talk:
 
     def answers(self, words: str, *, handle: bool = True) -> None:
         self.begins()
-        answered = self.answering.answered(self.turns.count, self.now)
+        turn = self.turns.current
+        assert turn is not None
+        answered = self.answering.answered(turn, self.now)
+        assert answered is not None
         self.conversation.add(said(words, given_seq=answered.seq))
         self.turns.on_event(TurnComplete("", False, True), self.later())
         self.journal.turn_ended(self.now, answered, self.conversation.settled)
