@@ -319,11 +319,12 @@ class Journal:
 
     def _lead(self, sent: list[_Sent], first: int) -> int:
         """Where the silence right before this begins that is given with it."""
-        lead = _LEAD * self._bytes_per_second
-        while first > 0 and lead > 0 and isinstance(before := sent[first - 1].item, AudioBatch):
-            if _has_voice(before.pcm):
+        size, most = 0, _LEAD * self._bytes_per_second
+        while first > 0 and isinstance(before := sent[first - 1].item, AudioBatch):
+            # What waited together came as one, and may be longer than that by itself.
+            size += len(before.pcm)
+            if _has_voice(before.pcm) or (size > most and size > len(before.pcm)):
                 break
-            lead -= len(before.pcm)
             first -= 1
         return first
 

@@ -74,8 +74,8 @@ def seqs(replay):
     return [item.first_seq if isinstance(item, AudioBatch) else item.seq for item in replay.items]
 
 
-LEAD = 8
-"""Frames of 40 ms that are given before the first sound."""
+LEAD = 7
+"""Frames of 40 ms that are given before the first sound: at most 300 ms, of an open utterance that is heard twice."""
 
 
 class TestOpenUtterance:
@@ -94,6 +94,15 @@ class TestOpenUtterance:
         assert seqs(replay) == list(range(21 - LEAD, 29))
         assert replay.replayed == [(21 - LEAD, 28)]
         assert replay.dropped == []
+
+    @pytest.mark.parametrize(("joined", "lead"), [(1, 7), (2, 6), (5, 5), (10, 10)])
+    def test_audio_that_waited_together_makes_that_little_no_longer(self, joined, lead):
+        talk = Talk()
+        for _ in range(9):
+            talk.audio(SILENCE * joined)
+        first = talk.seq + 1
+        talk.audio(SOUND)
+        assert seqs(talk.replay())[0] == first - lead // joined
 
     def test_what_was_answered_is_not_given_again_and_what_was_said_meanwhile_is(self):
         talk = Talk()
