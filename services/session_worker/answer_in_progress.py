@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from parley.v1 import fabric_pb2
 from services.session_worker.conversation import Conversation
 from services.session_worker.journal import Extent, Journal
-from services.session_worker.turns import TurnState
+from services.session_worker.turns import Turn, TurnState
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,13 +111,21 @@ class AnswerInProgress:
         """Number of the turn with which the answer of the moment began."""
         return self._turns.count if self.begun is None else self.begun.turn
 
-    def answered(self, turn: int, now: float, round_trip: float = 0.0) -> tuple[Extent, int]:
-        """What this turn answered, which ends now, of the input and of the conversation."""
-        spoke, begun = self._spoke, self.begun
-        if spoke is not None and spoke.turn == turn:
-            return spoke.question, spoke.position
-        question = self._at_most_asked(self._journal.question(now, round_trip, cut_off=True), turn)
-        return question, self._conversation.position if begun is None else begun.position
+    def answered(self, turn: Turn, now: float, round_trip: float = 0.0) -> tuple[Extent, int] | None:
+        """What this turn answered, which ends now, of the input and of the conversation; None: nothing, what was typed
+        waits on."""
+        journal, spoke, begun = self._journal, self._spoke, self.begun
+        if spoke is not None and spoke.turn == turn.number:
+            question, position = spoke.question, spoke.position
+        elif turn.interrupted and journal.asks:
+            return None  # by what was typed, or it was: the next turn is about all of it
+        else:
+            question = self._at_most_asked(journal.question(now, round_trip, cut_off=True), turn.number)
+            position = self._conversation.position if begun is None else begun.position
+        if turn.interrupted and turn.first_output is not None:
+            # What was typed while the first output was on its way cut it off.
+            question = replace(question, seq=journal.asked_until(turn.first_output - round_trip, question.seq))
+        return question, position
 
     @property
     def record(self) -> fabric_pb2.AnswerBegun | None:

@@ -80,19 +80,22 @@ class Dialogue:
         parts.spans.finish(turn)
         if turn.tool_calls and not turn.said and turn.first_audio is None:
             return  # the answer is still to come
+        answered = parts.answering.answered(turn, now, parts.links.round_trip)
+        if answered is None:
+            return  # as well
+        question, position = answered
         # What was to be heard again has been, or was asked in words: the same words are new from now on.
         self._repeated = RepeatedTranscript("")
-        answered, position = parts.answering.answered(turn.number, now, parts.links.round_trip)
         said = fabric_pb2.ModelSaid(
             text=turn.said,
             interrupted=turn.interrupted,
-            given_seq=answered.seq,
+            given_seq=question.seq,
             turn=turn.number,
             given_position=position,
             last_downlink_seq=parts.downlink.last_seq,
         )
         parts.log(fabric_pb2.LogEntry(model_said=said))
-        parts.journal.turn_ended(now, answered, parts.conversation.settled)
+        parts.journal.turn_ended(now, question, parts.conversation.settled)
         parts.answering.over()
         self.tell_cancelled(parts.caller_tools.answer_over())
         parts.checkpoints.turn_ended(parts.downlink.last_seq)

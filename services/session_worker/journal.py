@@ -233,6 +233,16 @@ class Journal:
     def _is_old_silence(sent: _Sent, now: float) -> bool:
         return sent.at <= now - _QUIET and isinstance(sent.item, AudioBatch) and not _has_voice(sent.item.pcm)
 
+    def asked_until(self, then: float, seq: int) -> int:
+        """Number of the last request, up to `seq`, that an answer can be about which began then: not what was typed
+        later while something else waited for its answer."""
+        waited = False
+        for sent in self._waiting:
+            if waited and sent.at > then and _is_question(sent.item):
+                return min(seq, sent.seqs[0] - 1)
+            waited = waited or self._is_sound(sent) or _is_question(sent.item)
+        return seq
+
     @property
     def awaits_handle(self) -> bool:
         """The newest handle does not restore all that was answered."""
@@ -328,11 +338,12 @@ class Journal:
 
     def _lead(self, sent: list[_Sent], first: int) -> int:
         """Where the silence right before this begins that is given with it."""
-        lead = _LEAD * self._bytes_per_second
-        while first > 0 and lead > 0 and isinstance(before := sent[first - 1].item, AudioBatch):
-            if _has_voice(before.pcm):
+        size, most = 0, _LEAD * self._bytes_per_second
+        while first > 0 and isinstance(before := sent[first - 1].item, AudioBatch):
+            # What waited together came as one, and may be longer than that by itself.
+            size += len(before.pcm)
+            if _has_voice(before.pcm) or (size > most and size > len(before.pcm)):
                 break
-            lead -= len(before.pcm)
             first -= 1
         return first
 

@@ -149,7 +149,8 @@ class TurnState:
             case events.TurnComplete(idle=idle):
                 ended, self.current = self.current, None
                 self.typed = self.typed and self._owed is not None
-                if idle:
+                # What was typed is not answered by a turn that was cut off before the model said anything.
+                if idle and not (ended is not None and ended.interrupted and ended.first_output is None):
                     self._answered_by(ended, now)
                 return ended
             case _:

@@ -6,7 +6,7 @@ from services.fabric.capabilities import ModelCapabilities
 from services.session_worker.answer_in_progress import AnswerInProgress
 from services.session_worker.conversation import Conversation
 from services.session_worker.events import FunctionCall, Text, TurnComplete
-from services.session_worker.journal import Journal
+from services.session_worker.journal import Extent, Journal
 from services.session_worker.turns import TurnState
 from tests.session_worker.test_conversation import returned, typed
 
@@ -45,12 +45,19 @@ class Talk:
 
     def given_seq(self) -> int:
         """Of the turn that ends now."""
-        return self.answering.answered(self.turns.count, self.now)[0].seq
+        return self._answered[0].seq
 
     @property
     def settles(self) -> bool:
         """The outcome is answered by it."""
-        return self.answering.answered(self.turns.count, self.now)[1] >= self.conversation.position
+        return self._answered[1] >= self.conversation.position
+
+    @property
+    def _answered(self) -> tuple[Extent, int]:
+        assert self.turns.current is not None
+        answered = self.answering.answered(self.turns.current, self.now)
+        assert answered is not None
+        return answered
 
 
 def test_a_turn_that_speaks_while_a_call_waits_is_about_what_was_asked_meanwhile() -> None:

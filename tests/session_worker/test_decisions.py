@@ -195,6 +195,17 @@ class TestTurns:
         assert ended is not None
         assert (ended.number, ended.tool_calls) == (1, ["book"])
 
+    @pytest.mark.parametrize("said", [True, False])
+    def test_one_that_is_cut_off_answers_nothing(self, said: bool) -> None:
+        turns = TurnState()
+        turns.on_event(events.InputTranscript("book it", True, ""), 0.9)
+        turns.asked(1.0)
+        if said:
+            turns.on_event(events.Audio(bytes(2), 24000), 1.1)
+        turns.on_event(events.Interrupted(), 1.2)
+        turns.on_event(events.TurnComplete("", False, True), 1.2)
+        assert turns.owes_answer is not said
+
     def test_one_that_is_cut_off_is_over_whatever_the_model_thinks(self) -> None:
         turns = TurnState()
         turns.on_event(events.InputTranscript("book it", True, ""), 1.0)

@@ -74,8 +74,8 @@ def seqs(replay):
     return [item.first_seq if isinstance(item, AudioBatch) else item.seq for item in replay.items]
 
 
-LEAD = 8
-"""Frames of 40 ms that are given before the first sound."""
+LEAD = 7
+"""Frames of 40 ms that are given before the first sound: at most 300 ms, of an open utterance that is heard twice."""
 
 
 class TestOpenUtterance:
@@ -94,6 +94,15 @@ class TestOpenUtterance:
         assert seqs(replay) == list(range(21 - LEAD, 29))
         assert replay.replayed == [(21 - LEAD, 28)]
         assert replay.dropped == []
+
+    @pytest.mark.parametrize(("joined", "lead"), [(1, 7), (2, 6), (5, 5), (10, 10)])
+    def test_audio_that_waited_together_makes_that_little_no_longer(self, joined, lead):
+        talk = Talk()
+        for _ in range(9):
+            talk.audio(SILENCE * joined)
+        first = talk.seq + 1
+        talk.audio(SOUND)
+        assert seqs(talk.replay())[0] == first - lead // joined
 
     def test_what_was_answered_is_not_given_again_and_what_was_said_meanwhile_is(self):
         talk = Talk()
@@ -290,6 +299,23 @@ class TestQuestion:
         assert seqs(talk.replay(known=question)) == list(range(10, talk.seq + 1))
         talk.turn(question)
         assert seqs(talk.replay()) == list(range(10, talk.seq + 1))
+
+    @pytest.mark.parametrize("first", ["spoken", "typed", "nothing"])
+    def test_what_is_typed_on_the_way_to_another_question_cuts_off_its_answer(self, first):
+        talk = Talk()
+        if first == "spoken":
+            talk.audio(SOUND, 2)
+        elif first == "typed":
+            talk.say(text)
+        talk.now += 1
+        sent = talk.now
+        talk.say(text)
+        talk.now += 0.01
+        talk.say(text)
+        expected = talk.seq - 2 if first != "nothing" else talk.seq - 1
+        assert talk.journal.asked_until(sent - 0.1, talk.seq) == expected
+        assert talk.journal.asked_until(sent - 0.1, 0) == 0
+        assert talk.journal.asked_until(talk.now, talk.seq) == talk.seq
 
     def test_requests_stay_as_long_as_they_are_open_in_the_conversation(self):
         """However late the answer is cut off, and whenever the link was given them."""

@@ -9,6 +9,7 @@ import pytest
 from parley.v1 import live_pb2
 from services.session_worker import events
 from services.session_worker.link import LinkClosedError
+from services.session_worker.link_in_use import LinkInUse
 from tests.session_worker.conftest import FakeLink, Rig
 from tests.session_worker.test_session import text
 from tests.support.eventually import eventually
@@ -88,3 +89,30 @@ async def test_a_model_that_stays_silent_is_asked_again_where_it_may_be_stuck(ri
     await heard(rig, "never mind")
     await eventually(lambda: told(link) or not owed)
     assert told(link) == ([("where are my keys", True)] if owed else [])
+
+
+@pytest.mark.parametrize("said", ["i can", ""])
+async def test_what_was_typed_and_cut_an_answer_off_is_given_again(
+    rig: Rig, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LinkInUse, "round_trip", 5.0)  # however slow the test is, the first output was on its way
+    session, link = await rig.open(input_transcription=True)
+    await eventually(lambda: rig.worker._sessions[session]._parts.links.round_trip)
+    link.says(HANDLE)
+    await rig.send(session, text(1, "tell me about your service"))
+    await rig.send(session, text(2, "no, what is the weather"))
+    await eventually(lambda: len(link.texts) == 2)
+    if said:
+        link.says(events.Text(said, thought=False))
+    else:
+        link.says(events.InputTranscript("hm", True, ""))
+    link.says(events.Interrupted(), DONE)
+    await heard(rig, said or "hm")
+    link = await next_link(rig, link)
+    await eventually(lambda: link.texts)
+    if said:
+        assert told(link) == [("tell me about your service | i can —", False)]
+        assert link.texts == ["no, what is the weather"]
+    else:
+        assert told(link) == []
+        await eventually(lambda: link.texts == ["tell me about your service", "no, what is the weather"])
