@@ -93,7 +93,7 @@ class AnswerInProgress:
         elif turn.interrupted and journal.asks:
             return None  # by what was typed, or it was: the next turn is about all of it
         else:
-            question = journal.question(now, round_trip, cut_off=True)
+            question = journal.question(now, round_trip, cut_off=turn.interrupted)
         seq = question.seq if self.begun is None else self.begun.question.seq
         if turn.interrupted and turn.first_output is not None:
             # What was typed while the first output was on its way cut it off.
