@@ -120,7 +120,7 @@ class AnswerInProgress:
         elif turn.interrupted and journal.asks:
             return None  # by what was typed, or it was: the next turn is about all of it
         else:
-            question = self._at_most_asked(journal.question(now, round_trip, cut_off=True), turn.number)
+            question = self._at_most_asked(journal.question(now, round_trip, cut_off=turn.interrupted), turn.number)
             position = self._conversation.position if begun is None else begun.position
         if turn.interrupted and turn.first_output is not None:
             # What was typed while the first output was on its way cut it off.

@@ -187,7 +187,9 @@ class Journal:
         ago, it awaits the end. `on_outcome`: the answer may be about what a function returned.
         """
         sent = self._waiting
-        speech = self._under_way(sent, now - round_trip, cut_off=cut_off, spoken=not (on_outcome or self.asks))
+        # However late a ping came, a question has ended longer ago than that.
+        then = now - min(round_trip, _AT_ONCE - _BREATH)
+        speech = self._under_way(sent, then, cut_off=cut_off, spoken=not (on_outcome or self.asks))
         first = self._lead(sent, len(sent) if speech is None else speech)
         at = math.nextafter(sent[first].at, 0.0) if first < len(sent) else now
         return Extent(at, self.last_seq if speech is None else sent[first].seqs[0] - 1)

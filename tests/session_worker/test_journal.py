@@ -251,6 +251,16 @@ class TestQuestion:
         talk.turn(question)
         assert seqs(talk.replay()) == list(range(first - lead, talk.seq + 1))
 
+    @pytest.mark.parametrize("silence", range(13, 30))
+    @pytest.mark.parametrize("round_trip", [0.0, 0.1, 0.3, 0.5])
+    def test_the_end_of_the_question_is_nothing_new_however_late_a_ping_came(self, silence, round_trip):
+        talk = Talk()
+        talk.audio(SOUND, 20)
+        talk.audio(SILENCE, silence)
+        question = talk.begins(round_trip)
+        assert talk.replay(known=question).items == []
+        assert question.seq == talk.seq
+
     def test_speech_that_began_on_its_way_is_no_part_of_it(self):
         talk = Talk()
         talk.audio(SOUND, 20)
