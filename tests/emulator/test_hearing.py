@@ -74,6 +74,20 @@ async def test_questions_are_heard_right_at_other_rates(ears: Ears, rate: int) -
     assert heard == [[TEXTS["weather_london_noisy"]], [TEXTS["order_1234"]], [TEXTS["hello"]]]
 
 
+def louder(pcm: bytes, factor: float) -> bytes:
+    return np.clip(np.frombuffer(pcm, "<i2") * factor, -32768, 32767).astype("<i2").tobytes()
+
+
+async def test_what_was_heard_before_changes_nothing() -> None:
+    cut_short = question("order_4711")[:38400]
+    async with listening() as ears:
+        for name in TEXTS:
+            for factor in (0.05, 8.0):
+                await ears.hear("support", louder(question(name), factor))
+            assert await ears.hear("support", question("weather_london_noisy")) == TEXTS["weather_london_noisy"], name
+            assert await ears.guess("support", cut_short) == "where is my order", name
+
+
 async def test_noise_is_not_understood(ears: Ears) -> None:
     noise = np.random.default_rng(1).normal(0, 1500, RATE).astype("<i2").tobytes()
     assert await ears.hear("support", noise) is None
