@@ -113,6 +113,8 @@ class Outbox:
     async def run(self) -> bool:
         """Send what is left, until ``finish``; False when the connection is lost, which the reader learns by itself."""
         in_a_row = 0
+        # Something may wait already.
+        self._sending = True
         while self._frames or not self._finishing:
             if not self._frames:
                 self._sending = False
