@@ -138,8 +138,9 @@ class Connection:
             task.cancel()
         # The reader too: serving may have been cancelled while it read, and nobody else waits for it.
         await asyncio.gather(self._reader, *self._tasks, return_exceptions=True)
-        # Where it was cancelled it keeps the frames that it was in, and they keep this connection.
+        # Where one was cancelled it keeps the frames that it was in, and they keep this connection.
         del self._reader
+        self._listening = None
         if self.elsewhere is not None:
             self._ended.set()
             return

@@ -1,6 +1,7 @@
 """Clients without an SDK: WebSocket frames, and the bytes below them."""
 
 import asyncio
+import base64
 import json
 import socket
 import struct
@@ -29,6 +30,11 @@ def headers(faults: str = "", conversation: str = "", **switches: Any) -> dict[s
     if switches:
         found["x-emulator-switches"] = "; ".join(f"{name}={value}" for name, value in switches.items())
     return found
+
+
+def audio(pcm: bytes) -> dict[str, Any]:
+    """A message of speech at 16 kHz."""
+    return {"realtimeInput": {"audio": {"data": base64.b64encode(pcm).decode(), "mimeType": "audio/pcm;rate=16000"}}}
 
 
 class Socket:
