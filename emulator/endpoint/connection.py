@@ -284,7 +284,11 @@ class Connection:
         self._decide(lambda: link.guessed(number, text, self._clock()))
 
     def _send(self, opcode: WSMsgType, frame: bytes) -> None:
-        if self._ending is None and not self._outbox.put(opcode, frame):
+        if self._ending is not None or self._outbox.put(opcode, frame):
+            return
+        # The same decision may have filled it, and had no chance to write.
+        self._outbox.flush()
+        if not self._outbox.put(opcode, frame):
             self._drop()
 
     def _pong(self, payload: bytes) -> None:

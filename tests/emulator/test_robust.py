@@ -292,6 +292,15 @@ class Counted:
         return getattr(self._transport, name)
 
 
+async def test_who_reads_gets_an_answer_that_is_produced_faster_than_it_may_wait() -> None:
+    settings = EmulatorSettings(generation_speed=1000, playback_speed=1000, outbox_bytes=50_000)
+    async with running(settings) as here, Socket(here) as client:
+        await client.send(SETUP, HELLO)
+        frames = await client.until("turnComplete")
+        assert sum(len(frame.data) for frame in frames) > 2 * settings.outbox_bytes
+        assert here.emulator._origin.counters.dropped == 0
+
+
 async def test_what_one_decision_brings_goes_out_in_one_write(here: Here) -> None:
     async with Socket(here) as client:
         await client.send(SETUP)
