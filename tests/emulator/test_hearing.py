@@ -199,6 +199,29 @@ async def test_what_was_heard_before_is_understood_without_a_recogniser() -> Non
         assert ears.counters.remembered == 2
 
 
+async def test_who_says_the_same_meanwhile_waits_for_the_same_answer() -> None:
+    async with listening(remembered=10) as ears:
+        first = asyncio.create_task(ears.hear("support", question("hello")))
+        others = [asyncio.create_task(ears.hear("support", question("hello"))) for _ in range(30)]
+        await asyncio.sleep(0)
+        # Others than who asked first want to know it.
+        first.cancel()
+        assert await asyncio.gather(*others) == ["hello"] * 30
+        assert (ears.counters.heard, ears.counters.remembered, ears.counters.dropped) == (30, 30, 0)
+        assert (ears._waiting, ears._waiting_bytes, ears._asking) == (0, 0, {})
+
+
+async def test_who_says_the_same_meanwhile_loses_the_same_recogniser() -> None:
+    async with listening(remembered=10) as ears:
+        (pid,) = ears.pids
+        os.kill(pid, signal.SIGSTOP)
+        asked = [asyncio.create_task(ears.hear("support", question("hello"))) for _ in range(3)]
+        await asyncio.sleep(0)
+        os.kill(pid, signal.SIGKILL)
+        assert await asyncio.gather(*asked) == [None] * 3
+        assert (ears.counters.heard, ears.counters.not_understood, ears.counters.dropped) == (0, 0, 3)
+
+
 async def test_what_was_not_answered_is_not_remembered() -> None:
     async with listening(remembered=10) as ears:
         (pid,) = ears.pids
