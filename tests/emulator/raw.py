@@ -45,7 +45,8 @@ class Socket:
     ) -> None:
         self._here = here
         self._path = path
-        self._headers = headers(faults, conversation, **switches)
+        self.headers = headers(faults, conversation, **switches)
+        """Of its upgrade request."""
         self.compress = 0
         self.close_timeout = 0.3
         """Seconds for the emulator to answer a close frame; some faults keep it from that."""
@@ -56,7 +57,7 @@ class Socket:
             self.socket = await self._http.ws_connect(
                 self._here.address + self._path,
                 ssl=self._here.ssl_context,
-                headers=self._headers,
+                headers=self.headers,
                 autoping=False,
                 compress=self.compress,
                 timeout=aiohttp.ClientWSTimeout(ws_close=self.close_timeout),

@@ -328,7 +328,7 @@ async def test_tokens_and_quota_are_good_everywhere(emulator: RunningEmulator) -
         codes = []
         for _ in range(4):
             client = Socket(emulator, path=path + token)
-            del client._headers["x-goog-api-key"]
+            del client.headers["x-goog-api-key"]
             async with client:
                 await client.send(SETUP)
                 frame = await client.frame()

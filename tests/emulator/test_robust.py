@@ -236,6 +236,19 @@ async def test_requests_that_make_no_sense_are_told_so(here: Here) -> None:
     await a_neighbour_is_well(here)
 
 
+@pytest.mark.parametrize("mime_type", ["audio/pcm;rate=0", "audio/pcm;rate=999999", "audio/mp3"])
+@pytest.mark.parametrize("scenario", ["support", "echo"])
+async def test_audio_that_cannot_be_heard_is_refused_in_every_scenario(
+    here: Here, scenario: str, mime_type: str
+) -> None:
+    client = Socket(here)
+    client.headers["x-emulator-scenario"] = scenario
+    async with client:
+        await client.send(SETUP, {"realtimeInput": {"audio": {"data": "AAAA", "mimeType": mime_type}}})
+        code, said = await client.closed()
+        assert code == 1007 and mime_type in said, said
+
+
 @pytest.mark.parametrize(
     ("message", "reason"),
     [
