@@ -93,11 +93,11 @@ class Outbox:
 
     def hold(self, held: bool) -> None:
         """Write nothing that comes from now on, or go on."""
-        if held:
+        if not held:
+            self._writing.set()
+        elif not self.held:
             self._before_hold = len(self._frames)
             self._writing.clear()
-        else:
-            self._writing.set()
 
     def finish(self) -> None:
         """``run`` ends once all is sent."""

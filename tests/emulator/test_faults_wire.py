@@ -118,6 +118,21 @@ async def test_a_half_open_connection_neither_reads_nor_writes_nor_answers_pings
         assert aiohttp.WSMsgType.PONG in [*kinds, *(frame.type for frame in await client.until(COMPLETE))]
 
 
+async def test_what_waits_behind_a_half_open_connection_is_not_let_through_by_another_such_fault(here: Here) -> None:
+    async with Socket(here) as client:
+        await client.send(SETUP)
+        await client.next()
+        (connection,) = here.emulator.connections
+        connection._rewire(Wire(writing=False))
+        connection._pong(b"held back")
+        connection._rewire(Wire(writing=False))
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert len(connection._outbox) == 1
+        connection._rewire(Wire(writing=True))
+        assert bytes((await client.frame()).data) == b"held back"
+
+
 @behaviour("10.6", "fault.half_open", off=patched("emulator.endpoint.wire.WireControl._pause", lambda self: None))
 async def test_a_half_open_connection_makes_the_client_s_buffers_fill(here: Here) -> None:
     stream = await dial(here, "half_open on=connect")
