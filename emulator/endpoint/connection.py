@@ -125,6 +125,11 @@ class Connection:
         self._admitted.ended(self._clock())
         self.end(refusal)
 
+    @property
+    def unsent(self) -> int:
+        """Messages that were decided to be sent and were not."""
+        return self._outbox.messages
+
     async def wait_ended(self) -> None:
         """Until nothing of it is left."""
         await self._ended.wait()

@@ -49,6 +49,11 @@ class Outbox:
         return len(self._frames)
 
     @property
+    def messages(self) -> int:
+        """Frames that wait, without pongs."""
+        return sum(opcode is not WSMsgType.PONG for opcode, _ in self._frames)
+
+    @property
     def held(self) -> bool:
         """Whether nothing is written."""
         return not self._writing.is_set()

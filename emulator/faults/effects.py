@@ -35,6 +35,8 @@ class Effects:
         """From the setup on."""
         self.call: dict[str, Any] = {}
         """The latest message with function calls."""
+        self.sent_elsewhere = 0
+        """Frames of faults that the client has been sent already, by the process that it had connected with."""
         self._later = later
         self._stream = stream
         self._numbers = itertools.count()
@@ -103,7 +105,7 @@ class Effects:
                 out.delay = by.total_seconds()
                 return [], lambda _: _set(out, "delay", 0.0)
             case specs.NotResumable():
-                begin = out.queue([Send({"sessionResumptionUpdate": {"resumable": False}})], now)
+                begin = self._queue(fault, [Send({"sessionResumptionUpdate": {"resumable": False}})], now)
                 out.without_handles = True
                 return begin, lambda _: _set(out, "without_handles", False)
             case specs.Mute() | specs.Stall():
@@ -123,9 +125,9 @@ class Effects:
             case specs.Reset(how=how):
                 return [Reset(orderly=how == "fin")]
             case specs.Frame(what=what, raw=raw, size=size):
-                return out.queue([SendRaw(odd(what, raw=raw, size=size))], now)
+                return self._queue(fault, [SendRaw(odd(what, raw=raw, size=size))], now)
             case specs.Burst(frames=frames, what=what):
-                return out.queue([SendRaw(odd(what, raw="", size=OVERSIZED))] * frames, now)
+                return self._queue(fault, [SendRaw(odd(what, raw="", size=OVERSIZED))] * frames, now)
             case specs.Duplicate(frames=frames, kind=kind):
                 out.double(frames, kind)
             case specs.Drop(frames=frames, kind=kind):
@@ -160,7 +162,13 @@ class Effects:
         if wait is None:
             wait = timedelta(0) if left is None or fault.then == "silence" else left
         self._later.at(now + wait.total_seconds(), then[fault.then])
-        return self.outflow.queue([Send({"goAway": body})], now)
+        return self._queue(fault, [Send({"goAway": body})], now)
+
+    def _queue(self, fault: LinkFault, frames: list[Action], now: float) -> list[Action]:
+        """Frames of a fault's own."""
+        known = min(self.sent_elsewhere, len(frames)) if fault.on == "connect" else 0
+        self.sent_elsewhere -= known
+        return self.outflow.queue(frames[known:], now)
 
     def _call_again(self, *, new: bool) -> list[Action]:
         if not self.call:
