@@ -90,8 +90,9 @@ def restored(
         said = finished
     answering = None if said is not None else _answering(checkpoint, conversation)
     begins_anew = said is None and checkpoint.HasField("begun")
-    if begins_anew and answering is None:
-        conversation.forget_outcomes(checkpoint.begun.turn)
+    called_again = checkpoint.begun.turn if begins_anew and answering is None else 0
+    if called_again:
+        conversation.forget_outcomes(called_again)
     covered = checkpoint.covered_uplink_seq
     if said is not None:
         covered = max(covered, said.given_seq)
@@ -101,7 +102,7 @@ def restored(
     received = max(_contiguous(covered, entries), request.uplink_acked_seq)
     ended = checkpoint.turn_end_downlink_seq if said is None else said.last_downlink_seq
     tools = [entry.tool for entry in entries if entry.HasField("tool")]
-    untold = {call.call_id: _untold(call.call_id, entries) for call in checkpoint.caller_calls}
+    untold = {call.call_id: _untold(call, entries, called_again) for call in checkpoint.caller_calls}
     return RestoredState(
         conversation=conversation,
         checkpoint=checkpoint,
@@ -184,14 +185,17 @@ def _to_give(
     return opened | updates
 
 
-def _untold(call_id: str, entries: Sequence[fabric_pb2.LogEntry]) -> set[int] | None:
+def _untold(call: fabric_pb2.CallerCall, entries: Sequence[fabric_pb2.LogEntry], called_again: int) -> set[int] | None:
     """Numbers of the results of a call of the caller's that the model was not told; None when it knows the outcome.
 
     The log has each result as it came, and then, once the model was told, as the model was. One that did not come in
-    time is in it as that alone.
+    time is in it as that alone. `called_again`: what the model was told of calls of this turn and later ones is
+    forgotten, and the calls come again; 0: of none.
     """
-    results = [entry.request for entry in entries if entry.request.tool_result.call_id == call_id]
-    told = sum((entry.tool.told_as or entry.tool.call_id) == call_id for entry in entries)
+    results = [entry.request for entry in entries if entry.request.tool_result.call_id == call.call_id]
+    told = sum((entry.tool.told_as or entry.tool.call_id) == call.call_id for entry in entries)
+    if called_again and not 0 < call.turn < called_again:
+        told = 0
     over = told > len(results) or (told > 0 and not results[told - 1].tool_result.will_continue)
     return None if over else {result.seq for result in results[told:]}
 

@@ -268,6 +268,18 @@ def test_a_result_of_the_caller_is_given_to_the_model_once(
     assert [call.call_id for call in found.caller_calls] == (["c"] if pending else [])
 
 
+@pytest.mark.parametrize(("turn", "again"), [(1, False), (2, True), (0, True)])
+def test_a_result_is_given_again_where_its_call_comes_again(turn: int, again: bool) -> None:
+    """Else the caller would be asked for it anew, and run the call twice."""
+    call = fabric_pb2.CallerCall(call_id="c", name="pay", turn=turn)
+    entries = log(text(1), said("one moment", 1, 1), result(3), told("c"))
+    begun = {**BEGUN, "log_position": 2}
+    known = {"caller_calls": [call], "covered_uplink_seq": 2, "log_position": 3, "turns": 1}
+    found = state(entries, {"floor": 14}, begun, words=False, **known)
+    assert (found.begins_anew, found.answering) == (True, None)
+    assert (found.to_give, bool(found.caller_calls)) == ({3} if again else set(), again)
+
+
 # Who may take over
 
 
