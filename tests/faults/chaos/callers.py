@@ -62,7 +62,7 @@ class Callers:
             try:
                 await self._converse(chance, told)
             except (AssertionError, errors.ParleyError, TimeoutError) as problem:
-                self._report.violations.append(f"{type(problem).__name__} after {told}: {str(problem)[:6000]}")
+                self._report.broken(f"{type(problem).__name__} after {told}: {str(problem)[:6000]}")
 
     async def _converse(self, chance: random.Random, told: list[str]) -> None:
         targets = [str(gateway.ready["address"]) for gateway in self._stack.gateways if gateway.running]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -49,6 +50,11 @@ class Report:
         """One fault, and the states of the sessions that it hit."""
         self.faults[kind] += 1
         self.states[kind].update(states)
+
+    def broken(self, what: str) -> None:
+        """A promise was not kept. Said at once: the run goes on for long."""
+        self.violations.append(what)
+        print(f"VIOLATION {what[:500]}", file=sys.stderr, flush=True)
 
     def take(self, got: Sequence[events.Event]) -> None:
         """A call is over, with everything it got."""

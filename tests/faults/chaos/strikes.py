@@ -185,7 +185,7 @@ class Strikes:
         """As a deploy does it; nobody may be left when the process goes."""
         status = await child.stop(_DRAIN_LIMIT)
         if status:
-            self._report.violations.append(f"{child.name} ended with status {status} when it was told to go")
+            self._report.broken(f"{child.name} ended with status {status} when it was told to go")
 
     @asynccontextmanager
     async def _frozen(self, child: Child) -> AsyncIterator[None]:
