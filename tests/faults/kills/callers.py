@@ -1,0 +1,184 @@
+"""Callers that have payments made, one question after the other, and look in the end what the model knows of each."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import random
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+import nats
+from nats.aio.client import Client
+
+import parley
+from parley import errors, events
+from parley.cli.stack import Stack
+from parley.v1 import live_pb2
+from services.fabric import subjects
+from services.fabric.claims import Claim, Claims
+from tests.faults.call import Call, brief, calling, check
+from tests.faults.kills.books import REFUND, VOUCHER, Books, Claimed, Paid, told
+from tests.faults.kills.strikes import Strikes
+from tests.support.counts import heard
+
+CONFIG: Final = parley.SessionConfig(
+    model="gemini-3.8-live",
+    instructions="Answer in one sentence.",
+    tools=[REFUND, VOUCHER],
+    output_transcription=True,
+)
+_QUESTIONS: Final[tuple[tuple[str, tuple[str, ...], str], ...]] = (
+    ("refund my order", (REFUND,), "is refunded"),
+    ("refund my order", (REFUND,), "is refunded"),
+    ("send me a voucher for order", (VOUCHER,), "has a voucher"),
+    ("make up for order", (REFUND, VOUCHER), "is made up for"),
+)
+"""Words, what is called for them, and what is in the answer."""
+_EXCUSE: Final = "sorry that did not work"
+_FAULTS: Final = (
+    ("go_away time_left=6s",),
+    ("go_away time_left=2s then=close",),
+    ("reset",),
+    ("close preset=deadline",),
+    ("lose_handles", "reset"),
+)
+"""What is ordered of the emulator; with the handles lost the next link is told everything in words."""
+_MOMENTS: Final = ("tool_call", "tool_response", "first_audio", "generation_complete", "turn_complete", "handle")
+_FAULT_CHANCE: Final = 0.25
+_ANSWER: Final = 120.0
+_OPEN, _CLOSE = timedelta(seconds=60), timedelta(seconds=60)
+_PING: Final = 1.0
+FIRST_ORDER: Final = 100_000
+
+
+@dataclass
+class Plan:
+    """What is still to be paid."""
+
+    wanted: int
+    """Payments, in all."""
+    asked: int = 0
+
+    @property
+    def share(self) -> float:
+        """Of all, how much has been asked for."""
+        return self.asked / self.wanted
+
+
+class Callers:
+    """All conversations of a run."""
+
+    def __init__(self, stack: Stack, books: Books, plan: Plan) -> None:
+        self.open: dict[str, Call] = {}
+        """By session."""
+        self._stack = stack
+        self._books = books
+        self._plan = plan
+        self._orders = itertools.count(FIRST_ORDER)
+
+    async def run(self, strikes: Strikes, chance: random.Random) -> None:
+        """One conversation after the other, until everything is paid."""
+        client = await nats.connect(str(self._stack.nats.ready["url"]))
+        try:
+            while self._plan.asked < self._plan.wanted:
+                asked: list[Paid] = []
+                try:
+                    await self._converse(client, strikes, chance, asked)
+                except (AssertionError, errors.ParleyError, TimeoutError) as problem:
+                    text = f"{type(problem).__name__} after {asked[-2:]}: {str(problem)[:4000]}"
+                    self._books.violations.append(text)
+        finally:
+            await client.close()
+
+    async def _converse(self, client: Client, strikes: Strikes, chance: random.Random, asked: list[Paid]) -> None:
+        await asyncio.sleep(chance.uniform(0, 1))
+        questions = 0
+        options = {"config": CONFIG, "open_timeout": _OPEN, "close_timeout": _CLOSE}
+        async with calling(self._stack, microphone=False, **options) as call:
+            session = call.session.id
+            self.open[session] = call
+            try:
+                for _ in range(chance.randint(10, 30)):
+                    await strikes.in_step()
+                    if self._plan.asked >= self._plan.wanted:
+                        break
+                    await self._ask(call, chance, asked)
+                    questions += 1
+                await check(call, asked_again=True)
+                assert call.answers() == questions, f"{questions} questions, {call.answers()} answers"
+            except BaseException as problem:
+                problem.add_note(f"{session} got {brief(call.got)[-16:]}")
+                import pathlib
+
+                pathlib.Path(f"/tmp/kills_{session}.json").write_text(
+                    json.dumps([await heard(self._stack, session), await call.lineage()])
+                )
+                raise
+            finally:
+                del self.open[session]
+                await self._close_books(client, call, asked, questions)
+
+    async def _ask(self, call: Call, chance: random.Random, asked: list[Paid]) -> None:
+        words, tools, wanted = chance.choice(_QUESTIONS)
+        order = str(next(self._orders))
+        self._plan.asked += len(tools)
+        asked += ((tool, order) for tool in tools)
+        if chance.random() < _FAULT_CHANCE:
+            moment, after = chance.choice(_MOMENTS), chance.randint(0, 200)
+            for fault in chance.choice(_FAULTS):
+                await call.fault(f"{fault} on={moment} after={after}ms")
+        since = len(call.got)
+        call.asks()
+        await call.session.send_text(f"{words} {order}")
+
+        def answered(event: events.Event) -> bool:
+            said = call.said(since)
+            return isinstance(event, events.TurnComplete) and (wanted in said or _EXCUSE in said)
+
+        await call.until(answered, since, _ANSWER)
+        if wanted not in call.said(since):
+            outcomes = {event.outcome for event in call.of(events.ToolActivity, since) if event.phase == "FINISHED"}
+            assert outcomes - {"", "SUCCEEDED"}, f"{call.said(since)!r} was said of {outcomes}"
+
+    async def _close_books(self, client: Client, call: Call, asked: list[Paid], questions: int) -> None:
+        session = call.session.id
+        found = [await self._claimed(client, claim) for claim in await Claims(client.jetstream()).all(session)]
+        links = (await heard(self._stack, session))["links"]
+        issued = Counter((one["name"], str(one["args"]["order_id"])) for link in links for one in link["tool_calls"])
+        self._books.session_over(session, asked, issued, found, told((await call.lineage())["context"]))
+        self._books.questions += questions
+        self._books.rotations.update(_causes(call.got))
+
+    async def _claimed(self, client: Client, claim: Claim) -> Claimed:
+        record, outcome = claim.record, claim.record.outcome
+        paid = (record.tool, str(json.loads(record.arguments_json)["order_id"]))
+        named = live_pb2.ToolOutcome.Name(outcome.outcome).removeprefix("TOOL_OUTCOME_") if claim.settled else ""
+        output = json.loads(outcome.output_json) if outcome.output_json else None
+        killed = named == "UNKNOWN" and await _gone(client, record.executor)
+        return Claimed(claim.key, paid, named, output, outcome.error, killed)
+
+
+async def _gone(client: Client, executor: str) -> bool:
+    """Nobody answers for it any more."""
+    try:
+        await client.request(subjects.tools_ping(executor), b"", timeout=_PING)
+    except nats.errors.NoRespondersError:
+        return True
+    return False
+
+
+def _causes(got: list[events.Event]) -> Iterator[str]:
+    cause = ""
+    for event in got:
+        match event:
+            case events.LinkRotating():
+                cause = event.cause
+            case events.LinkRecovered():
+                yield cause or "UNKNOWN"
+            case _:
+                pass
