@@ -13,6 +13,7 @@ from google.protobuf import struct_pb2
 
 from parley.v1 import live_pb2, tools_pb2
 from services.tools.context import ToolContext
+from services.tools.reports import SCHEDULINGS, Scheduling
 
 Behavior = Literal["blocking", "non_blocking"]
 
@@ -56,6 +57,10 @@ class Tool(ABC):
     """Where it comes from, for people."""
     is_async: bool
     """What `bind` returns is to be awaited on the event loop; otherwise it is called in a thread."""
+    scheduling: Scheduling | None = None
+    """When the model is to speak of its results, unless it says otherwise itself; None: the model's default."""
+    reports: bool = False
+    """It may say how far it is, and give partial results."""
 
     @abstractmethod
     def bind(self, arguments_json: str, context: ToolContext) -> Callable[[], Any]:
@@ -77,6 +82,8 @@ class Tool(ABC):
                 behavior=BEHAVIORS[self.behavior],
             ),
             idempotent=self.idempotent,
+            scheduling=SCHEDULINGS[self.scheduling],
+            reports=self.reports,
         )
         message.timeout.FromTimedelta(self.timeout or default_timeout)
         return message

@@ -127,6 +127,7 @@ class Catalogue:
             timeout=(hints.timeout if hints else None) or self._settings.timeout,
             idempotent=idempotent,
             behavior=hints.behavior if hints else None,
+            scheduling=hints.scheduling if hints else None,
             site=self._site(described.name),
             is_async=True,
             _check=check,
