@@ -34,7 +34,7 @@ class ToolsSettings(ServiceSettings):
         description="HOST:PORT of the internal gRPC server (ToolService, health, reflection); port 0: any free one.",
     )
     modules: Annotated[list[str], NoDecode, BeforeValidator(_split)] = Field(
-        [f"services.tools.examples.{name}" for name in ("orders", "appointments", "weather")],
+        [f"services.tools.examples.{name}" for name in ("orders", "appointments", "weather", "research")],
         description="Python modules whose functions marked with @tool are served, comma-separated, on PYTHONPATH.",
     )
     sources: Path | None = Field(

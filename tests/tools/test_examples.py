@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
@@ -14,9 +15,13 @@ import pytest
 from nats.aio.client import Client
 
 from parley.v1 import live_pb2
+from services.tools.examples import research
+from services.tools.outbox import HELD_BACK
+from tests.support.eventually import eventually
 from tests.support.nats import NatsServer
 from tests.tools.conftest import ToolsProcess, tools_process
 from tests.tools.test_service import call, output
+from tests.tools.test_streams import Stage
 
 EXAMPLES = ",".join(f"services.tools.examples.{name}" for name in ("orders", "appointments", "weather"))
 DAY = "2030-03-01"
@@ -108,3 +113,43 @@ async def test_what_no_calendar_knows_is_refused_so_that_the_model_can_mend_it(c
         assert problem in (await call(client, "book_appointment", arguments)).error
     reply = await call(client, "cancel_appointment", {"reference": 999})
     assert reply.error == "there is no appointment 999; list_appointments tells the ones of a day"
+
+
+async def test_research_tells_what_it_has_found_so_far_and_speaks_up_in_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(research, "_READING", 3 * HELD_BACK)
+    stage = Stage()
+    stage.add(research.research)
+    result = await stage.perform("research", {"topic": "A rain jacket!", "books": 7})
+    answer = json.loads(result.output_json)
+    assert (answer["books_read"], answer["books"]) == (7, 7)
+    assert answer["findings"] == [
+        "A rain jacket should breathe (Running Far)",
+        "A rain jacket is washed without softener (Walking in the Rain)",
+    ]
+    # Not every one leaves: there is a bound on how many do in a second.
+    told = {partial["books_read"]: partial["findings"] for partial in stage.partials}
+    assert told
+    assert [*told] == sorted({1, 2, 3, 4, 5, 6} & told.keys())
+    assert all(found == answer["findings"][: (number >= 4) + (number >= 6)] for number, found in told.items())
+    kept_to_itself = {report.partial.scheduling for report in stage.reports if report.HasField("partial")}
+    assert kept_to_itself == {live_pb2.RESPONSE_SCHEDULING_SILENT}
+    assert stage.execution is not None
+    assert stage.execution.context.reports.scheduling == live_pb2.RESPONSE_SCHEDULING_WHEN_IDLE
+    assert stage.progress[0] == ("reading Coffee at Home", 0)
+    assert (
+        await stage.call("research", {"topic": "a, b"})
+    ).error == "the topic needs at least one word of three letters"
+
+
+async def test_research_that_nobody_wants_any_more_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(research, "_READING", 60)
+    stage = Stage()
+    stage.add(research.research)
+    running = asyncio.create_task(stage.perform("research", {"topic": "coffee"}))
+    await eventually(lambda: stage.progress)
+    assert stage.execution is not None
+    assert stage.executor.cancel(stage.execution.call.execution_id)
+    assert (await running).outcome == live_pb2.TOOL_OUTCOME_CANCELLED
+    await eventually(lambda: stage.executor.overrunning == 0)

@@ -40,7 +40,7 @@ def test_default_modules_load(settings: ToolsSettings) -> None:
     registry = loaded(settings.modules, settings)
     assert [tool.name for tool in registry.all()] == [
         *("book_appointment", "cancel_appointment", "get_weather", "list_appointments", "lookup_order"),
-        *("refund_order", "send_voucher"),
+        *("refund_order", "research", "send_voucher"),
     ]
     assert registry.problems == []
 

@@ -60,6 +60,10 @@ class Guard:
         except ToolError as error:
             raise type(error)(self._secrets.hide(str(error)[:_MAX_ERROR])) from None
 
+    def hide(self, text: str) -> str:
+        """Without the source's secrets."""
+        return self._secrets.hide(text)
+
     async def _attempt(self, attempt: Callable[[], Awaitable[Any]], context: ToolContext) -> Any:
         if (wait := self._breaker.wait(time.monotonic())) > 0:
             raise ToolError(f"not run: {self._source} keeps failing; try again in {wait:.0f} s")

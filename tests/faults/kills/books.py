@@ -102,6 +102,9 @@ class Books:
     rows: Counter[str] = field(default_factory=Counter)
     strikes: Counter[str] = field(default_factory=Counter)
     """By kind."""
+    told_again: int = 0
+    """Words that told an outcome once more: they come with a question whose answer was cut off more than once, as the
+    question does (ARCHITECTURE.md says where that cannot be helped)."""
     rotations: Counter[str] = field(default_factory=Counter)
     """Links that followed one that ended, by cause."""
     wanted: Mapping[str, int] = field(default_factory=dict)
@@ -131,8 +134,11 @@ class Books:
         issued: Mapping[Paid, int],
         claims: Sequence[Claimed],
         known: Mapping[Paid, Told],
+        *,
+        finished: bool = True,
     ) -> None:
-        """Take a conversation in. `issued`: how often the model made each call, on any link."""
+        """Take a conversation in. `issued`: how often the model made each call, on any link; `finished`: it did not
+        break off, so that everything must have been answered."""
         self.sessions += 1
         by_call: defaultdict[Paid, list[Claimed]] = defaultdict(list)
         for claim in claims:
@@ -142,7 +148,7 @@ class Books:
         for paid in asked:
             of_it = known.get(paid, Told())
             problems = [
-                *_answered(of_it, issued.get(paid, 0)),
+                *(_answered(of_it, issued.get(paid, 0)) if finished else ()),
                 *self._settled(paid, by_call.pop(paid, []), of_it.answers),
             ]
             self.violations += (f"{paid} of {name}: {problem}" for problem in problems)
@@ -210,7 +216,10 @@ class Books:
     def lines(self) -> Iterator[str]:
         """For people."""
         again = self.issued - self.calls
-        yield f"{self.sessions} sessions, {self.questions} questions, {self.calls} calls, {again} of them made again"
+        yield (
+            f"{self.sessions} sessions, {self.questions} questions, {self.calls} calls, made again {again} times; "
+            f"{self.told_again} outcomes told again"
+        )
         for title, counts in (("struck at a commit", self.strikes), ("links that followed", self.rotations)):
             yield f"{title}: " + (", ".join(f"{count} {kind}" for kind, count in sorted(counts.items())) or "none")
         outcomes = sorted({outcome for _, outcome in self.outcomes})
@@ -227,14 +236,13 @@ class Books:
 
 
 def _answered(known: Told, issued: int) -> Iterator[str]:
-    """Each call has one answer: a response on the link that made it, or words."""
+    """It has one answer: a response on the link that made the call, or words. Of a call that was made again, because its
+    answer began anew, the newest is answered; a second answer for the one of before would be one too many."""
     by_response = Counter(answer.call_id for answer in known.answers if answer.call_id)
     in_words = len(known.answers) - by_response.total()
     if twice := [call_id for call_id, count in by_response.items() if count > 1]:
         yield f"{twice} got more than one response: {known}"
     if not known.answers:
         yield f"the model made the call {issued} times and has no answer: {known}"
-    elif in_words == 0 and (waiting := [call_id for call_id in known.calls if call_id not in by_response]):
-        yield f"{waiting} got no answer: {known}"
-    if len(known.answers) > issued:
-        yield f"the model made the call {issued} times and has {len(known.answers)} answers: {known}"
+    elif not in_words and known.calls[-1] not in by_response:
+        yield f"{known.calls[-1]} got no answer: {known}"
