@@ -96,6 +96,11 @@ class TurnState:
         turn = self.current
         return turn is not None and (turn.first_audio is not None or bool(turn.said))
 
+    @property
+    def waits_for_call(self) -> bool:
+        """The model's turn is not over because a call of it has no result yet."""
+        return self.current is not None and self.current.number in self.pending_calls.values()
+
     def asked(self, now: float, *, typed: bool = False) -> None:
         """The model was given something that it answers: in this turn, or in the next if this one already speaks.
         `typed`: ordered content (`client_content`)."""

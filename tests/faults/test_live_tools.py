@@ -275,6 +275,29 @@ async def a_call_that_runs_while_a_later_answer_is_cut_off(place: Place) -> None
         assert story.notes == ["began", "done", "ended"]
 
 
+@stories.add()
+async def an_outcome_in_words_waits_for_a_call_that_the_model_waits_for(place: Place) -> None:
+    story, weather = place.order("1711"), place.order("tokyo")
+    async with asking(place, "where is my order 1711", profile="support") as call:
+        await call.answer(containing="is delayed")
+        await goes_on(call)
+        await call.fault("reset")
+        await call.until(lambda event: isinstance(event, events.LinkRecovered))
+        since = len(call.got)
+        await call.session.send_text("what is the weather in tokyo")
+        await eventually(lambda: weather.notes == ["began"])
+        story.go_on(1)
+        story.go_on(2)
+        await finished(call)
+        # To a model that waits for a call, words are an interruption: it would take the call back.
+        weather.go_on(1)
+        await call.answer(since, containing="sunny in tokyo")
+        await call.answer(since, containing=NOT_IN_THE_SCRIPT)
+        assert [event.outcome for event in activities(call, "FINISHED")] == ["SUCCEEDED"] * 2
+        await told_in_words(call, "1711")
+        await goes_on(call)
+
+
 # Those who work on it die
 
 

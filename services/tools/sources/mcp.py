@@ -251,9 +251,7 @@ class _Connection:
 class _Sender:
     """Calls one tool."""
 
-    def __init__(
-        self, source: McpSource, tool: types.Tool, max_result_bytes: int, hide: Callable[[str], str]
-    ) -> None:
+    def __init__(self, source: McpSource, tool: types.Tool, max_result_bytes: int, hide: Callable[[str], str]) -> None:
         """SchemaError when the schema of its answers is none."""
         self._source = source
         self._name = tool.name

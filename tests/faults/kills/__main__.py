@@ -21,7 +21,7 @@ from tests.faults.kills.callers import FIRST_ORDER, Callers, Plan
 from tests.faults.kills.strikes import TOOLS, WORKERS, Strikes
 from tests.support import payments
 
-_ENV = {
+ENV = {
     "PARLEY_TOOLS_MODULES": payments.MODULES,
     "PARLEY_EMULATOR_SCENARIO": str(Path(__file__).with_name("shop.yaml")),
     # Answers are here to be counted, not to be listened to.
@@ -38,13 +38,14 @@ async def run(*, calls: int, kills: int, sessions: int, seed: int, minutes: floa
     plan, chance = Plan(calls), random.Random(seed)
     with tempfile.TemporaryDirectory(prefix="parley-payments-") as folder:
         socket, orders = Path(folder) / "commits", Path(folder) / "orders.sqlite3"
-        env = {**_ENV, "PARLEY_TOOLS_ORDERS_DB": str(orders), payments.SOCKET: str(socket)}
+        env = {**ENV, "PARLEY_TOOLS_ORDERS_DB": str(orders), payments.SOCKET: str(socket)}
         async with Stack(StackConfig(workers=WORKERS, env={**env, payments.SABOTAGE: sabotage})) as stack:
             for _ in range(TOOLS - 1):
                 await stack.start_tools()
             _stock(orders, calls)
             callers = Callers(stack, books, plan)
-            strikes = Strikes(stack, callers.open, books, random.Random(seed + 1), kills, lambda: plan.share)
+            fate = random.Random(seed + 1)
+            strikes = Strikes(stack, callers.open, books, fate, kills=kills, share=lambda: plan.share)
             try:
                 async with asyncio.timeout(60 * minutes), strikes.listening(socket), asyncio.TaskGroup() as group:
                     for _ in range(sessions):

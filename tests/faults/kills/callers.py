@@ -21,7 +21,7 @@ from parley.cli.stack import Stack
 from parley.v1 import live_pb2
 from services.fabric import subjects
 from services.fabric.claims import Claim, Claims
-from tests.faults.call import Call, brief, calling, check
+from tests.faults.call import Call, calling, check
 from tests.faults.kills.books import REFUND, VOUCHER, Books, Claimed, Paid, told
 from tests.faults.kills.strikes import Strikes
 from tests.support.counts import heard
@@ -58,6 +58,8 @@ _PAUSE: Final = 1.5
 """Seconds between an answer and the next question, at most."""
 _OPEN, _CLOSE = timedelta(seconds=60), timedelta(seconds=60)
 _PING: Final = 1.0
+_SHOWN: Final = 2000
+"""Characters of a problem; the rest is kept with the logs."""
 FIRST_ORDER: Final = 100_000
 
 
@@ -95,7 +97,7 @@ class Callers:
                 try:
                     await self._converse(client, strikes, chance, asked)
                 except (AssertionError, errors.ParleyError, TimeoutError) as problem:
-                    text = f"{type(problem).__name__} after {asked[-2:]}: {str(problem)[:4000]}"
+                    text = f"{type(problem).__name__} after {asked[-2:]}: {str(problem)[:_SHOWN]}"
                     self._books.violations.append(text)
         finally:
             await client.close()
@@ -119,9 +121,6 @@ class Callers:
                 await check(call, asked_again=True)
                 await self._count_answers(call, questions)
                 finished = True
-            except BaseException as problem:
-                problem.add_note(f"{session} got {brief(call.got)[-16:]}")
-                raise
             finally:
                 del self.open[session]
                 await self._close_books(client, call, asked, finished=finished)
@@ -132,17 +131,18 @@ class Callers:
         return all(known[paid].answers for paid in asked)
 
     async def _count_answers(self, call: Call, questions: int) -> None:
-        """One for each question, and one for each outcome that came as words of its own."""
+        """One for each question, as was waited for, and at most one more for each outcome that came in words alone."""
         links = (await heard(self._stack, call.session.id))["links"]
         alone = sum(turn["text"].startswith("[The function") for link in links for turn in link["turns"])
         answers = call.answers()
-        assert questions <= answers <= questions + alone, f"{questions} questions, {answers} answers, {alone} outcomes"
+        assert answers <= questions + alone, f"{questions} questions, {answers} answers, {alone} outcomes"
 
     async def _ask(self, call: Call, chance: random.Random, asked: list[Paid]) -> None:
         words, tools, wanted = chance.choice(_QUESTIONS)
         order = str(next(self._orders))
-        self._plan.asked += len(tools)
-        asked += ((tool, order) for tool in tools)
+        payments = [(tool, order) for tool in tools]
+        self._plan.asked += len(payments)
+        asked += payments
         if chance.random() < _FAULT_CHANCE:
             moment, after = chance.choice(_MOMENTS), chance.randint(0, 200)
             for fault in chance.choice(_FAULTS):
@@ -156,6 +156,11 @@ class Callers:
             return isinstance(event, events.TurnComplete) and any(one in said for one in (wanted, _EXCUSE, _IN_WORDS))
 
         await call.until(answered, since, _ANSWER)
+        while wanted not in (said := call.said(since)) and _EXCUSE not in said:
+            # What was said may have been about an earlier question's outcome.
+            if await self._all_told(call, payments):
+                break
+            await call.until(answered, len(call.got), _ANSWER)
         if _EXCUSE in call.said(since):
             outcomes = {event.outcome for event in call.of(events.ToolActivity, since) if event.phase == "FINISHED"}
             assert outcomes - {"", "SUCCEEDED"}, f"{call.said(since)!r} was said of {outcomes}"
@@ -166,8 +171,21 @@ class Callers:
         links = (await heard(self._stack, session))["links"]
         issued = Counter((one["name"], str(one["args"]["order_id"])) for link in links for one in link["tool_calls"])
         known = told((await call.lineage())["context"])
+        violations = len(self._books.violations)
         self._books.session_over(session, asked, issued, found, known, finished=finished)
+        if len(self._books.violations) > violations or not finished:
+            await self._keep(call)
         self._books.rotations.update(_causes(call.got))
+
+    async def _keep(self, call: Call) -> None:
+        """What the model and the caller got, beside the logs, for whoever looks into it."""
+        kept = {
+            "heard": await heard(self._stack, call.session.id),
+            "lineage": await call.lineage(),
+            "got": [str(event) for event in call.got if not isinstance(event, events.Audio)],
+        }
+        path = self._stack.state_dir / f"{call.session.id}.json"
+        await asyncio.to_thread(path.write_text, json.dumps(kept, indent=1))
 
     async def _claimed(self, client: Client, claim: Claim) -> Claimed:
         record, outcome = claim.record, claim.record.outcome

@@ -56,6 +56,7 @@ class Strikes:
         calls: Mapping[str, Call],
         books: Books,
         chance: random.Random,
+        *,
         kills: int,
         share: Callable[[], float],
     ) -> None:
