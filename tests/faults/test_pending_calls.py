@@ -53,6 +53,8 @@ async def tell(stack: Stack, commits: Commits, dies: str) -> None:
     """The call that is not answered does not come again: the model was told the other one's outcome, and speaks."""
     refund, voucher = (REFUND, ORDERS[dies]), (VOUCHER, ORDERS[dies])
     async with calling(stack, microphone=False, config=CONFIG) as call:
+        await call.session.send_text("good day")  # so that there is a handle
+        await call.answer(containing="did not understand")
         await call.session.send_text(f"make up for order {ORDERS[dies]}")
         await asyncio.gather(commits.there[refund].wait(), commits.there[voucher].wait())
         commits.go_on[refund].set()
