@@ -9,7 +9,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import nats as nats_py
 import pytest
@@ -103,10 +103,13 @@ def two(nats: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield started
 
 
+AnOwner = TypeVar("AnOwner", bound=Owner)
+
+
 @contextlib.asynccontextmanager
-async def owner_at(nats: NatsServer, directory: Path) -> AsyncIterator[Owner]:
+async def owner_at(nats: NatsServer, directory: Path, kind: type[AnOwner] = Owner) -> AsyncIterator[AnOwner]:  # type: ignore[assignment]
     client = await nats_py.connect(nats.url)
-    owner = Owner(client, Ledger(directory))
+    owner = kind(client, Ledger(directory))
     await owner.open()
     yield owner
     await client.close()
