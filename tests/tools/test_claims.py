@@ -346,6 +346,6 @@ async def test_an_outcome_that_jetstream_never_takes_is_given_and_counted(
 
     monkeypatch.setattr(Claims, "_replace", away)
     reply = fabric_pb2.ToolCallReply(outcome=live_pb2.TOOL_OUTCOME_SUCCEEDED, output_json='{"a":1}')
-    assert await calls.settle(owner.session, claim, reply) == reply
+    assert await calls.settle(owner.session, claim, reply) == (reply, None)
     assert calls.unsettled == 1
     assert not (await owner.claim("k")).settled
