@@ -89,3 +89,23 @@ def get_weather(city: str, context: ToolContext) -> Iterator[dict[str, str | int
         yield {"condition": "sunny", "temperature_celsius": 18}
     finally:
         order.note("ended")
+
+
+@tool(timeout=_LONG)
+async def wait_for_order(order_id: str) -> None:
+    """Waits for ever."""
+    order = _here(order_id)
+    order.note("began")
+    try:
+        await asyncio.Event().wait()
+    finally:
+        order.note("ended")
+
+
+@tool(timeout=_LONG)
+def wait_for_weather(city: str, context: ToolContext) -> None:
+    """Waits until nobody wants its result, in a thread."""
+    order = _here(city)
+    order.note("began")
+    context.cancellation.wait(_LONG)
+    order.note("ended")

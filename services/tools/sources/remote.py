@@ -43,6 +43,8 @@ class Described:
     """Without a word of the operator."""
     send: Send
     """Does it; raises TransportError, ToolError."""
+    reports: bool = False
+    """It may say how far it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +130,7 @@ class Catalogue:
             idempotent=idempotent,
             behavior=hints.behavior if hints else None,
             scheduling=hints.scheduling if hints else None,
+            reports=described.reports,
             site=self._site(described.name),
             is_async=True,
             _check=check,
