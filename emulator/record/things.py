@@ -72,7 +72,6 @@ class Things:
                 self.all.append(thing)
                 fresh.append((thing, key))
                 found = (thing, *found)
-            found += self._outcomes(key, {*here, *found})
             _share(frames, found)
             here.update(found)
             self._of[link.facts.index, entry.index] = found
@@ -178,11 +177,6 @@ class Things:
             if thing.kind == "said" and thing not in here
         )
         return _choice(list(lost), here)
-
-    def _outcomes(self, key: tuple[str, str], here: set[Thing]) -> tuple[Thing, ...]:
-        """Lost outcomes of tools that a text tells, also where the text itself is known."""
-        side, words = key
-        return tuple(thing for thing in self._reported(words, here) if thing not in here) if side == "user" else ()
 
     def _reported(self, words: str, here: set[Thing]) -> Iterator[Thing]:
         """Outcomes of tools that a text tells. A word or two may be there by chance: then the tool is named as well."""

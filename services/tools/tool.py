@@ -16,6 +16,8 @@ from services.tools.context import ToolContext
 from services.tools.reports import SCHEDULINGS, Scheduling
 
 Behavior = Literal["blocking", "non_blocking"]
+Compensate = Callable[[dict[str, Any], Any, ToolContext], Any]
+"""With arguments, result (None: there is none) and context of the call that is to be undone."""
 
 MAX_DESCRIPTION_BYTES: Final = 4096
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
@@ -61,6 +63,8 @@ class Tool(ABC):
     """When the model is to speak of its results, unless it says otherwise itself; None: the model's default."""
     reports: bool = False
     """It may say how far it is, and give partial results."""
+    compensate: Compensate | None = None
+    """Undoes what a call did; None: nothing does."""
 
     @abstractmethod
     def bind(self, arguments_json: str, context: ToolContext) -> Callable[[], Any]:
@@ -84,6 +88,7 @@ class Tool(ABC):
             idempotent=self.idempotent,
             scheduling=SCHEDULINGS[self.scheduling],
             reports=self.reports,
+            compensates=self.compensate is not None,
         )
         message.timeout.FromTimedelta(self.timeout or default_timeout)
         return message

@@ -220,7 +220,7 @@ class TestForgotten:
         assert story.losses() == {}
         assert story.repeats() == {}
 
-    @behaviour("record.forgotten", off=patched("emulator.record.things.Things._outcomes", lambda *_: ()))
+    @behaviour("record.forgotten", off=patched("emulator.record.things.Things._reported", lambda *_: ()))
     def test_outcomes_are_not_forgotten_when_the_words_that_tell_them_come_again(self) -> None:
         story = Story()
         link = story.open()

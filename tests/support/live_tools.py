@@ -1,4 +1,4 @@
-"""The example's two tools as ones that take their time: each goes on when the test lets it, and writes down what happens.
+"""The example's two tools as ones that take their time, and go on when the test lets them.
 
 An order is a story: the test lets it go on by files, and what the tool did is in a file beside them.
 """
@@ -58,7 +58,7 @@ def _here(name: str) -> Order:
 
 @tool(timeout=_LONG, behavior="non_blocking", scheduling="when_idle")
 async def lookup_order(order_id: str, context: ToolContext) -> AsyncIterator[dict[str, str]]:
-    """Looks up an order, and says what it finds on the way. Orders that begin with 9 are none of the caller's business."""
+    """Looks up an order, and says what it finds on the way. Of orders that begin with 9 nobody is to speak."""
     order = _here(order_id)
     order.note("began")
     context.progress("looking", 0.25)
@@ -89,3 +89,23 @@ def get_weather(city: str, context: ToolContext) -> Iterator[dict[str, str | int
         yield {"condition": "sunny", "temperature_celsius": 18}
     finally:
         order.note("ended")
+
+
+@tool(timeout=_LONG)
+async def wait_for_order(order_id: str) -> None:
+    """Waits for ever."""
+    order = _here(order_id)
+    order.note("began")
+    try:
+        await asyncio.Event().wait()
+    finally:
+        order.note("ended")
+
+
+@tool(timeout=_LONG)
+def wait_for_weather(city: str, context: ToolContext) -> None:
+    """Waits until nobody wants its result, in a thread."""
+    order = _here(city)
+    order.note("began")
+    context.cancellation.wait(_LONG)
+    order.note("ended")

@@ -41,6 +41,10 @@ class Guard:
         self._retries = retries
         self._breaker = breaker or Breaker()
 
+    def hide(self, text: str) -> str:
+        """A text of the source without the secrets that it was sent."""
+        return self._secrets.hide(text)
+
     async def call(self, attempt: Callable[[], Awaitable[Any]], context: ToolContext, *, idempotent: bool) -> Any:
         """What `attempt` returns, in the end. ToolError for the model; OutcomeUnknownError among them."""
         patiently = AsyncRetrying(
@@ -59,10 +63,6 @@ class Guard:
             raise ToolError(str(error)) from None
         except ToolError as error:
             raise type(error)(self._secrets.hide(str(error)[:_MAX_ERROR])) from None
-
-    def hide(self, text: str) -> str:
-        """Without the source's secrets."""
-        return self._secrets.hide(text)
 
     async def _attempt(self, attempt: Callable[[], Awaitable[Any]], context: ToolContext) -> Any:
         if (wait := self._breaker.wait(time.monotonic())) > 0:

@@ -252,7 +252,7 @@ class _Sender:
     """Calls one tool."""
 
     def __init__(self, source: McpSource, tool: types.Tool, max_result_bytes: int, hide: Callable[[str], str]) -> None:
-        """SchemaError when the schema of its answers is none."""
+        """SchemaError when the schema of its answers is none. `hide`: takes secrets out of a text."""
         self._source = source
         self._name = tool.name
         self._max_result_bytes = max_result_bytes
@@ -282,25 +282,19 @@ class _Sender:
         assert connection.client is not None
         # Not `Client.call_tool`: it checks answers with patterns that may take for ever, and asks people for input.
         request = types.CallToolRequest(params=types.CallToolRequestParams(name=self._name, arguments=values))
+
+        async def report(progress: float, total: float | None, message: str | None) -> None:
+            context.progress(self._hide(message or ""), progress / total if total else None)
+
         try:
             # The deadline is the executor's, which cancels.
             return await connection.client.session.send_request(
-                request,
-                _ANSWER,
-                request_read_timeout_seconds=_FOREVER,
-                progress_callback=self._progress(context),
+                request, _ANSWER, request_read_timeout_seconds=_FOREVER, progress_callback=report
             )
         except MCPError as error:
             raise self._failure(error) from None
         except ValidationError as error:
             raise ToolError(f"the tool's answer is no MCP: {first_problem(error)}") from None
-
-    def _progress(self, context: ToolContext) -> ProgressFnT:
-        async def tell(progress: float, total: float | None, message: str | None) -> None:
-            fraction = progress / total if total else None
-            context.progress(self._hide(message or ""), fraction)
-
-        return tell
 
     def _failure(self, error: MCPError) -> Exception:
         message = " ".join(error.error.message.split())
