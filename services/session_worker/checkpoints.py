@@ -81,6 +81,7 @@ class Checkpoints:
             turn_end_downlink_seq=self._turn_end_seq,
             begun=of.answering.record,
             caller_calls=[responses.caller_call(call) for call in of.caller_tools.pending],
+            waiting_calls=[fabric_pb2.CallerCall(call_id=call.id, name=call.name) for call in of.links.waiting_calls],
         )
 
     def tick(self, now: float) -> None:

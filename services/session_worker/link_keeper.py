@@ -56,7 +56,8 @@ class Keeps:
     """The link was lost in the middle of this turn, which begins anew: tell the caller."""
     generated_anew: Callable[[int], None]
     """The turn of this number comes again: its calls are the same calls."""
-    handle_came: Callable[[], None]
+    note: Callable[[], None]
+    """There is a newer handle, or more that the state which it restores waits for: write that down."""
     keep: Callable[[Coroutine[Any, Any, None], str], object]
     """Run this to its end."""
 
@@ -112,6 +113,11 @@ class LinkKeeper:
         self.handle, self._exact = handle, exact
         self._calls.inherit(calls)
         self._next.session_context = session_context
+
+    @property
+    def waiting_calls(self) -> list[events.FunctionCall]:
+        """Calls that the state which the handle restores may wait for."""
+        return self._calls.since_handle
 
     def adopt(self, call: events.FunctionCall) -> None:
         """A call of a link of another worker, whose result is told in words."""
@@ -193,6 +199,8 @@ class LinkKeeper:
         match event:
             case events.FunctionCall():
                 self._calls.made(event, self.number)
+                if self._calls.since_handle:
+                    self._keeps.note()
             case events.CallsCancelled(ids=ids):
                 self._calls.cancelled(ids)
             case events.GoAway():
@@ -204,7 +212,7 @@ class LinkKeeper:
                 self._calls.handle_came()
                 self._exact = event.consumed_index is not None
                 self._keeps.journal.handle(now, event.consumed_index, self.round_trip)
-                self._keeps.handle_came()
+                self._keeps.note()
             case _:
                 pass  # without a handle the last good one stays good
 

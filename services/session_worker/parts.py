@@ -149,7 +149,7 @@ class Parts:
                 say=self.say,
                 restart=dialogue.restart,
                 generated_anew=self.tools.turn_restarted,
-                handle_came=lambda: self.checkpoints.write(),  # noqa: PLW0108
+                note=lambda: self.checkpoints.write(),  # noqa: PLW0108
                 keep=self.tasks.keep,
             )
         )

@@ -56,8 +56,8 @@ class RestoredState:
     told_claims: frozenset[str]
     """Claims whose outcomes the model was told."""
     lost_calls: list[events.FunctionCall]
-    """Calls since the handle that were answered: in the state that it restores they may wait for their results for
-    ever."""
+    """Calls since the handle, answered or not: in the state that it restores they may wait for their results for ever.
+    """
     caller_calls: list[events.FunctionCall]
     """Calls that the caller runs."""
 
@@ -116,11 +116,7 @@ def restored(
         begins_anew=begins_anew,
         undelivered=(request.floor + 1, ended) if ended > request.floor else None,
         told_claims=frozenset(tool.claim_key for tool in tools if tool.claim_key),
-        lost_calls=[
-            events.FunctionCall(entry.tool.call_id, entry.tool.name, {})
-            for entry in entries
-            if entry.HasField("tool") and entry.position > checkpoint.handle_position
-        ],
+        lost_calls=_lost_calls(checkpoint, entries),
         caller_calls=[
             events.FunctionCall(call.call_id, call.name, json.loads(call.arguments_json or "{}"))
             for call in checkpoint.caller_calls
@@ -187,6 +183,14 @@ def _contiguous(covered: int, entries: Sequence[fabric_pb2.LogEntry]) -> int:
     while covered + 1 in stored:
         covered += 1
     return covered
+
+
+def _lost_calls(
+    checkpoint: fabric_pb2.CheckpointRecord, entries: Sequence[fabric_pb2.LogEntry]
+) -> list[events.FunctionCall]:
+    since = [entry.tool for entry in entries if entry.HasField("tool") and entry.position > checkpoint.handle_position]
+    names = {call.call_id: call.name for call in (*since, *checkpoint.waiting_calls)}
+    return [events.FunctionCall(call_id, name, {}) for call_id, name in names.items()]
 
 
 def _turns(checkpoint: fabric_pb2.CheckpointRecord, said: fabric_pb2.ModelSaid | None) -> int:
