@@ -112,7 +112,8 @@ class Course:
 
     async def call(self, tool: str, *, claimed: bool = False) -> int:
         """Nanoseconds of a call without what the function took. LoadError."""
-        request = self._request(tool, **({"own_revision": self._own, "epoch": 1, "turn": 1} if claimed else {}))
+        fence: dict[str, Any] = {"own_revision": self._own, "epoch": 1, "turn": 1} if claimed else {}
+        request = self._request(tool, **fence)
         output, took = await self._result(request)
         return took - int(output["nanoseconds"])
 

@@ -189,7 +189,7 @@ def _lost_calls(
     checkpoint: fabric_pb2.CheckpointRecord, entries: Sequence[fabric_pb2.LogEntry]
 ) -> list[events.FunctionCall]:
     since = [entry.tool for entry in entries if entry.HasField("tool") and entry.position > checkpoint.handle_position]
-    names = {call.call_id: call.name for call in (*since, *checkpoint.waiting_calls)}
+    names = {tool.call_id: tool.name for tool in since} | {call.call_id: call.name for call in checkpoint.waiting_calls}
     return [events.FunctionCall(call_id, name, {}) for call_id, name in names.items()]
 
 

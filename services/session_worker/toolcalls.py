@@ -156,10 +156,10 @@ class ToolCalls:
     def left_behind(self, turn: int) -> list[Owed]:
         """The calls that did not come again, now that their turn is over: the model knows of them, or of what they are
         for, and has no outcome yet. Each wants `finish`."""
-        over = [owed for owed in self._left.values() if owed.identity.turn <= turn]
-        for owed in over:
-            del self._left[owed.identity.key]
-        return over
+        over = {key: left for key, left in self._left.items() if left.identity.turn <= turn}
+        for key in over:
+            del self._left[key]
+        return list(over.values())
 
     async def finish(self, owed: Owed, deliver: Respond) -> None:
         """Wait for the outcome of a call of an earlier owner, log that the model is told, and hand it to `deliver`."""

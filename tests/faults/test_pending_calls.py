@@ -1,4 +1,4 @@
-"""A turn with two calls that is cut off twice when one has its outcome: the model is neither left waiting nor untold."""
+"""A turn with two calls that is cut off twice when one has its outcome: the model is not left waiting, nor untold."""
 
 from __future__ import annotations
 

@@ -180,6 +180,12 @@ def test_calls_that_the_model_was_told_of() -> None:
     assert [call.id for call in found.lost_calls] == ["c2"]
 
 
+def test_calls_that_were_made_again_may_be_waited_for_under_each_id() -> None:
+    waiting = [fabric_pb2.CallerCall(call_id=call_id, name="f") for call_id in ("c2", "c3")]
+    found = state(log(told("c1"), told("c2")), handle_position=0, waiting_calls=waiting)
+    assert [call.id for call in found.lost_calls] == ["c1", "c2", "c3"]
+
+
 def test_calls_that_the_caller_runs() -> None:
     call = fabric_pb2.CallerCall(call_id="c", name="open_door", arguments_json='{"door": 1}')
     [found] = state(log(), caller_calls=[call]).caller_calls

@@ -98,6 +98,26 @@ async def test_a_call_that_runs_when_its_turn_begins_anew_is_answered_to_the_new
     assert talk.ledger.entries() == ["rent"]
 
 
+async def test_a_call_that_does_not_come_again_is_answered_in_words_when_its_turn_is_over(
+    talk: Talk, service: ToolsProcess
+) -> None:
+    talk.call("again", held=True)
+    talk.call("gone", entry="food", held=True)
+    await talk.entered(2)
+    talk.tools.turn_restarted(1)
+    talk.call("new", held=True)
+    talk.ledger.release()
+    assert await talk.answers() == [entered()]
+    assert not talk.link.turns
+    talk.link.says(events.OutputTranscript("paid", finished=True, language=""), events.TurnComplete("", False, True))
+    await eventually(lambda: talk.link.turns)
+    [(contents, turn_complete)] = talk.link.turns
+    assert contents[0].parts[0].text.endswith(' returned {"result":"entered food"}]')
+    assert turn_complete
+    assert talk.tools.left_behind(1) == []
+    assert sorted(talk.ledger.entries()) == ["food", "rent"]
+
+
 async def test_a_call_that_the_model_takes_back_ends_and_its_claim_says_so(talk: Talk, service: ToolsProcess) -> None:
     talk.call(held=True)
     await talk.entered()

@@ -147,10 +147,10 @@ class Books:
         self.issued += sum(issued.values())
         for paid in asked:
             of_it = known.get(paid, Told())
-            problems = [
-                *(_answered(of_it, issued.get(paid, 0)) if finished else ()),
-                *self._settled(paid, by_call.pop(paid, []), of_it.answers),
-            ]
+            self.told_again += max(0, sum(not answer.call_id for answer in of_it.answers) - 1)
+            problems = [*self._settled(paid, by_call.pop(paid, []), of_it.answers)]
+            if finished:
+                problems += _answered(of_it, issued.get(paid, 0))
             self.violations += (f"{paid} of {name}: {problem}" for problem in problems)
         if by_call:
             self.violations.append(f"{name}: claims of calls that nobody asked for: {by_call}")
@@ -236,8 +236,8 @@ class Books:
 
 
 def _answered(known: Told, issued: int) -> Iterator[str]:
-    """It has one answer: a response on the link that made the call, or words. Of a call that was made again, because its
-    answer began anew, the newest is answered; a second answer for the one of before would be one too many."""
+    """It has one answer: a response on the link that made the call, or words. Of a call that was made again, because
+    its answer began anew, the newest is answered; a second answer for the one of before would be one too many."""
     by_response = Counter(answer.call_id for answer in known.answers if answer.call_id)
     in_words = len(known.answers) - by_response.total()
     if twice := [call_id for call_id, count in by_response.items() if count > 1]:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 import nats
 from nats.aio.client import Client
@@ -104,7 +104,7 @@ class Callers:
 
     async def _converse(self, client: Client, strikes: Strikes, chance: random.Random, asked: list[Paid]) -> None:
         await asyncio.sleep(chance.uniform(0, 1))
-        questions, finished = 0, False
+        questions, settled = 0, dict[str, Any]()
         options = {"config": CONFIG, "open_timeout": _OPEN, "close_timeout": _CLOSE}
         async with calling(self._stack, microphone=False, **options) as call:
             session = call.session.id
@@ -118,12 +118,12 @@ class Callers:
                     await self._ask(call, chance, asked)
                     questions += 1
                 await eventually(lambda: self._all_told(call, asked), _ANSWER)
-                await check(call, asked_again=True)
+                # The newest link may still be told what came before it: somebody else's worker was killed.
+                settled = await eventually(lambda: check(call, asked_again=True), _ANSWER)
                 await self._count_answers(call, questions)
-                finished = True
             finally:
                 del self.open[session]
-                await self._close_books(client, call, asked, finished=finished)
+                await self._close_books(client, call, asked, settled)
                 self._books.questions += questions
 
     async def _all_told(self, call: Call, asked: list[Paid]) -> bool:
@@ -165,15 +165,16 @@ class Callers:
             outcomes = {event.outcome for event in call.of(events.ToolActivity, since) if event.phase == "FINISHED"}
             assert outcomes - {"", "SUCCEEDED"}, f"{call.said(since)!r} was said of {outcomes}"
 
-    async def _close_books(self, client: Client, call: Call, asked: list[Paid], *, finished: bool) -> None:
+    async def _close_books(self, client: Client, call: Call, asked: list[Paid], settled: dict[str, Any]) -> None:
+        """`settled`: the lineage in the end; nothing where the conversation broke off."""
         session = call.session.id
         found = [await self._claimed(client, claim) for claim in await Claims(client.jetstream()).all(session)]
         links = (await heard(self._stack, session))["links"]
         issued = Counter((one["name"], str(one["args"]["order_id"])) for link in links for one in link["tool_calls"])
-        known = told((await call.lineage())["context"])
+        known = told((settled or await call.lineage())["context"])
         violations = len(self._books.violations)
-        self._books.session_over(session, asked, issued, found, known, finished=finished)
-        if len(self._books.violations) > violations or not finished:
+        self._books.session_over(session, asked, issued, found, known, finished=bool(settled))
+        if len(self._books.violations) > violations or not settled:
             await self._keep(call)
         self._books.rotations.update(_causes(call.got))
 
