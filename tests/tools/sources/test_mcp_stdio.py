@@ -90,12 +90,16 @@ async def test_server_that_misbehaves_call_by_call_disturbs_no_other_call(
         problems = "\n".join(sources.registry.problems)
         for name in ("no_schema", "elsewhere", "no_object", "x" * 80, "deep", "laughs", "lied_answer", "echo"):
             assert f"source unruly, tool {name!r}: " in problems
-        assert len(sources.registry.problems) == 8
+        assert "tool 'takes_a_task': it can be called as a task only, which is not served" in problems
+        assert len(sources.registry.problems) == 9
         unheeded = {"echo": "maxLength of text", "slow_pattern": "pattern of text"}
         assert sources.registry.remarks == [
             f"source unruly, tool {name!r}: models do not heed {what}; wrong arguments are refused all the same"
             for name, what in unheeded.items()
         ]
+        odd = sources.registry.get("odd_name_here")
+        assert odd is not None
+        assert "$schema" not in odd.parameters
         looks, echo = sources.registry.get("looks"), sources.registry.get("echo")
         assert looks is not None
         assert looks.idempotent

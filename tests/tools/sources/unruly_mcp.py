@@ -51,7 +51,8 @@ TOOLS = [
     ),
     tool("lied_answer", outputSchema={"type": "nonsense"}),
     tool("echo"),
-    tool("odd name/here"),
+    tool("takes_a_task", execution={"taskSupport": "required"}),
+    tool("odd name/here", {"$schema": "http://json-schema.org/draft-07/schema#", **ANY}),
 ]
 
 
