@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -133,7 +134,44 @@ async def test_a_call_of_an_owner_before_is_told_of_its_cancellation(booking: Bo
     assert booking.ledger.entries() == ["rent", "undone rent: cut off"]
 
 
+async def test_a_session_that_ends_has_a_call_of_an_owner_before_undone(
+    booking: Booking, service: ToolsProcess
+) -> None:
+    booking.call("c1", "book", held=True)
+    await booking.entered()
+    booking.tools.turn_restarted(1)
+    first = booking.tools._executions._running.popitem()[1]
+    booking.call("c2", "book", held=True)
+    running = booking.tools._executions._running
+    await eventually(lambda: running and next(iter(running.values())).execution._runs)
+    booking.session.finish(live_pb2.END_REASON_CALLER, "enough")
+    await booking.rig.ended()
+    await eventually(lambda: booking.ledger.entries() == ["rent", "undone rent: cut off"])
+    await first.task  # which that owner would have taken with it
+
+
 async def test_a_session_that_ends_has_what_runs_undone(booking: Booking, service: ToolsProcess) -> None:
+    booking.call("c1", "book", held=True)
+    await booking.entered()
+    booking.session.finish(live_pb2.END_REASON_CALLER, "enough")
+    await booking.rig.ended()
+    await eventually(lambda: booking.ledger.entries() == ["rent", "undone rent: cut off"])
+    assert await booking.claims.all(booking.id) == []
+
+
+async def test_a_session_that_ends_keeps_its_claims_until_whoever_undoes_has_written_there(
+    booking: Booking, service: ToolsProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = booking.rig.worker._services.bus.client
+    publish, later = client.publish, asyncio.get_running_loop().call_later
+
+    async def slow(subject: str, *args: Any, **values: Any) -> None:
+        if subject.endswith(".cancel"):
+            later(0.5, lambda: asyncio.ensure_future(publish(subject, *args, **values)))
+        else:
+            await publish(subject, *args, **values)
+
+    monkeypatch.setattr(client, "publish", slow)
     booking.call("c1", "book", held=True)
     await booking.entered()
     booking.session.finish(live_pb2.END_REASON_CALLER, "enough")
