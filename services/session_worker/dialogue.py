@@ -89,6 +89,7 @@ class Dialogue:
         parts.answering.over()
         parts.checkpoints.turn_ended(parts.downlink.last_seq)
         parts.checkpoints.write()
+        parts.tools.turn_over(turn.number)
 
     def restart(self, turn: Turn) -> None:
         """The link was lost in the middle of a turn: what was heard of the answer is void."""

@@ -48,7 +48,9 @@ async def restore(parts: Parts, inherited: Inherited) -> int:
     for call in parts.caller_tools.pending:
         parts.links.adopt(call)
     for owed in calls.owed:
-        if owed.identity.turn <= parts.turns.count:  # else it comes again
+        if owed.identity.turn > parts.turns.count:  # it comes again
+            parts.tools.expect(owed, owed.identity.turn)
+        else:
             parts.links.adopt(owed.call)
             parts.tasks.keep(parts.tools.finish(owed, parts.dialogue.respond), "finish a call")
     parts.record()

@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Collection, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
@@ -67,19 +67,21 @@ class ToolCalls:
         tool: Callable[[str], tools_pb2.Tool | None],
         respond: Respond,
         respond_partly: Respond,
+        adopt: Callable[[events.FunctionCall], None],
         emit: Callable[[live_pb2.ConverseResponse], object],
         emit_news: Callable[[live_pb2.ConverseResponse], object],
         record: Callable[[fabric_pb2.LogEntry], None],
         fenced: Callable[[], None],
     ) -> None:
         """`own`: revision of the session's own `own`; `respond_partly`: gives the model a result that is not the last,
-        if it can be given now; `emit_news`: tells the caller what it may miss; `fenced`: the session turned out to have
-        another owner."""
+        if it can be given now; `adopt`: the result of this call will be told in words; `emit_news`: tells the caller
+        what it may miss; `fenced`: the session turned out to have another owner."""
         self._session = session
         self._model = model
         self._tool = tool
         self._respond = respond
         self._respond_partly = respond_partly
+        self._adopt = adopt
         self._emit = emit
         self._emit_news = emit_news
         self._record = record
@@ -88,6 +90,8 @@ class ToolCalls:
         self._book = CallBook(session.session_id)
         self._waiting: dict[str, _Waiting] = {}
         self._over: dict[str, _Waiting] = {}
+        self._expected: dict[str, tuple[int, Owed]] = {}
+        """Calls with effects that the model should make again, by key, and the turn in which it should."""
         self._large: list[Identity] = []
         """Calls with large outputs, which their claims let go of when the turn is over."""
         self._handed_over = False
@@ -101,6 +105,8 @@ class ToolCalls:
             return
         self._let_go_before(turn)
         identity, terms = self._identify(call, turn), _terms(self._tool(call.name))
+        if isinstance(identity, Identity):
+            self._expected.pop(identity.key, None)
         task = asyncio.create_task(self._run(call, identity, terms, parent), name=f"tool {call.name}")
         known = identity if isinstance(identity, Identity) else None
         self._waiting[call.id] = _Waiting(call, turn, known, terms, task)
@@ -131,7 +137,23 @@ class ToolCalls:
         for waiting in self._waiting.values():
             if waiting.turn == turn:
                 waiting.task.cancel()
+                if waiting.identity is not None:
+                    identity, terms = replace(waiting.identity, again=True), waiting.terms
+                    self.expect(Owed(waiting.call, identity, terms.timeout, terms.idempotent), turn)
         self._book.restarted(turn)
+
+    def expect(self, owed: Owed, turn: int) -> None:
+        """The model has no outcome of this call, and makes it again in this turn, which it generates anew."""
+        if not owed.idempotent:
+            self._expected[owed.identity.key] = (turn, owed)
+
+    def turn_over(self, turn: int) -> None:
+        """The model has answered. Of calls that it did not make again it does not know what they did: it is told."""
+        for key, (due, missed) in list(self._expected.items()):
+            if due <= turn:
+                del self._expected[key]
+                self._adopt(missed.call)
+                self._executions.later(self.finish(missed, self._respond))
 
     async def recover(self, told: Collection[str]) -> Recovered:
         """After a takeover, before the link is read: what was claimed, and what of it is owed. ServiceError.
@@ -146,7 +168,8 @@ class ToolCalls:
     async def finish(self, owed: Owed, deliver: Respond) -> None:
         """Wait for the outcome of a call of an earlier owner, log that the model is told, and hand it to `deliver`."""
         partials = PartialResults(owed.call, self._tool(owed.call.name), self._model)
-        terms = Terms(owed.timeout, owed.idempotent)
+        compensates = _terms(self._tool(owed.call.name)).compensates
+        terms = Terms(owed.timeout, owed.idempotent, compensates=compensates)
         try:
             reply = await self._executions.outcome(
                 owed.call, owed.identity, terms, partial(self._report, owed.call, partials)
@@ -287,5 +310,8 @@ def _failed(error: str) -> fabric_pb2.ToolCallReply:
 def _response(reply: fabric_pb2.ToolCallReply) -> dict[str, Any]:
     """What the model gets: `output` or `error`, as the Live API spells them."""
     if reply.outcome == live_pb2.TOOL_OUTCOME_SUCCEEDED:
-        return {"output": json.loads(reply.output_json or "{}")}
+        try:
+            return {"output": json.loads(reply.output_json or "{}")}
+        except ValueError:
+            return {"error": "the tool succeeded, but its result cannot be read"}
     return {"error": reply.error or "the tool failed"}
