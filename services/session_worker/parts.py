@@ -113,7 +113,6 @@ class Parts:
             tool=self.context.tool,
             respond=dialogue.respond,
             respond_partly=dialogue.respond_partly,
-            adopt=lambda call: self.links.adopt(call),  # noqa: PLW0108 - made later
             emit=self.say,
             emit_news=lambda response: self.say(response) if self.downlink.attached else None,
             record=self.log,

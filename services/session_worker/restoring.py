@@ -48,11 +48,10 @@ async def restore(parts: Parts, inherited: Inherited) -> int:
     for call in parts.caller_tools.pending:
         parts.links.adopt(call)
     for owed in calls.owed:
-        if owed.identity.turn > parts.turns.count:  # it comes again
-            parts.tools.expect(owed, owed.identity.turn)
+        if owed.identity.turn <= parts.turns.count:
+            parts.dialogue.finish_call(owed)
         else:
-            parts.links.adopt(owed.call)
-            parts.tasks.keep(parts.tools.finish(owed, parts.dialogue.respond), "finish a call")
+            parts.tools.comes_again(owed)
     parts.record()
     return first_downlink_seq
 

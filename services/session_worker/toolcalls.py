@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Collection, Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
@@ -67,21 +67,19 @@ class ToolCalls:
         tool: Callable[[str], tools_pb2.Tool | None],
         respond: Respond,
         respond_partly: Respond,
-        adopt: Callable[[events.FunctionCall], None],
         emit: Callable[[live_pb2.ConverseResponse], object],
         emit_news: Callable[[live_pb2.ConverseResponse], object],
         record: Callable[[fabric_pb2.LogEntry], None],
         fenced: Callable[[], None],
     ) -> None:
         """`own`: revision of the session's own `own`; `respond_partly`: gives the model a result that is not the last,
-        if it can be given now; `adopt`: the result of this call will be told in words; `emit_news`: tells the caller
-        what it may miss; `fenced`: the session turned out to have another owner."""
+        if it can be given now; `emit_news`: tells the caller what it may miss; `fenced`: the session turned out to have
+        another owner."""
         self._session = session
         self._model = model
         self._tool = tool
         self._respond = respond
         self._respond_partly = respond_partly
-        self._adopt = adopt
         self._emit = emit
         self._emit_news = emit_news
         self._record = record
@@ -90,8 +88,8 @@ class ToolCalls:
         self._book = CallBook(session.session_id)
         self._waiting: dict[str, _Waiting] = {}
         self._over: dict[str, _Waiting] = {}
-        self._expected: dict[str, tuple[int, Owed]] = {}
-        """Calls with effects that the model should make again, by key, and the turn in which it should."""
+        self._left: dict[str, Owed] = {}
+        """Calls of a turn that began anew which have not come again, by the key of their claim."""
         self._large: list[Identity] = []
         """Calls with large outputs, which their claims let go of when the turn is over."""
         self._handed_over = False
@@ -105,11 +103,10 @@ class ToolCalls:
             return
         self._let_go_before(turn)
         identity, terms = self._identify(call, turn), _terms(self._tool(call.name))
-        if isinstance(identity, Identity):
-            self._expected.pop(identity.key, None)
         task = asyncio.create_task(self._run(call, identity, terms, parent), name=f"tool {call.name}")
         known = identity if isinstance(identity, Identity) else None
-        self._waiting[call.id] = _Waiting(call, turn, known, terms, task)
+        self._waiting[call.id] = waiting = _Waiting(call, turn, known, terms, task)
+        self._left.pop(waiting.key, None)
         task.add_done_callback(lambda _: self._answered(call.id))
 
     def cancel(self, call_ids: Collection[str]) -> None:
@@ -132,38 +129,37 @@ class ToolCalls:
         """The model will generate this turn anew, on a new link.
 
         Its calls of the old link are not answered any more; what they run goes on. When they come again, under new
-        ids, they get the same outcomes: see `CallBook.identify`.
+        ids, they get the same outcomes: see `CallBook.identify`. When they do not: see `left_behind`.
         """
         for waiting in self._waiting.values():
             if waiting.turn == turn:
                 waiting.task.cancel()
                 if waiting.identity is not None:
-                    identity, terms = replace(waiting.identity, again=True), waiting.terms
-                    self.expect(Owed(waiting.call, identity, terms.timeout, terms.idempotent), turn)
+                    terms = waiting.terms
+                    self.comes_again(Owed(waiting.call, waiting.identity, terms.timeout, idempotent=terms.idempotent))
         self._book.restarted(turn)
-
-    def expect(self, owed: Owed, turn: int) -> None:
-        """The model has no outcome of this call, and makes it again in this turn, which it generates anew."""
-        if not owed.idempotent:
-            self._expected[owed.identity.key] = (turn, owed)
-
-    def turn_over(self, turn: int) -> None:
-        """The model has answered. Of calls that it did not make again it does not know what they did: it is told."""
-        for key, (due, missed) in list(self._expected.items()):
-            if due <= turn:
-                del self._expected[key]
-                self._adopt(missed.call)
-                self._executions.later(self.finish(missed, self._respond))
 
     async def recover(self, told: Collection[str]) -> Recovered:
         """After a takeover, before the link is read: what was claimed, and what of it is owed. ServiceError.
 
-        `told`: claim keys of the log's tool records. Each call that is owed wants `finish`, except those of a turn that
-        is generated anew, which come again.
+        `told`: claim keys of the log's tool records. Each call that is owed wants `finish`, or `comes_again` where its
+        turn is generated anew.
         """
         found = await self._executions.claims.all(self._session.session_id)
         newest = self._book.restore((claim.key, claim.record) for claim in found)
         return Recovered(newest, owed(found, told))
+
+    def comes_again(self, owed: Owed) -> None:
+        """The turn of this call is generated anew, and the call with it, most likely."""
+        self._left[owed.identity.key] = owed
+
+    def left_behind(self, turn: int) -> list[Owed]:
+        """The calls that did not come again, now that their turn is over: the model knows of them, or of what they are
+        for, and has no outcome yet. Each wants `finish`."""
+        over = {key: left for key, left in self._left.items() if left.identity.turn <= turn}
+        for key in over:
+            del self._left[key]
+        return list(over.values())
 
     async def finish(self, owed: Owed, deliver: Respond) -> None:
         """Wait for the outcome of a call of an earlier owner, log that the model is told, and hand it to `deliver`."""

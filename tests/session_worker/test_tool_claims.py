@@ -322,7 +322,6 @@ class NewOwner:
             tool=lambda name: tools_pb2.Tool(timeout=duration(15), idempotent=name == "look"),
             respond=self.deliver,
             respond_partly=self.deliver,
-            adopt=lambda _: None,
             emit=lambda _: None,
             emit_news=lambda _: None,
             record=self.log.append,
