@@ -196,6 +196,13 @@ async def test_there_must_be_something_to_undo(customer: Customer) -> None:
     assert customer.ledger.entries() == ["room"]
 
 
+async def test_a_call_outside_a_session_cannot_be_undone(customer: Customer) -> None:
+    request = fabric_pb2.ToolCallRequest(name="book", execution_id="x", compensates=True)
+    message = await customer.client.request(subjects.tool_call("book"), request.SerializeToString(), timeout=5)
+    assert message.headers is not None
+    assert message.headers["Nats-Service-Error"] == "only calls of sessions can be undone"
+
+
 async def test_a_compensation_that_takes_too_long_ends(customer: Customer) -> None:
     request, asked = customer.begin("book_slowly", "endless", held=False)
     await asked
