@@ -164,7 +164,8 @@ class ToolCalls:
     async def finish(self, owed: Owed, deliver: Respond) -> None:
         """Wait for the outcome of a call of an earlier owner, log that the model is told, and hand it to `deliver`."""
         partials = PartialResults(owed.call, self._tool(owed.call.name), self._model)
-        terms = Terms(owed.timeout, owed.idempotent)
+        compensates = _terms(self._tool(owed.call.name)).compensates
+        terms = Terms(owed.timeout, owed.idempotent, compensates=compensates)
         try:
             reply = await self._executions.outcome(
                 owed.call, owed.identity, terms, partial(self._report, owed.call, partials)
@@ -305,5 +306,8 @@ def _failed(error: str) -> fabric_pb2.ToolCallReply:
 def _response(reply: fabric_pb2.ToolCallReply) -> dict[str, Any]:
     """What the model gets: `output` or `error`, as the Live API spells them."""
     if reply.outcome == live_pb2.TOOL_OUTCOME_SUCCEEDED:
-        return {"output": json.loads(reply.output_json or "{}")}
+        try:
+            return {"output": json.loads(reply.output_json or "{}")}
+        except ValueError:
+            return {"error": "the tool succeeded, but its result cannot be read"}
     return {"error": reply.error or "the tool failed"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from parley.v1 import fabric_pb2, live_pb2
+from services.fabric.bus import Bus
 from services.session_worker import events
 from services.session_worker.responses import duration
 from tests.session_worker.conftest import Rig
@@ -133,6 +135,22 @@ async def test_a_call_of_an_owner_before_is_told_of_its_cancellation(booking: Bo
     assert booking.ledger.entries() == ["rent", "undone rent: cut off"]
 
 
+async def test_a_session_that_ends_has_a_call_of_an_owner_before_undone(
+    booking: Booking, service: ToolsProcess
+) -> None:
+    booking.call("c1", "book", held=True)
+    await booking.entered()
+    booking.tools.turn_restarted(1)
+    first = booking.tools._executions._running.popitem()[1]
+    booking.call("c2", "book", held=True)
+    running = booking.tools._executions._running
+    await eventually(lambda: running and next(iter(running.values())).execution._runs)
+    booking.session.finish(live_pb2.END_REASON_CALLER, "enough")
+    await booking.rig.ended()
+    await eventually(lambda: booking.ledger.entries() == ["rent", "undone rent: cut off"])
+    await first.task  # which that owner would have taken with it
+
+
 async def test_a_session_that_ends_has_what_runs_undone(booking: Booking, service: ToolsProcess) -> None:
     booking.call("c1", "book", held=True)
     await booking.entered()
@@ -140,6 +158,47 @@ async def test_a_session_that_ends_has_what_runs_undone(booking: Booking, servic
     await booking.rig.ended()
     await eventually(lambda: booking.ledger.entries() == ["rent", "undone rent: cut off"])
     assert await booking.claims.all(booking.id) == []
+
+
+async def test_a_session_that_ends_keeps_its_claims_until_whoever_undoes_has_written_there(
+    booking: Booking, service: ToolsProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = booking.rig.worker._services.bus.client
+    publish, later = client.publish, asyncio.get_running_loop().call_later
+
+    async def slow(subject: str, *args: Any, **values: Any) -> None:
+        if subject.endswith(".cancel"):
+            later(0.5, lambda: asyncio.ensure_future(publish(subject, *args, **values)))
+        else:
+            await publish(subject, *args, **values)
+
+    monkeypatch.setattr(client, "publish", slow)
+    booking.call("c1", "book", held=True)
+    await booking.entered()
+    booking.session.finish(live_pb2.END_REASON_CALLER, "enough")
+    await booking.rig.ended()
+    await eventually(lambda: booking.ledger.entries() == ["rent", "undone rent: cut off"])
+    assert await booking.claims.all(booking.id) == []
+
+
+async def test_a_session_that_ends_first_has_undone_what_the_model_took_back(
+    booking: Booking, service: ToolsProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = Bus.request
+
+    async def slow(self: Bus, subject: str, message: Any, *args: Any) -> Any:
+        if getattr(message, "compensates", False):
+            await asyncio.sleep(0.4)
+        return await request(self, subject, message, *args)
+
+    monkeypatch.setattr(Bus, "request", slow)
+    booking.call("c1", "book")
+    await booking.answers()
+    booking.takes_back()
+    await eventually(lambda: booking.tools._executions._undoing)
+    booking.session.finish(live_pb2.END_REASON_CALLER, "enough")
+    await booking.rig.ended()
+    await eventually(lambda: booking.ledger.entries() == ["rent", "undone rent: booked rent"])
 
 
 async def test_a_thread_that_outlives_its_session_is_undone(booking: Booking, service: ToolsProcess) -> None:
