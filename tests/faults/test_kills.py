@@ -170,7 +170,7 @@ def test_kills_are_spread_over_the_calls() -> None:
     assert not lane.holds_up(0.9)
     lane.busy = True
     assert not lane.due(0.25)
-    assert not lane.holds_up(0.3)
+    assert not lane.holds_up(0.26)
     assert lane.holds_up(0.31)
     lane.struck, lane.busy = 4, False
     assert not lane.due(1.0)

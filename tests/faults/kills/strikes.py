@@ -22,6 +22,8 @@ _BOTH = 0.25
 """Of the tools services that are killed: the session's worker is killed as well."""
 _CUT = 0.1
 """Of the payments that nothing is killed at: the link is cut."""
+_WITHIN = 0.9
+"""Share of the calls within which all the kills are: the last calls may come to no commit at which one is possible."""
 _AHEAD = 0.05
 """Share of the calls that may be ahead of the kills."""
 _HELD_UNTIL_TAKEN_OVER = 0.5
@@ -40,11 +42,11 @@ class Lane:
 
     def due(self, share: float) -> bool:
         """Another one may be killed, when this share of all calls has been asked for."""
-        return not self.busy and self.struck < self.wanted and self.struck <= share * self.wanted
+        return not self.busy and self.struck < self.wanted and self.struck <= share / _WITHIN * self.wanted
 
     def holds_up(self, share: float) -> bool:
         """There were too few yet for this share of all calls, and none is possible now."""
-        return self.busy and self.struck < (share - _AHEAD) * self.wanted
+        return self.busy and self.struck < (min(1.0, share / _WITHIN) - _AHEAD) * self.wanted
 
 
 class Strikes:
