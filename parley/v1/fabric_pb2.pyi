@@ -418,7 +418,7 @@ class AttachmentRecord(_message.Message):
     def __init__(self, schema_version: _Optional[int] = ..., attach_generation: _Optional[int] = ..., gateway: _Optional[str] = ..., resume_token_sha256: _Optional[bytes] = ...) -> None: ...
 
 class CheckpointRecord(_message.Message):
-    __slots__ = ("schema_version", "epoch", "handle", "covered_uplink_seq", "config", "tools", "traceparent", "handle_position", "exact", "log_position", "turns", "turn_end_downlink_seq", "begun", "caller_calls", "waiting_calls")
+    __slots__ = ("schema_version", "epoch", "handle", "covered_uplink_seq", "config", "tools", "traceparent", "handle_position", "exact", "log_position", "turns", "turn_end_downlink_seq", "begun", "caller_calls", "waiting_calls", "issued_position")
     SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     HANDLE_FIELD_NUMBER: _ClassVar[int]
@@ -434,6 +434,7 @@ class CheckpointRecord(_message.Message):
     BEGUN_FIELD_NUMBER: _ClassVar[int]
     CALLER_CALLS_FIELD_NUMBER: _ClassVar[int]
     WAITING_CALLS_FIELD_NUMBER: _ClassVar[int]
+    ISSUED_POSITION_FIELD_NUMBER: _ClassVar[int]
     schema_version: int
     epoch: int
     handle: str
@@ -449,7 +450,8 @@ class CheckpointRecord(_message.Message):
     begun: AnswerBegun
     caller_calls: _containers.RepeatedCompositeFieldContainer[CallerCall]
     waiting_calls: _containers.RepeatedCompositeFieldContainer[WaitingCall]
-    def __init__(self, schema_version: _Optional[int] = ..., epoch: _Optional[int] = ..., handle: _Optional[str] = ..., covered_uplink_seq: _Optional[int] = ..., config: _Optional[_Union[_live_pb2.SessionConfig, _Mapping]] = ..., tools: _Optional[_Iterable[_Union[_tools_pb2.Tool, _Mapping]]] = ..., traceparent: _Optional[str] = ..., handle_position: _Optional[int] = ..., exact: _Optional[bool] = ..., log_position: _Optional[int] = ..., turns: _Optional[int] = ..., turn_end_downlink_seq: _Optional[int] = ..., begun: _Optional[_Union[AnswerBegun, _Mapping]] = ..., caller_calls: _Optional[_Iterable[_Union[CallerCall, _Mapping]]] = ..., waiting_calls: _Optional[_Iterable[_Union[WaitingCall, _Mapping]]] = ...) -> None: ...
+    issued_position: int
+    def __init__(self, schema_version: _Optional[int] = ..., epoch: _Optional[int] = ..., handle: _Optional[str] = ..., covered_uplink_seq: _Optional[int] = ..., config: _Optional[_Union[_live_pb2.SessionConfig, _Mapping]] = ..., tools: _Optional[_Iterable[_Union[_tools_pb2.Tool, _Mapping]]] = ..., traceparent: _Optional[str] = ..., handle_position: _Optional[int] = ..., exact: _Optional[bool] = ..., log_position: _Optional[int] = ..., turns: _Optional[int] = ..., turn_end_downlink_seq: _Optional[int] = ..., begun: _Optional[_Union[AnswerBegun, _Mapping]] = ..., caller_calls: _Optional[_Iterable[_Union[CallerCall, _Mapping]]] = ..., waiting_calls: _Optional[_Iterable[_Union[WaitingCall, _Mapping]]] = ..., issued_position: _Optional[int] = ...) -> None: ...
 
 class WaitingCall(_message.Message):
     __slots__ = ("call_id", "name")

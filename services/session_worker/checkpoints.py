@@ -74,6 +74,7 @@ class Checkpoints:
             tools=of.spec.tools,
             traceparent=telemetry.traceparent(self.session_context),
             handle_position=of.journal.position,
+            issued_position=of.journal.issued_position,
             exact=of.links.exact,
             log_position=of.conversation.position,
             turns=of.turns.over,

@@ -20,7 +20,7 @@ async def restore(parts: Parts, inherited: Inherited) -> int:
     parts.trace(session_context)
     calls = await parts.tools.recover(state.told_claims)
     parts.turns.count = state.turns
-    parts.journal.restore(state.received, state.checkpoint.handle_position, parts.conversation.settled)
+    parts.journal.restore(state.received, state.handle_position, parts.conversation.settled)
     parts.uplink.restore(state.received, state.stored, state.to_give, numbered=bool(request.attach_generation), now=now)
     parts.downlink.uplink.received = parts.uplink.received
     parts.downlink.uplink.acked = parts.uplink.coverage.acked
