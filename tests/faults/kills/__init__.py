@@ -1,4 +1,4 @@
-"""A thousand payments under `kill -9` between commit and result: `make test-tools-kills`, some 5 minutes.
+"""A thousand payments under `kill -9` between commit and result: `make test-tools-kills`, some 3 minutes.
 
 Callers have orders refunded (not idempotent) and vouchers sent (idempotent, by the key of the call), one question after
 the other, some with two calls at once. Each payment stops when it is committed and before its result is returned
