@@ -79,15 +79,7 @@ class LinkKeeper:
         self._there = asyncio.Event()
         self._next = NextLink(keeps.spec, keeps.settings, keeps.dialer, keeps.context)
         self._calls = ModelCalls(gets_stuck=keeps.context.model.stuck_on_lost_calls)
-        self.answers = CallAnswers(
-            self._calls,
-            keeps.context.model,
-            keeps.turns,
-            keeps.journal,
-            keeps.conversation,
-            there=self.there,
-            now_there=lambda: self._link,
-        )
+        self._answers = CallAnswers(self._calls, keeps.context.model, keeps.turns, keeps.journal, keeps.conversation)
         self._exact = False
         self._lost_at = 0.0
         self.round_trip = 0.0
@@ -132,6 +124,20 @@ class LinkKeeper:
     def calls_out(self) -> bool:
         """Calls of the model are without their results."""
         return self._calls.out
+
+    @property
+    def in_use(self) -> LinkInUse | None:
+        """The link of this moment."""
+        return self._link
+
+    async def answer(self, response: types.FunctionResponse, *, final: bool = True) -> None:
+        """Give the model the result of a function, which is in the conversation by now: on the link that called, or
+        else in words, unless a link that came meanwhile was told of it with the rest of the exchange."""
+        await self._answers.give(self, response, final=final)
+
+    async def answer_partly(self, response: types.FunctionResponse) -> None:
+        """The same of a result that is not the last: lost where the link that called is gone."""
+        await self._answers.give_partly(self, response)
 
     async def there(self) -> LinkInUse:
         """The link, as soon as there is one."""

@@ -88,7 +88,8 @@ class ToolCalls:
         self._executions = Executions(bus, session, epoch, own)
         self._book = CallBook(session.session_id)
         self._waiting: dict[str, _Waiting] = {}
-        self._over: dict[str, _Waiting] = {}
+        self._over: dict[str, tuple[events.FunctionCall, Identity, Terms] | None] = {}
+        """Calls that are over, by id: what is to be undone when the model takes them back; None: nothing."""
         self._left: dict[str, Owed] = {}
         """Calls for an answer that began anew which have not come again, by the key of their claim."""
         self._large: list[Identity] = []
@@ -117,9 +118,8 @@ class ToolCalls:
             waiting = self._waiting.get(call_id)
             if waiting is None:
                 # Its result was on its way: the model does not take it any more.
-                over = self._over.get(call_id)
-                if over is not None and over.identity is not None and over.terms.compensates:
-                    self._executions.take_back(over.call, over.identity, over.terms)
+                if (over := self._over.get(call_id)) is not None:
+                    self._executions.take_back(*over)
                 continue
             waiting.task.cancel()
             # Not those that are cancelled, and gone in a moment.
@@ -208,7 +208,10 @@ class ToolCalls:
         return self._book.identify(call.name, arguments, turn, answer, idempotent=tool.idempotent)
 
     def _answered(self, call_id: str) -> None:
-        waiting = self._over[call_id] = self._waiting.pop(call_id)
+        waiting = self._waiting.pop(call_id)
+        identity, terms = waiting.identity, waiting.terms
+        undone = None if identity is None or not terms.compensates else (waiting.call, identity, terms)
+        self._over[call_id] = undone
         if len(self._over) > _REMEMBERED:
             del self._over[next(iter(self._over))]
         if not any(other.key == waiting.key for other in self._waiting.values()):
