@@ -74,8 +74,9 @@ $(JS)/node_modules/.package-lock.json: $(JS)/package.json $(JS)/package-lock.jso
 	touch $@
 
 .PHONY: test-js
-test-js: node setup $(JS)/node_modules/.package-lock.json  ## The JavaScript SDK against the emulator (needs Node.js)
+test-js: node setup-test $(JS)/node_modules/.package-lock.json  ## Foreign JavaScript: SDK, MCP server (needs Node.js)
 	node $(JS)/run.js
+	$(BIN)/python -m pytest $(JS)/mcp_everything.py
 
 $(VENV)/sdk2/.installed: requirements-sdk2.lock | $(BIN)/python
 	$(BIN)/python -m venv --clear $(VENV)/sdk2
@@ -121,6 +122,10 @@ chaos: setup-test  ## Calls under faults of every kind for MINUTES=30; SEED= rep
 soak-rotations: setup-test  ## 1,000 rotations under 20 conversations, nothing lost or doubled (some 6 minutes)
 	$(BIN)/python -m tests.faults.rotations $(if $(SEED),--seed $(SEED))
 
+.PHONY: test-tools-kills
+test-tools-kills: setup-test  ## 1,000 payments, their processes killed between commit and result (some 3 minutes); SEED=
+	$(BIN)/python -m tests.faults.kills $(if $(SEED),--seed $(SEED))
+
 .PHONY: bench
 bench: setup-test  ## What the fabric adds to a call and costs, beside the bare SDK (some 10 minutes)
 	$(BIN)/python -m bench.echo
@@ -136,6 +141,10 @@ bench-open: setup-test  ## How long a call takes to open in a burst of 200 (some
 .PHONY: bench-continuity
 bench-continuity: setup-test  ## What goAway, dead and frozen workers, drains and barge-in cost a call (some 7 minutes)
 	GRPC_VERBOSITY=ERROR $(BIN)/python -m bench.continuity
+
+.PHONY: bench-tools
+bench-tools: setup-test  ## What the way to a tool costs beside a bare NATS request; cancellation (some 1 minute)
+	$(BIN)/python -m bench.tools
 
 .PHONY: bench-emulator
 bench-emulator: setup-test  ## The emulator's CPU beside the worker's, at 200 connections (some 6 minutes)

@@ -183,7 +183,7 @@ class Things:
             end = began[end]
         found: list[Thing] = []
         for piece in reversed(pieces):
-            found += _choice(self._known[side, piece], here | set(found))
+            found += self._known_text(side, piece, here | set(found))
         return tuple(found)
 
     def _cut_short(self, words: str, here: set[Thing]) -> Iterator[Thing]:

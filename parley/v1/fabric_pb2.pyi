@@ -24,6 +24,14 @@ class ProofOfDeath(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PROOF_OF_DEATH_NOT_HELD: _ClassVar[ProofOfDeath]
     PROOF_OF_DEATH_RELEASED: _ClassVar[ProofOfDeath]
 
+class CompensationState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    COMPENSATION_STATE_UNSPECIFIED: _ClassVar[CompensationState]
+    COMPENSATION_STATE_RUNNING: _ClassVar[CompensationState]
+    COMPENSATION_STATE_DONE: _ClassVar[CompensationState]
+    COMPENSATION_STATE_NOT_NEEDED: _ClassVar[CompensationState]
+    COMPENSATION_STATE_FAILED: _ClassVar[CompensationState]
+
 class ClaimState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     CLAIM_STATE_UNSPECIFIED: _ClassVar[ClaimState]
@@ -43,6 +51,11 @@ PROOF_OF_DEATH_DEAD: ProofOfDeath
 PROOF_OF_DEATH_SILENT: ProofOfDeath
 PROOF_OF_DEATH_NOT_HELD: ProofOfDeath
 PROOF_OF_DEATH_RELEASED: ProofOfDeath
+COMPENSATION_STATE_UNSPECIFIED: CompensationState
+COMPENSATION_STATE_RUNNING: CompensationState
+COMPENSATION_STATE_DONE: CompensationState
+COMPENSATION_STATE_NOT_NEEDED: CompensationState
+COMPENSATION_STATE_FAILED: CompensationState
 CLAIM_STATE_UNSPECIFIED: ClaimState
 CLAIM_STATE_RUNNING: ClaimState
 CLAIM_STATE_SETTLED: ClaimState
@@ -405,7 +418,7 @@ class AttachmentRecord(_message.Message):
     def __init__(self, schema_version: _Optional[int] = ..., attach_generation: _Optional[int] = ..., gateway: _Optional[str] = ..., resume_token_sha256: _Optional[bytes] = ...) -> None: ...
 
 class CheckpointRecord(_message.Message):
-    __slots__ = ("schema_version", "epoch", "handle", "covered_uplink_seq", "config", "tools", "traceparent", "handle_position", "exact", "log_position", "turns", "turn_end_downlink_seq", "begun", "caller_calls")
+    __slots__ = ("schema_version", "epoch", "handle", "covered_uplink_seq", "config", "tools", "traceparent", "handle_position", "exact", "log_position", "turns", "turn_end_downlink_seq", "begun", "caller_calls", "waiting_calls", "issued_position")
     SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     HANDLE_FIELD_NUMBER: _ClassVar[int]
@@ -420,6 +433,8 @@ class CheckpointRecord(_message.Message):
     TURN_END_DOWNLINK_SEQ_FIELD_NUMBER: _ClassVar[int]
     BEGUN_FIELD_NUMBER: _ClassVar[int]
     CALLER_CALLS_FIELD_NUMBER: _ClassVar[int]
+    WAITING_CALLS_FIELD_NUMBER: _ClassVar[int]
+    ISSUED_POSITION_FIELD_NUMBER: _ClassVar[int]
     schema_version: int
     epoch: int
     handle: str
@@ -434,7 +449,17 @@ class CheckpointRecord(_message.Message):
     turn_end_downlink_seq: int
     begun: AnswerBegun
     caller_calls: _containers.RepeatedCompositeFieldContainer[CallerCall]
-    def __init__(self, schema_version: _Optional[int] = ..., epoch: _Optional[int] = ..., handle: _Optional[str] = ..., covered_uplink_seq: _Optional[int] = ..., config: _Optional[_Union[_live_pb2.SessionConfig, _Mapping]] = ..., tools: _Optional[_Iterable[_Union[_tools_pb2.Tool, _Mapping]]] = ..., traceparent: _Optional[str] = ..., handle_position: _Optional[int] = ..., exact: _Optional[bool] = ..., log_position: _Optional[int] = ..., turns: _Optional[int] = ..., turn_end_downlink_seq: _Optional[int] = ..., begun: _Optional[_Union[AnswerBegun, _Mapping]] = ..., caller_calls: _Optional[_Iterable[_Union[CallerCall, _Mapping]]] = ...) -> None: ...
+    waiting_calls: _containers.RepeatedCompositeFieldContainer[WaitingCall]
+    issued_position: int
+    def __init__(self, schema_version: _Optional[int] = ..., epoch: _Optional[int] = ..., handle: _Optional[str] = ..., covered_uplink_seq: _Optional[int] = ..., config: _Optional[_Union[_live_pb2.SessionConfig, _Mapping]] = ..., tools: _Optional[_Iterable[_Union[_tools_pb2.Tool, _Mapping]]] = ..., traceparent: _Optional[str] = ..., handle_position: _Optional[int] = ..., exact: _Optional[bool] = ..., log_position: _Optional[int] = ..., turns: _Optional[int] = ..., turn_end_downlink_seq: _Optional[int] = ..., begun: _Optional[_Union[AnswerBegun, _Mapping]] = ..., caller_calls: _Optional[_Iterable[_Union[CallerCall, _Mapping]]] = ..., waiting_calls: _Optional[_Iterable[_Union[WaitingCall, _Mapping]]] = ..., issued_position: _Optional[int] = ...) -> None: ...
+
+class WaitingCall(_message.Message):
+    __slots__ = ("call_id", "name")
+    CALL_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    call_id: str
+    name: str
+    def __init__(self, call_id: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
 
 class CallerCall(_message.Message):
     __slots__ = ("call_id", "name", "arguments_json", "turn")
@@ -537,7 +562,7 @@ class ToolRecord(_message.Message):
     def __init__(self, call_id: _Optional[str] = ..., name: _Optional[str] = ..., arguments_json: _Optional[str] = ..., response_json: _Optional[str] = ..., outcome: _Optional[_Union[_live_pb2.ToolOutcome, str]] = ..., claim_key: _Optional[str] = ..., turn: _Optional[int] = ..., told_as: _Optional[str] = ..., silent: _Optional[bool] = ...) -> None: ...
 
 class ClaimRecord(_message.Message):
-    __slots__ = ("schema_version", "epoch", "state", "turn", "number", "tool", "arguments_json", "call_id", "idempotent", "execution_id", "executor", "timeout", "outcome", "attempt")
+    __slots__ = ("schema_version", "epoch", "state", "turn", "number", "tool", "arguments_json", "call_id", "idempotent", "execution_id", "executor", "timeout", "outcome", "attempt", "compensation")
     SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -552,6 +577,7 @@ class ClaimRecord(_message.Message):
     TIMEOUT_FIELD_NUMBER: _ClassVar[int]
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    COMPENSATION_FIELD_NUMBER: _ClassVar[int]
     schema_version: int
     epoch: int
     state: ClaimState
@@ -566,7 +592,20 @@ class ClaimRecord(_message.Message):
     timeout: _duration_pb2.Duration
     outcome: ToolCallReply
     attempt: str
-    def __init__(self, schema_version: _Optional[int] = ..., epoch: _Optional[int] = ..., state: _Optional[_Union[ClaimState, str]] = ..., turn: _Optional[int] = ..., number: _Optional[int] = ..., tool: _Optional[str] = ..., arguments_json: _Optional[str] = ..., call_id: _Optional[str] = ..., idempotent: _Optional[bool] = ..., execution_id: _Optional[str] = ..., executor: _Optional[str] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., outcome: _Optional[_Union[ToolCallReply, _Mapping]] = ..., attempt: _Optional[str] = ...) -> None: ...
+    compensation: Compensation
+    def __init__(self, schema_version: _Optional[int] = ..., epoch: _Optional[int] = ..., state: _Optional[_Union[ClaimState, str]] = ..., turn: _Optional[int] = ..., number: _Optional[int] = ..., tool: _Optional[str] = ..., arguments_json: _Optional[str] = ..., call_id: _Optional[str] = ..., idempotent: _Optional[bool] = ..., execution_id: _Optional[str] = ..., executor: _Optional[str] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., outcome: _Optional[_Union[ToolCallReply, _Mapping]] = ..., attempt: _Optional[str] = ..., compensation: _Optional[_Union[Compensation, _Mapping]] = ...) -> None: ...
+
+class Compensation(_message.Message):
+    __slots__ = ("state", "executor", "error", "attempt")
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    EXECUTOR_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    state: CompensationState
+    executor: str
+    error: str
+    attempt: str
+    def __init__(self, state: _Optional[_Union[CompensationState, str]] = ..., executor: _Optional[str] = ..., error: _Optional[str] = ..., attempt: _Optional[str] = ...) -> None: ...
 
 class WorkerAnnouncement(_message.Message):
     __slots__ = ("schema_version", "worker", "leaving")
@@ -579,7 +618,7 @@ class WorkerAnnouncement(_message.Message):
     def __init__(self, schema_version: _Optional[int] = ..., worker: _Optional[_Union[_fleet_pb2.Worker, _Mapping]] = ..., leaving: _Optional[bool] = ...) -> None: ...
 
 class ToolCallRequest(_message.Message):
-    __slots__ = ("schema_version", "execution_id", "name", "arguments_json", "timeout", "session_id", "tenant", "caller", "idempotency_key", "epoch", "labels", "own_revision", "turn", "call_number", "call_id", "replaces_revision")
+    __slots__ = ("schema_version", "execution_id", "name", "arguments_json", "timeout", "session_id", "tenant", "caller", "idempotency_key", "epoch", "labels", "own_revision", "turn", "call_number", "call_id", "replaces_revision", "compensates")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -603,6 +642,7 @@ class ToolCallRequest(_message.Message):
     CALL_NUMBER_FIELD_NUMBER: _ClassVar[int]
     CALL_ID_FIELD_NUMBER: _ClassVar[int]
     REPLACES_REVISION_FIELD_NUMBER: _ClassVar[int]
+    COMPENSATES_FIELD_NUMBER: _ClassVar[int]
     schema_version: int
     execution_id: str
     name: str
@@ -619,23 +659,54 @@ class ToolCallRequest(_message.Message):
     call_number: int
     call_id: str
     replaces_revision: int
-    def __init__(self, schema_version: _Optional[int] = ..., execution_id: _Optional[str] = ..., name: _Optional[str] = ..., arguments_json: _Optional[str] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., session_id: _Optional[str] = ..., tenant: _Optional[str] = ..., caller: _Optional[str] = ..., idempotency_key: _Optional[str] = ..., epoch: _Optional[int] = ..., labels: _Optional[_Mapping[str, str]] = ..., own_revision: _Optional[int] = ..., turn: _Optional[int] = ..., call_number: _Optional[int] = ..., call_id: _Optional[str] = ..., replaces_revision: _Optional[int] = ...) -> None: ...
+    compensates: bool
+    def __init__(self, schema_version: _Optional[int] = ..., execution_id: _Optional[str] = ..., name: _Optional[str] = ..., arguments_json: _Optional[str] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., session_id: _Optional[str] = ..., tenant: _Optional[str] = ..., caller: _Optional[str] = ..., idempotency_key: _Optional[str] = ..., epoch: _Optional[int] = ..., labels: _Optional[_Mapping[str, str]] = ..., own_revision: _Optional[int] = ..., turn: _Optional[int] = ..., call_number: _Optional[int] = ..., call_id: _Optional[str] = ..., replaces_revision: _Optional[int] = ..., compensates: _Optional[bool] = ...) -> None: ...
 
 class ToolCallReply(_message.Message):
-    __slots__ = ("schema_version", "outcome", "output_json", "error", "duration", "status")
+    __slots__ = ("schema_version", "outcome", "output_json", "error", "duration", "status", "scheduling")
     SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_JSON_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     DURATION_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
+    SCHEDULING_FIELD_NUMBER: _ClassVar[int]
     schema_version: int
     outcome: _live_pb2.ToolOutcome
     output_json: str
     error: str
     duration: _duration_pb2.Duration
     status: CallStatus
-    def __init__(self, schema_version: _Optional[int] = ..., outcome: _Optional[_Union[_live_pb2.ToolOutcome, str]] = ..., output_json: _Optional[str] = ..., error: _Optional[str] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., status: _Optional[_Union[CallStatus, str]] = ...) -> None: ...
+    scheduling: _live_pb2.ResponseScheduling
+    def __init__(self, schema_version: _Optional[int] = ..., outcome: _Optional[_Union[_live_pb2.ToolOutcome, str]] = ..., output_json: _Optional[str] = ..., error: _Optional[str] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., status: _Optional[_Union[CallStatus, str]] = ..., scheduling: _Optional[_Union[_live_pb2.ResponseScheduling, str]] = ...) -> None: ...
+
+class ToolReport(_message.Message):
+    __slots__ = ("schema_version", "number", "progress", "partial")
+    SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    PARTIAL_FIELD_NUMBER: _ClassVar[int]
+    schema_version: int
+    number: int
+    progress: ToolProgress
+    partial: PartialResult
+    def __init__(self, schema_version: _Optional[int] = ..., number: _Optional[int] = ..., progress: _Optional[_Union[ToolProgress, _Mapping]] = ..., partial: _Optional[_Union[PartialResult, _Mapping]] = ...) -> None: ...
+
+class ToolProgress(_message.Message):
+    __slots__ = ("message", "fraction")
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    FRACTION_FIELD_NUMBER: _ClassVar[int]
+    message: str
+    fraction: float
+    def __init__(self, message: _Optional[str] = ..., fraction: _Optional[float] = ...) -> None: ...
+
+class PartialResult(_message.Message):
+    __slots__ = ("output_json", "scheduling")
+    OUTPUT_JSON_FIELD_NUMBER: _ClassVar[int]
+    SCHEDULING_FIELD_NUMBER: _ClassVar[int]
+    output_json: str
+    scheduling: _live_pb2.ResponseScheduling
+    def __init__(self, output_json: _Optional[str] = ..., scheduling: _Optional[_Union[_live_pb2.ResponseScheduling, str]] = ...) -> None: ...
 
 class CatalogRecord(_message.Message):
     __slots__ = ("schema_version", "tool", "version")

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from parley.v1 import live_pb2
-from services.fabric.claims import Claim
+from services.fabric.claims import Claim, answer
 from services.session_worker import events
 from services.session_worker.call_book import Identity
 
@@ -37,9 +37,9 @@ class Recovered:
 
 def owed(claims: Iterable[Claim], told: Collection[str]) -> list[Owed]:
     """The calls that are not told; `told` has the claim keys that the log's tool records name. What the model took back
-    is owed to nobody, also where there was no time to say so in the log."""
+    is owed to nobody, also where there was no time to say so in the log, and also when it had ended and is undone."""
     cancelled = live_pb2.TOOL_OUTCOME_CANCELLED
-    return [_owed(claim) for claim in claims if claim.key not in told and claim.record.outcome.outcome != cancelled]
+    return [_owed(claim) for claim in claims if claim.key not in told and answer(claim).outcome != cancelled]
 
 
 def _owed(claim: Claim) -> Owed:

@@ -74,12 +74,14 @@ class Checkpoints:
             tools=of.spec.tools,
             traceparent=telemetry.traceparent(self.session_context),
             handle_position=of.journal.position,
+            issued_position=of.journal.issued_position,
             exact=of.links.exact,
             log_position=of.conversation.position,
             turns=of.turns.over,
             turn_end_downlink_seq=self._turn_end_seq,
             begun=of.answering.record,
             caller_calls=of.caller_tools.records,
+            waiting_calls=[fabric_pb2.WaitingCall(call_id=call.id, name=call.name) for call in of.links.waiting_calls],
         )
 
     def tick(self, now: float) -> None:

@@ -111,6 +111,8 @@ class Journal:
         """Newest input that a link was given."""
         self.position = 0
         """Entries of the conversation that the newest handle restores."""
+        self.issued_position = 0
+        """The same without what it restores only as long as it is the newest."""
         self.answered_position = 0
         """Entries of the conversation that belong to turns that are over."""
         self.covered = 0
@@ -119,7 +121,8 @@ class Journal:
     def restore(self, received: int, position: int, answered_position: int) -> None:
         """Begin where another worker's ended: input up to `received` needs no giving, `position` is the handle's."""
         self.last_seq = self.covered = received
-        self.position, self.answered_position = position, answered_position
+        self.position = self.issued_position = position
+        self.answered_position = answered_position
 
     def settled(self, *, exact: bool) -> int:
         """Input up to here need not be given to a link that begins now and is told in words what was answered.
@@ -307,7 +310,7 @@ class Journal:
         # Handles of the turns of the link before will not come any more.
         self._ended.clear()
         if told:
-            self.position = self.answered_position
+            self.position = self.issued_position = self.answered_position
 
     # How far
 
@@ -351,6 +354,7 @@ class Journal:
 
     def _credit(self, end: _TurnEnd) -> None:
         self.position = max(self.position, end.position)
+        self.issued_position = max(self.issued_position, end.position)
         self.covered = max(self.covered, end.open_from - 1)
 
     def _open_from(self) -> int:

@@ -1,7 +1,8 @@
 """Keeps a session on a link: reads it, leaves it in time, and replaces it when it is lost.
 
 What decides is plain: `rotation` says when to leave a link, `ladder` what to try next, `restoration` what the next link
-is given, `model_calls` on which link a call is answered. This module performs, and tells the caller.
+is given, `model_calls` on which link a call is answered. This module performs, and tells the caller; `call_answers`
+answers the calls.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from google.genai import types
 from opentelemetry.context import Context
 
 from parley.v1 import fabric_pb2, live_pb2
-from services.session_worker import events, live_config, responses, retelling
+from services.session_worker import events, live_config
 from services.session_worker.answer_in_progress import AnswerInProgress
+from services.session_worker.call_answers import CallAnswers
 from services.session_worker.conversation import Conversation
 from services.session_worker.feeder import Feeder
 from services.session_worker.journal import Journal, Range
@@ -54,7 +56,8 @@ class Keeps:
     """The link was lost in the middle of this turn, which begins anew: tell the caller."""
     generated_anew: Callable[[int], None]
     """The answer that began with the turn of this number comes again: its calls are the same calls."""
-    handle_came: Callable[[], None]
+    note: Callable[[], None]
+    """There is a newer handle, or more that the state which it restores waits for: write that down."""
     keep: Callable[[Coroutine[Any, Any, None], str], object]
     """Run this to its end."""
 
@@ -76,6 +79,7 @@ class LinkKeeper:
         self._there = asyncio.Event()
         self._next = NextLink(keeps.spec, keeps.settings, keeps.dialer, keeps.context)
         self._calls = ModelCalls(gets_stuck=keeps.context.model.stuck_on_lost_calls)
+        self._answers = CallAnswers(self._calls, keeps.context.model, keeps.turns, keeps.journal, keeps.conversation)
         self._exact = False
         self._lost_at = 0.0
         self.round_trip = 0.0
@@ -102,6 +106,11 @@ class LinkKeeper:
         self._calls.inherit(calls)
         self._next.session_context = session_context
 
+    @property
+    def waiting_calls(self) -> list[events.FunctionCall]:
+        """Calls that the state which the handle restores may wait for."""
+        return self._calls.since_handle
+
     def adopt(self, call: events.FunctionCall) -> None:
         """A call of a link of another worker, whose result is told in words."""
         self._calls.adopt(call)
@@ -115,6 +124,20 @@ class LinkKeeper:
     def calls_out(self) -> bool:
         """Calls of the model are without their results."""
         return self._calls.out
+
+    @property
+    def in_use(self) -> LinkInUse | None:
+        """The link of this moment."""
+        return self._link
+
+    async def answer(self, response: types.FunctionResponse, *, final: bool = True) -> None:
+        """Give the model the result of a function, which is in the conversation by now: on the link that called, or
+        else in words, unless a link that came meanwhile was told of it with the rest of the exchange."""
+        await self._answers.give(self, response, final=final)
+
+    async def answer_partly(self, response: types.FunctionResponse) -> None:
+        """The same of a result that is not the last: lost where the link that called is gone."""
+        await self._answers.give_partly(self, response)
 
     async def there(self) -> LinkInUse:
         """The link, as soon as there is one."""
@@ -184,6 +207,8 @@ class LinkKeeper:
         match event:
             case events.FunctionCall():
                 self._calls.made(event, self.number)
+                if self._calls.since_handle:
+                    self._keeps.note()
             case events.CallsCancelled(ids=ids):
                 self._calls.cancelled(ids)
             case events.GoAway():
@@ -195,7 +220,7 @@ class LinkKeeper:
                 self._calls.handle_came()
                 self._exact = event.consumed_index is not None
                 self._keeps.journal.handle(now, event.consumed_index, self.round_trip)
-                self._keeps.handle_came()
+                self._keeps.note()
             case _:
                 pass  # without a handle the last good one stays good
 
@@ -264,44 +289,10 @@ class LinkKeeper:
         )
         self._there.set()
 
-    # Calls
-
     @property
     def exact(self) -> bool:
         """The newest handle says itself how far it reaches."""
         return self._exact
-
-    async def answer(self, response: types.FunctionResponse, *, final: bool = True) -> None:
-        """Give the model the result of a function, which is in the conversation by now: on the link that called, or
-        else in words, unless a link that came meanwhile was told of it with the rest of the exchange."""
-        call_id = response.id or ""
-        issued = self._calls.answered(call_id, final=final)
-        if issued is None:
-            return  # cancelled, or called again since
-        number, call = issued
-        silent = response.scheduling == types.FunctionResponseScheduling.SILENT
-        logged = self._keeps.conversation.position
-        in_use = await self.there()
-        try:
-            if in_use.number == number:
-                if final:
-                    self._keeps.turns.call_settled(call_id, time.monotonic(), silent=silent)
-                await in_use.link.send_tool_response(response)
-            elif in_use.told_until < logged:
-                await self._tell_result(in_use.link, call, response, silent=silent)
-        except LinkClosedError:
-            # The next link is told of it with the rest of the exchange: it is in the conversation.
-            log.info("a result goes to the next link", session=self._keeps.spec.session_id, tool=call.name)
-
-    async def _tell_result(
-        self, link: Link, call: events.FunctionCall, response: types.FunctionResponse, *, silent: bool
-    ) -> None:
-        """A call that another link made cannot be answered on this one, as conversation it can."""
-        if not silent:
-            self._keeps.turns.asked(time.monotonic(), typed=True)
-        outcome = live_pb2.TOOL_OUTCOME_UNSPECIFIED
-        record = responses.tool_record(call, response.response or {}, outcome)
-        await link.send_turn(retelling.in_words(record), turn_complete=not silent)
 
     # Time
 

@@ -52,11 +52,13 @@ class RestoredState:
     """The model generates an answer that was cut off anew, and makes its calls again."""
     undelivered: Range | None
     """Downlink that ended an answer and that nobody has any more."""
+    handle_position: int
+    """Entries of the conversation that the handle restores for sure."""
     told_claims: frozenset[str]
     """Claims whose outcomes the model was told."""
     lost_calls: list[events.FunctionCall]
-    """Calls since the handle that were answered: in the state that it restores they may wait for their results for
-    ever."""
+    """Calls since the handle, answered or not: in the state that it restores they may wait for their results for ever.
+    """
     caller_calls: list[fabric_pb2.CallerCall]
     """Calls that the caller runs, whose outcomes the model was not told."""
 
@@ -116,12 +118,9 @@ def restored(
         finished=finished,
         begins_anew=begins_anew,
         undelivered=(request.floor + 1, ended) if ended > request.floor else None,
+        handle_position=_handle_position(checkpoint, over=said is not None),
         told_claims=frozenset(tool.claim_key for tool in tools if tool.claim_key),
-        lost_calls=[
-            events.FunctionCall(entry.tool.call_id, entry.tool.name, {})
-            for entry in entries
-            if entry.HasField("tool") and entry.position > checkpoint.handle_position
-        ],
+        lost_calls=_lost_calls(checkpoint, entries),
         caller_calls=[call for call in checkpoint.caller_calls if untold[call.call_id] is not None],
     )
 
@@ -206,6 +205,20 @@ def _contiguous(covered: int, entries: Sequence[fabric_pb2.LogEntry]) -> int:
     while covered + 1 in stored:
         covered += 1
     return covered
+
+
+def _handle_position(checkpoint: fabric_pb2.CheckpointRecord, *, over: bool) -> int:
+    """`over`: the answer is. Most likely a newer handle came then, and this one restores what it was issued for."""
+    over = over or checkpoint.begun.generated_downlink_seq > 0
+    return checkpoint.issued_position if over and checkpoint.HasField("issued_position") else checkpoint.handle_position
+
+
+def _lost_calls(
+    checkpoint: fabric_pb2.CheckpointRecord, entries: Sequence[fabric_pb2.LogEntry]
+) -> list[events.FunctionCall]:
+    since = [entry.tool for entry in entries if entry.HasField("tool") and entry.position > checkpoint.handle_position]
+    names = {tool.call_id: tool.name for tool in since} | {call.call_id: call.name for call in checkpoint.waiting_calls}
+    return [events.FunctionCall(call_id, name, {}) for call_id, name in names.items()]
 
 
 def _turns(checkpoint: fabric_pb2.CheckpointRecord, said: fabric_pb2.ModelSaid | None) -> int:

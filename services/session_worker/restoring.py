@@ -20,7 +20,7 @@ async def restore(parts: Parts, inherited: Inherited) -> int:
     parts.trace(session_context)
     calls = await parts.tools.recover(state.told_claims)
     parts.turns.count = state.turns
-    parts.journal.restore(state.received, state.checkpoint.handle_position, parts.conversation.settled)
+    parts.journal.restore(state.received, state.handle_position, parts.conversation.settled)
     parts.uplink.restore(state.received, state.stored, state.to_give, numbered=bool(request.attach_generation), now=now)
     parts.downlink.uplink.received = parts.uplink.received
     parts.downlink.uplink.acked = parts.uplink.coverage.acked
@@ -48,9 +48,10 @@ async def restore(parts: Parts, inherited: Inherited) -> int:
     for call in parts.caller_tools.pending:
         parts.links.adopt(call)
     for owed in calls.owed:
-        if owed.identity.turn <= parts.turns.count:  # else it comes again
-            parts.links.adopt(owed.call)
-            parts.tasks.keep(parts.tools.finish(owed, parts.dialogue.respond), "finish a call")
+        if owed.identity.turn <= parts.turns.count:
+            parts.dialogue.finish_call(owed)
+        else:
+            parts.tools.comes_again(owed)
     parts.record()
     return first_downlink_seq
 

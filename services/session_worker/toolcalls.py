@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections import deque
 from collections.abc import Callable, Collection, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
-import structlog
 from google.genai import types
 from google.protobuf import duration_pb2
 from opentelemetry import trace
@@ -19,30 +18,23 @@ from opentelemetry.context import Context
 from parley.v1 import fabric_pb2, live_pb2, tools_pb2
 from services.fabric import claims, names, subjects, telemetry
 from services.fabric.bus import Bus
-from services.fabric.claims import Claims
-from services.fabric.errors import ServiceError
+from services.fabric.capabilities import ModelCapabilities
 from services.fabric.process import stop_tasks
 from services.fabric.records import FencedError
 from services.session_worker import events, responses
 from services.session_worker.call_book import CallBook, Identity, canonical
 from services.session_worker.call_recovery import Owed, Recovered, owed
-from services.session_worker.execution import Execution
-
-log = structlog.get_logger()
+from services.session_worker.execution import Terms
+from services.session_worker.executions import Executions
+from services.session_worker.partial_results import PartialResults, output_of
 
 _DEFAULT_TIMEOUT: Final = 30.0
 _MOST_WAITING: Final = 128
 """Calls of a session that may wait for their outcomes."""
 _REMEMBERED: Final = 1024
-"""Ids of calls that are over: the backend may send one again."""
+"""Calls that are over: the backend may send one again, or take one back whose result was on its way."""
 
 Respond = Callable[[types.FunctionResponse], Coroutine[Any, Any, None]]
-
-
-@dataclass(slots=True)
-class _Running:
-    execution: Execution
-    task: asyncio.Task[fabric_pb2.ToolCallReply]
 
 
 @dataclass(slots=True)
@@ -51,8 +43,15 @@ class _Waiting:
 
     call: events.FunctionCall
     answer: int
-    key: str
+    """Turn with which the answer began that it is made for."""
+    identity: Identity | None
+    """None: it cannot be run."""
+    terms: Terms
     task: asyncio.Task[None]
+
+    @property
+    def key(self) -> str:
+        return "" if self.identity is None else self.identity.key
 
 
 class ToolCalls:
@@ -65,31 +64,36 @@ class ToolCalls:
         epoch: int,
         *,
         own: Callable[[], int],
+        model: ModelCapabilities,
         tool: Callable[[str], tools_pb2.Tool | None],
         respond: Respond,
+        respond_partly: Respond,
         emit: Callable[[live_pb2.ConverseResponse], object],
+        emit_news: Callable[[live_pb2.ConverseResponse], object],
         record: Callable[[fabric_pb2.LogEntry], None],
         fenced: Callable[[], None],
     ) -> None:
-        """`own`: revision of the session's own `own`; `fenced`: the session turned out to have another owner."""
-        self._bus = bus
+        """`own`: revision of the session's own `own`; `respond_partly`: gives the model a result that is not the last,
+        if it can be given now; `emit_news`: tells the caller what it may miss; `fenced`: the session turned out to have
+        another owner."""
         self._session = session
-        self._epoch = epoch
-        self._own = own
+        self._model = model
+        self._tool = tool
         self._respond = respond
+        self._respond_partly = respond_partly
         self._emit = emit
+        self._emit_news = emit_news
         self._record = record
         self._fenced = fenced
-        self._tool = tool
-        self._claims = Claims(bus.client.jetstream(timeout=claims.TIMEOUT))
+        self._executions = Executions(bus, session, epoch, own)
         self._book = CallBook(session.session_id)
         self._waiting: dict[str, _Waiting] = {}
-        self._running: dict[str, _Running] = {}
-        """Executions by the key of their claim."""
-        self._over: deque[str] = deque(maxlen=_REMEMBERED)
+        self._over: dict[str, tuple[events.FunctionCall, Identity, Terms] | None] = {}
+        """Calls that are over, by id: what is to be undone when the model takes them back; None: nothing."""
+        self._left: dict[str, Owed] = {}
+        """Calls for an answer that began anew which have not come again, by the key of their claim."""
         self._large: list[Identity] = []
         """Calls with large outputs, which their claims let go of when the answer is over."""
-        self._chores: set[asyncio.Task[None]] = set()
         self._handed_over = False
 
     def __len__(self) -> int:
@@ -101,10 +105,11 @@ class ToolCalls:
         if call.id in self._waiting or call.id in self._over:
             return
         self._let_go_before(answer)
-        identity = self._identify(call, turn, answer)
-        key = identity.key if isinstance(identity, Identity) else ""
-        task = asyncio.create_task(self._run(call, turn, identity, parent), name=f"tool {call.name}")
-        self._waiting[call.id] = _Waiting(call, answer, key, task)
+        identity, terms = self._identify(call, turn, answer), _terms(self._tool(call.name))
+        task = asyncio.create_task(self._run(call, turn, identity, terms, parent), name=f"tool {call.name}")
+        known = identity if isinstance(identity, Identity) else None
+        self._waiting[call.id] = waiting = _Waiting(call, answer, known, terms, task)
+        self._left.pop(waiting.key, None)
         task.add_done_callback(lambda _: self._answered(call.id))
 
     def cancel(self, call_ids: Collection[str]) -> None:
@@ -112,13 +117,15 @@ class ToolCalls:
         for call_id in call_ids:
             waiting = self._waiting.get(call_id)
             if waiting is None:
+                # Its result was on its way: the model does not take it any more.
+                if (over := self._over.get(call_id)) is not None:
+                    self._executions.take_back(*over)
                 continue
             waiting.task.cancel()
-            others = any(other.key == waiting.key for id_, other in self._waiting.items() if id_ not in call_ids)
-            running = self._running.get(waiting.key)
-            if running is not None and not others:
-                running.task.cancel()
-                self._later(running.execution.abandon())
+            # Not those that are cancelled, and gone in a moment.
+            others = any(one.key == waiting.key and not one.task.cancelling() for one in self._waiting.values())
+            if waiting.identity is not None and not others:
+                self._executions.take_back(waiting.call, waiting.identity, waiting.terms)
                 taken_back = fabric_pb2.ToolRecord(
                     call_id=call_id,
                     name=waiting.call.name,
@@ -131,42 +138,59 @@ class ToolCalls:
         """The model will generate the answer anew that began with this turn, on a new link.
 
         Its calls of the old link are not answered any more; what they run goes on. When they come again, under new
-        ids, they get the same outcomes: see `CallBook.identify`.
+        ids, they get the same outcomes: see `CallBook.identify`. When they do not: see `left_behind`.
         """
         for waiting in self._waiting.values():
             if waiting.answer == answer:
                 waiting.task.cancel()
+                if waiting.identity is not None:
+                    terms = waiting.terms
+                    self.comes_again(Owed(waiting.call, waiting.identity, terms.timeout, idempotent=terms.idempotent))
         self._book.restarted(answer)
 
     async def recover(self, told: Collection[str]) -> Recovered:
         """After a takeover, before the link is read: what was claimed, and what of it is owed. ServiceError.
 
-        `told`: claim keys of the log's tool records. Each call that is owed wants `finish`, except those for an answer
-        that is generated anew, which come again.
+        `told`: claim keys of the log's tool records. Each call that is owed wants `finish`, or `comes_again` where its
+        answer is generated anew.
         """
-        found = await self._claims.all(self._session.session_id)
+        found = await self._executions.claims.all(self._session.session_id)
         newest = self._book.restore((claim.key, claim.record) for claim in found)
         return Recovered(newest, owed(found, told))
 
+    def comes_again(self, owed: Owed) -> None:
+        """The answer that this call is for is generated anew, and the call with it, most likely."""
+        self._left[owed.identity.key] = owed
+
+    def left_behind(self, turn: int) -> list[Owed]:
+        """The calls that did not come again, now that their turn is over: the model knows of them, or of what they are
+        for, and has no outcome yet. Each wants `finish`."""
+        over = {key: left for key, left in self._left.items() if left.identity.turn <= turn}
+        for key in over:
+            del self._left[key]
+        return list(over.values())
+
     async def finish(self, owed: Owed, deliver: Respond) -> None:
         """Wait for the outcome of a call of an earlier owner, log that the model is told, and hand it to `deliver`."""
+        partials = PartialResults(owed.call, self._tool(owed.call.name), self._model)
+        compensates = _terms(self._tool(owed.call.name)).compensates
+        terms = Terms(owed.timeout, owed.idempotent, compensates=compensates)
         try:
-            reply = await self._outcome(owed.call, owed.identity, owed.timeout, idempotent=owed.idempotent)
+            reply = await self._executions.outcome(
+                owed.call, owed.identity, terms, partial(self._report, owed.call, partials)
+            )
         except FencedError:
             self._fenced()
             return
-        await self._tell(owed.call, owed.identity.turn, owed.identity, reply, deliver, took=reply.duration)
+        await self._tell(
+            owed.call, owed.identity.turn, owed.identity, reply, partials, deliver=deliver, took=reply.duration
+        )
 
     async def close(self, *, hand_over: bool = False) -> None:
         """Stop everything. `hand_over`: the session goes on elsewhere, so what tools run goes on too."""
         self._handed_over = hand_over
-        for running in self._running.values():
-            running.execution.handed_over = hand_over
-        await stop_tasks(
-            [waiting.task for waiting in self._waiting.values()]
-            + [running.task for running in self._running.values()]
-            + [*self._chores]
-        )
+        await stop_tasks([waiting.task for waiting in self._waiting.values()])
+        await self._executions.close(hand_over=hand_over)
 
     def _identify(self, call: events.FunctionCall, turn: int, answer: int) -> Identity | str:
         """Which call it is, or why it cannot be run."""
@@ -185,12 +209,19 @@ class ToolCalls:
 
     def _answered(self, call_id: str) -> None:
         waiting = self._waiting.pop(call_id)
-        self._over.append(call_id)
+        identity, terms = waiting.identity, waiting.terms
+        undone = None if identity is None or not terms.compensates else (waiting.call, identity, terms)
+        self._over[call_id] = undone
+        if len(self._over) > _REMEMBERED:
+            del self._over[next(iter(self._over))]
         if not any(other.key == waiting.key for other in self._waiting.values()):
             self._book.answered(waiting.key)
 
-    async def _run(self, call: events.FunctionCall, turn: int, identity: Identity | str, parent: Context) -> None:
+    async def _run(
+        self, call: events.FunctionCall, turn: int, identity: Identity | str, terms: Terms, parent: Context
+    ) -> None:
         began = time.monotonic()
+        partials = PartialResults(call, self._tool(call.name), self._model)
         self._activity(call, live_pb2.TOOL_PHASE_STARTED, arguments=responses.struct(dict(call.args)))
         with telemetry.tracer().start_as_current_span(
             f"{names.SPAN_TOOL_CALL} {call.name}", parent, trace.SpanKind.CLIENT
@@ -207,10 +238,8 @@ class ToolCalls:
             )
             try:
                 if isinstance(identity, Identity):
-                    tool = self._tool(call.name)
-                    timeout = _DEFAULT_TIMEOUT if tool is None else _timeout(tool)
-                    idempotent = tool is not None and tool.idempotent
-                    reply = await self._outcome(call, identity, timeout, idempotent=idempotent)
+                    take = partial(self._report, call, partials)
+                    reply = await self._executions.outcome(call, identity, terms, take)
                 else:
                     reply = _failed(identity)
             except asyncio.CancelledError:
@@ -228,40 +257,23 @@ class ToolCalls:
                 span.set_status(trace.StatusCode.ERROR, reply.error)
         took = responses.duration(time.monotonic() - began)
         known = identity if isinstance(identity, Identity) else None
-        await self._tell(call, turn, known, reply, self._respond, took=took)
+        await self._tell(call, turn, known, reply, partials, deliver=self._respond, took=took)
 
-    async def _outcome(
-        self, call: events.FunctionCall, identity: Identity, timeout: float, *, idempotent: bool
-    ) -> fabric_pb2.ToolCallReply:
-        """Of the execution that runs, or of one that is begun now. Cancelling the wait does not cancel that."""
-        running = self._running.get(identity.key)
-        if running is None:
-            request = fabric_pb2.ToolCallRequest(
-                schema_version=1,
-                name=identity.tool,
-                arguments_json=canonical(call.args),
-                timeout=responses.duration(timeout),
-                session_id=self._session.session_id,
-                tenant=self._session.tenant,
-                idempotency_key=identity.key,
-                epoch=self._epoch,
-                labels=dict(self._session.labels),
-                turn=identity.turn,
-                call_number=identity.number,
-                call_id=call.id,
-            )
-            execution = Execution(
-                self._bus, self._claims, request, own=self._own, idempotent=idempotent, again=identity.again
-            )
-            task = asyncio.create_task(execution.run(), name=f"execution of {call.name}")
-            running = self._running[identity.key] = _Running(execution, task)
-            task.add_done_callback(lambda _: self._ended(identity.key))
-        return await asyncio.shield(running.task)
-
-    def _ended(self, key: str) -> None:
-        task = self._running.pop(key).task
-        if not task.cancelled():
-            task.exception()  # whoever waits for it has it; after a restart of the answer nobody does
+    async def _report(
+        self, call: events.FunctionCall, partials: PartialResults, execution: str, report: fabric_pb2.ToolReport
+    ) -> None:
+        """The tool says something before it ends: for the caller, and for a model that takes it."""
+        if not partials.take(execution, report):
+            return
+        if report.HasField("progress"):
+            said = report.progress
+            fields = {"fraction": said.fraction} if said.HasField("fraction") else {}
+            self._activity(call, live_pb2.TOOL_PHASE_PROGRESS, message=said.message, **fields)
+        elif (output := output_of(report.partial)) is not None:
+            self._activity(call, live_pb2.TOOL_PHASE_PROGRESS, output=responses.struct(output))
+            response = partials.for_the_model(report.partial)
+            if response is not None:
+                await self._respond_partly(response)
 
     async def _tell(
         self,
@@ -269,44 +281,40 @@ class ToolCalls:
         turn: int,
         identity: Identity | None,
         reply: fabric_pb2.ToolCallReply,
-        deliver: Respond,
+        partials: PartialResults,
         *,
+        deliver: Respond,
         took: duration_pb2.Duration,
     ) -> None:
         response = _response(reply)
         key = "" if identity is None else identity.key
-        record = responses.tool_record(call, response, reply.outcome, key, turn=turn)
+        scheduling = partials.scheduling(reply.scheduling)
+        silent = scheduling == types.FunctionResponseScheduling.SILENT
+        record = responses.tool_record(call, response, reply.outcome, key, turn=turn, silent=silent)
         self._record(fabric_pb2.LogEntry(tool=record))
         if identity is not None and len(reply.output_json) + len(record.arguments_json) > claims.MAX_OUTPUT_KEPT:
             self._large.append(identity)
         # The caller learns of the outcome before the model can speak of it.
         self._activity(call, live_pb2.TOOL_PHASE_FINISHED, outcome=reply.outcome, message=reply.error, duration=took)
-        await deliver(types.FunctionResponse(id=call.id, name=call.name, response=response))
+        await deliver(types.FunctionResponse(id=call.id, name=call.name, response=response, scheduling=scheduling))
 
     def _let_go_before(self, answer: int) -> None:
         for old in self._large:
             if old.turn != answer:
-                self._later(self._shorten(old.key))
+                self._executions.later(self._executions.shorten(old.key))
         self._large = [kept for kept in self._large if kept.turn == answer]
-
-    async def _shorten(self, key: str) -> None:
-        try:
-            await self._claims.shorten(self._session.session_id, key)
-        except (FencedError, ServiceError) as error:
-            log.warning("claim not shortened", session=self._session.session_id, error=str(error))
-
-    def _later(self, work: Coroutine[Any, Any, None]) -> None:
-        chore = asyncio.create_task(work, name="claim chore")
-        self._chores.add(chore)
-        chore.add_done_callback(self._chores.discard)
 
     def _activity(self, call: events.FunctionCall, phase: live_pb2.ToolPhase, **fields: Any) -> None:
         activity = live_pb2.ToolActivity(call_id=call.id, name=call.name, phase=phase, **fields)
-        self._emit(live_pb2.ConverseResponse(tool_activity=activity))
+        emit = self._emit_news if phase == live_pb2.TOOL_PHASE_PROGRESS else self._emit
+        emit(live_pb2.ConverseResponse(tool_activity=activity))
 
 
-def _timeout(tool: tools_pb2.Tool) -> float:
-    return tool.timeout.ToTimedelta().total_seconds() if tool.HasField("timeout") else _DEFAULT_TIMEOUT
+def _terms(tool: tools_pb2.Tool | None) -> Terms:
+    if tool is None:
+        return Terms(_DEFAULT_TIMEOUT, idempotent=False, reports=False)
+    timeout = tool.timeout.ToTimedelta().total_seconds() if tool.HasField("timeout") else _DEFAULT_TIMEOUT
+    return Terms(timeout, tool.idempotent, tool.reports, tool.compensates)
 
 
 def _failed(error: str) -> fabric_pb2.ToolCallReply:
@@ -316,5 +324,8 @@ def _failed(error: str) -> fabric_pb2.ToolCallReply:
 def _response(reply: fabric_pb2.ToolCallReply) -> dict[str, Any]:
     """What the model gets: `output` or `error`, as the Live API spells them."""
     if reply.outcome == live_pb2.TOOL_OUTCOME_SUCCEEDED:
-        return {"output": json.loads(reply.output_json or "{}")}
+        try:
+            return {"output": json.loads(reply.output_json or "{}")}
+        except ValueError:
+            return {"error": "the tool succeeded, but its result cannot be read"}
     return {"error": reply.error or "the tool failed"}

@@ -90,15 +90,24 @@ class TurnState:
         """Something is in progress or owed: not the moment to let go of the caller."""
         return self.current is not None or self.owes_answer or bool(self.pending_calls)
 
+    @property
+    def speaks(self) -> bool:
+        """The model is in the middle of saying something."""
+        turn = self.current
+        return turn is not None and (turn.first_audio is not None or bool(turn.said))
+
+    @property
+    def waits_for_call(self) -> bool:
+        """The model's turn is not over because a call of it has no result yet."""
+        return self.current is not None and self.current.number in self.pending_calls.values()
+
     def asked(self, now: float, *, typed: bool = False) -> None:
         """The model was given something that it answers: in this turn, or in the next if this one already speaks.
         `typed`: ordered content (`client_content`)."""
         self.typed = typed and self._owed is None
         if self._owed is None:
             self._owed_since = now
-        turn = self.current
-        speaks = turn is not None and (turn.first_audio is not None or bool(turn.said))
-        self._owed = self.count if turn is not None and not speaks else self.count + 1
+        self._owed = self.count if self.current is not None and not self.speaks else self.count + 1
 
     def call_settled(self, call_id: str, now: float, *, silent: bool = False) -> None:
         """A function call was answered; the model will speak of it, unless it was told not to."""

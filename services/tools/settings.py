@@ -34,7 +34,7 @@ class ToolsSettings(ServiceSettings):
         description="HOST:PORT of the internal gRPC server (ToolService, health, reflection); port 0: any free one.",
     )
     modules: Annotated[list[str], NoDecode, BeforeValidator(_split)] = Field(
-        ["services.tools.examples.orders", "services.tools.examples.weather"],
+        [f"services.tools.examples.{name}" for name in ("orders", "appointments", "weather", "research")],
         description="Python modules whose functions marked with @tool are served, comma-separated, on PYTHONPATH.",
     )
     sources: Path | None = Field(
@@ -43,7 +43,8 @@ class ToolsSettings(ServiceSettings):
     )
     orders_db: Path = Field(
         Path("~/.local/state/parley/orders.sqlite3"),
-        description="SQLite file of the example order tool; created with a few orders when it is missing.",
+        description="SQLite file of the example order tools; created with a few orders when it is missing. The one of "
+        "the example appointments is beside it.",
     )
     max_concurrency: int = Field(
         64,

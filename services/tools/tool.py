@@ -13,8 +13,11 @@ from google.protobuf import struct_pb2
 
 from parley.v1 import live_pb2, tools_pb2
 from services.tools.context import ToolContext
+from services.tools.reports import SCHEDULINGS, Scheduling
 
 Behavior = Literal["blocking", "non_blocking"]
+Compensate = Callable[[dict[str, Any], Any, ToolContext], Any]
+"""With arguments, result (None: there is none) and context of the call that is to be undone."""
 
 MAX_DESCRIPTION_BYTES: Final = 4096
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
@@ -56,6 +59,12 @@ class Tool(ABC):
     """Where it comes from, for people."""
     is_async: bool
     """What `bind` returns is to be awaited on the event loop; otherwise it is called in a thread."""
+    scheduling: Scheduling | None = None
+    """When the model is to speak of its results, unless it says otherwise itself; None: the model's default."""
+    reports: bool = False
+    """It may say how far it is, and give partial results."""
+    compensate: Compensate | None = None
+    """Undoes what a call did; None: nothing does."""
 
     @abstractmethod
     def bind(self, arguments_json: str, context: ToolContext) -> Callable[[], Any]:
@@ -77,6 +86,9 @@ class Tool(ABC):
                 behavior=BEHAVIORS[self.behavior],
             ),
             idempotent=self.idempotent,
+            scheduling=SCHEDULINGS[self.scheduling],
+            reports=self.reports,
+            compensates=self.compensate is not None,
         )
         message.timeout.FromTimedelta(self.timeout or default_timeout)
         return message

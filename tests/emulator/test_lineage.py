@@ -250,6 +250,28 @@ class TestForgotten:
         assert story.losses() == {}
         assert story.repeats() == {}
 
+    @behaviour("record.forgotten", off=patched("emulator.record.things.Things._reported", lambda *_: ()))
+    def test_outcomes_are_not_forgotten_when_the_words_that_tell_them_come_again(self) -> None:
+        story = Story()
+        link = story.open()
+        before = link.handle()
+        link.type("where is my order 47")
+        link.call("c1")
+        link.respond("c1", {"output": {"status": "shipped", "order_id": "47"}})
+        told = '[get_order returned {"order_id":"47","status":"shipped"}]'
+        again = story.open(before)
+        again.turns(f"user: where is my order 47 | {told}")
+        # The model asks again although it was told.
+        again.call("c2")
+        again.respond("c2", {"output": {"status": "shipped", "order_id": "47"}})
+        # Then the words come by themselves, and all of that is lost.
+        story.open(before).turns(f"user: {told}")
+        last = story.open(before)
+        assert story.losses()["tool_responses"]
+        last.turns(f"user: where is my order 47 | {told}")
+        assert story.losses() == {}
+        assert story.repeats() == {}
+
     @behaviour("record.ignored", off=patched("emulator.record.report._ignored", lambda *_: False))
     def test_a_response_that_no_call_waited_for_is_not_known(self) -> None:
         story = Story()

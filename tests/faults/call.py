@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import re
 import time
 import urllib.request
 import wave
@@ -28,6 +29,7 @@ FRAME = 0.04
 FRAME_BYTES = 1280
 STATES = ("idle", "caller speaks", "model thinks", "tool pending", "model speaks", "answer plays")
 """Of a turn."""
+_OUTCOMES = re.compile(r"(\s*\[The function [^\]]*\])+")
 _MARKS = round(FRAME / MARK_SECONDS)
 _BESIDE = 10
 """Marked frames next to an utterance that are part of it, though its beginning was found a moment later."""
@@ -318,15 +320,21 @@ async def check(
     asked_again: bool = False,
     gaps: bool = False,
     void: Collection[str] = (),
+    outcomes: bool = True,
 ) -> dict[str, Any]:
     """Promise 1 and 2, by what the model knows: nothing forgotten, nothing given twice that is not named.
 
     `twice`: seconds of an open utterance that each new link may have heard twice. `asked_again`: it still knows the
     question whose answer was cut off, and is asked again in words. `gaps`: what a gap names may be missing. `void`:
     things of these kinds are missing, and must be, because a gap that the story has looked at says so (LOG_DISABLED).
+    `outcomes`: words that told nothing but what functions returned must be known; without it they may have gone when
+    the model called again and was told by a response, which whoever calls looks at.
     """
     lineage = await call.lineage()
     assert lineage["complete"], "the emulator's record had no room"
+    if not outcomes:
+        lost = lineage["forgotten"]
+        lost["turns"] = [turn for turn in lost["turns"] if not _OUTCOMES.fullmatch(turn["text"])]
     if asked_again:
         for kind in ("turns", "texts"):
             del lineage["duplicates"][kind]

@@ -253,6 +253,19 @@ class TestTurns:
         turns.on_event(events.TurnComplete("", False, True), 1.3)
         assert not turns.busy
 
+    def test_the_model_waits_for_a_call_while_the_turn_that_made_it_is_not_over(self) -> None:
+        turns = TurnState()
+        turns.on_event(events.FunctionCall("c1", "f", {}), 1.0)
+        assert turns.waits_for_call
+        turns.call_settled("c1", 1.1)
+        assert not turns.waits_for_call
+        # Of one that does not block, the turn goes on, and then it is over.
+        turns.on_event(events.FunctionCall("c2", "f", {}), 1.2)
+        turns.on_event(events.TurnComplete("", False, True), 1.3)
+        assert not turns.waits_for_call
+        turns.on_event(events.Audio(bytes(2), 24000), 1.4)
+        assert not turns.waits_for_call
+
     def test_a_cancelled_call_owes_nothing(self) -> None:
         turns = TurnState()
         turns.on_event(events.FunctionCall("c1", "f", {}), 1.0)

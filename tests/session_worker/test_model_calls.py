@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from google.genai.types import FunctionResponse
+
 from services.session_worker.events import FunctionCall
 from services.session_worker.model_calls import ModelCalls
 
@@ -18,6 +20,22 @@ def test_a_call_is_answered_on_the_link_that_made_it_and_once() -> None:
     assert calls.answered("c1", final=True) == (2, call(1))
     assert calls.answered("c1", final=True) is None
     assert calls.answered("c2", final=True) == (0, call(2))  # of no link that there is
+
+
+def test_an_answer_that_the_model_has_as_a_partial_one_is_known() -> None:
+    calls = ModelCalls(gets_stuck=True)
+    calls.made(call(1), link=1)
+    one, two = (FunctionResponse(id="c1", name="look", response={"output": {"at": at}}) for at in (1, 2))
+    assert not calls.is_told(one)
+    calls.answered_partly(one)
+    assert calls.is_told(one)
+    assert not calls.is_told(two)
+    calls.answered_partly(two)
+    assert not calls.is_told(one)
+    calls.answered("c1", final=True)
+    assert not calls.is_told(two)
+    calls.answered_partly(two)  # of a call that is over
+    assert not calls.is_told(two)
 
 
 def test_a_call_that_nobody_wants_is_not_answered() -> None:

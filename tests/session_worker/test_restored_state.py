@@ -219,6 +219,22 @@ def test_calls_that_the_model_was_told_of() -> None:
     assert [call.id for call in found.lost_calls] == ["c2"]
 
 
+def test_a_handle_that_may_not_be_the_newest_any_more_restores_what_it_was_issued_for() -> None:
+    """Another one comes with the end of an answer; whether it did, nobody wrote down."""
+    handle = {"handle_position": 3, "issued_position": 1}
+    assert state(log(text(1)), **handle).handle_position == 3
+    assert state(log(text(1)), {"floor": 14}, BEGUN, **handle).handle_position == 3
+    assert state(log(text(1)), {"floor": 14}, {**BEGUN, "generated_downlink_seq": 16}, **handle).handle_position == 1
+    assert state(log(text(1), said("hi", 1, 1)), **handle).handle_position == 1
+    assert state(log(text(1), said("hi", 1, 1)), handle_position=3).handle_position == 3
+
+
+def test_calls_that_were_made_again_may_be_waited_for_under_each_id() -> None:
+    waiting = [fabric_pb2.WaitingCall(call_id=call_id, name="f") for call_id in ("c2", "c3")]
+    found = state(log(told("c1"), told("c2")), handle_position=0, waiting_calls=waiting)
+    assert [call.id for call in found.lost_calls] == ["c1", "c2", "c3"]
+
+
 @pytest.mark.parametrize(("turn", "kept"), [(1, True), (2, False), (0, False)])
 def test_of_an_answer_that_begins_anew_the_outcomes_come_again(turn: int, kept: bool) -> None:
     """Those of earlier answers do not. 0: an older release does not say."""

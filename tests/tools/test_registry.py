@@ -38,7 +38,10 @@ def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def test_default_modules_load(settings: ToolsSettings) -> None:
     registry = loaded(settings.modules, settings)
-    assert [tool.name for tool in registry.all()] == ["get_weather", "lookup_order"]
+    assert [tool.name for tool in registry.all()] == [
+        *("book_appointment", "cancel_appointment", "get_weather", "list_appointments", "lookup_order"),
+        *("refund_order", "research", "send_voucher"),
+    ]
     assert registry.problems == []
 
 

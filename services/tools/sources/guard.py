@@ -41,6 +41,10 @@ class Guard:
         self._retries = retries
         self._breaker = breaker or Breaker()
 
+    def hide(self, text: str) -> str:
+        """A text of the source without the secrets that it was sent."""
+        return self._secrets.hide(text)
+
     async def call(self, attempt: Callable[[], Awaitable[Any]], context: ToolContext, *, idempotent: bool) -> Any:
         """What `attempt` returns, in the end. ToolError for the model; OutcomeUnknownError among them."""
         patiently = AsyncRetrying(

@@ -85,4 +85,5 @@ class PythonSource(Source):
             timeout=(hints.timeout if hints else None) or tool.timeout or source.timeout,
             idempotent=tool.idempotent if hints is None or hints.idempotent is None else hints.idempotent,
             behavior=(hints.behavior if hints else None) or tool.behavior,
+            scheduling=(hints.scheduling if hints else None) or tool.scheduling,
         )

@@ -43,6 +43,8 @@ class Described:
     """Without a word of the operator."""
     send: Send
     """Does it; raises TransportError, ToolError."""
+    reports: bool = False
+    """It may say how far it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +119,7 @@ class Catalogue:
         if parameters.get("type") != "object":
             raise DeclarationError("the schema of its arguments is not of type object")
         check = arguments.SchemaCheck(parameters)
+        parameters.pop("$schema", None)  # it says how to check arguments, and nothing to a model
         if unheeded := _unheeded(parameters):
             self._remark(f"models do not heed {unheeded}; wrong arguments are refused all the same", described.name)
         idempotent = described.idempotent if hints is None or hints.idempotent is None else hints.idempotent
@@ -127,6 +130,8 @@ class Catalogue:
             timeout=(hints.timeout if hints else None) or self._settings.timeout,
             idempotent=idempotent,
             behavior=hints.behavior if hints else None,
+            scheduling=hints.scheduling if hints else None,
+            reports=described.reports,
             site=self._site(described.name),
             is_async=True,
             _check=check,

@@ -47,9 +47,12 @@ class Running:
     def names(self) -> list[str]:
         return [tool.name for tool in self.registry.all()]
 
-    async def call(self, name: str, arguments: dict[str, Any] | None = None, **values: Any) -> Result:
+    def admit(self, name: str, arguments: dict[str, Any] | None = None, **values: Any) -> Execution | Result:
         fields = {"execution_id": f"e{next(self._numbers)}", "idempotency_key": "the-key"} | values
-        admitted = self.executor.admit(Call(name=name, arguments_json=json.dumps(arguments or {}), **fields))
+        return self.executor.admit(Call(name=name, arguments_json=json.dumps(arguments or {}), **fields))
+
+    async def call(self, name: str, arguments: dict[str, Any] | None = None, **values: Any) -> Result:
+        admitted = self.admit(name, arguments, **values)
         return await self.executor.run(admitted) if isinstance(admitted, Execution) else admitted
 
     async def output(self, name: str, arguments: dict[str, Any] | None = None, **values: Any) -> Any:

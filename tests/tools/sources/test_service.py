@@ -63,7 +63,7 @@ async def test_catalog_and_endpoints_follow_the_sources(tmp_path: Path) -> None:
             looks = await Catalog(client.jetstream()).get("looks")
             assert looks is not None
             assert looks.idempotent
-            assert tools.counts()["problems"] == 9
+            assert tools.counts()["problems"] == 10
             assert {"echo", "looks"} <= await served(client)
 
             # The server has one tool more, then one less.
