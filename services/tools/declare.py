@@ -35,6 +35,7 @@ class Options:
     timeout: timedelta | float | None
     idempotent: bool
     behavior: Behavior | None
+    max_concurrency: int | None
 
 
 @overload
@@ -46,6 +47,7 @@ def tool(
     timeout: timedelta | float | None = None,
     idempotent: bool = False,
     behavior: Behavior | None = None,
+    max_concurrency: int | None = None,
 ) -> Callable[[F], F]: ...
 def tool(
     function: F | None = None,
@@ -55,6 +57,7 @@ def tool(
     timeout: timedelta | float | None = None,
     idempotent: bool = False,
     behavior: Behavior | None = None,
+    max_concurrency: int | None = None,
 ) -> F | Callable[[F], F]:
     """Mark a function as a tool. It stays an ordinary function.
 
@@ -62,10 +65,11 @@ def tool(
     sees the first paragraph of the docstring and the parameters; `Annotated[str, Field(description=...)]` describes
     one. `timeout` (seconds or timedelta; default: the service's) bounds a call. `idempotent` promises that running it
     twice does no more than running it once. `behavior` says whether the model waits for it (default: the model's).
+    Of a tool with `max_concurrency` no more calls than that run at once in one process; others wait a little.
     """
 
     def mark(target: F) -> F:
-        setattr(target, _MARK, Options(name, timeout, idempotent, behavior))
+        setattr(target, _MARK, Options(name, timeout, idempotent, behavior, max_concurrency))
         return target
 
     return mark if function is None else mark(function)
@@ -125,6 +129,7 @@ def _declare(function: object) -> FunctionTool:
         timeout=_checked_timeout(options.timeout),
         idempotent=bool(options.idempotent),
         behavior=_checked_behavior(options.behavior),
+        max_concurrency=_checked_limit(options.max_concurrency),
         site=site(function),
         is_async=inspect.iscoroutinefunction(function),
         function=function,
@@ -143,6 +148,12 @@ def _checked_timeout(timeout: object) -> timedelta | None:
     if length <= timedelta(0):
         raise DeclarationError(f"timeout={timeout!r} is not allowed: expected seconds above 0, or a timedelta")
     return length
+
+
+def _checked_limit(limit: object) -> int | None:
+    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
+        raise DeclarationError(f"max_concurrency={limit!r} is not allowed: expected a whole number above 0")
+    return limit
 
 
 def _checked_behavior(behavior: Behavior | None) -> Behavior | None:

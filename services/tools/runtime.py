@@ -68,6 +68,9 @@ class ToolsProcess:
             max_concurrency=settings.max_concurrency,
             default_timeout=settings.default_timeout,
             max_result_bytes=settings.max_result_bytes,
+            max_concurrency_per_tool=settings.max_concurrency_per_tool,
+            max_concurrency_per_tenant=settings.max_concurrency_per_tenant,
+            queue_wait=settings.queue_wait,
         )
         self.claims = ClaimedCalls(Claims(self.bus.client.jetstream(timeout=TIMEOUT)), self.executor)
         self.endpoints = ToolEndpoints(
@@ -77,7 +80,7 @@ class ToolsProcess:
             self.executor,
             self.counts,
             claims=self.claims,
-            max_tasks=settings.max_concurrency,
+            max_tasks=2 * settings.max_concurrency,  # as many again may wait
         )
         servicer = ToolServicer(self.registry, self.executor, self.counts, default_timeout=settings.default_timeout)
         self.grpc = GrpcPort(settings.listen, servicer)
@@ -185,6 +188,7 @@ class ToolsProcess:
             "remarks": len(self.registry.remarks),
             "source_restarts": self._keeper.restarts,
             "running": self.executor.running,
+            "waiting": self.executor.waiting,
             "overrunning": self.executor.overrunning,
             "subscriptions": self.bus.subscriptions(),
             "bus_errors": self.bus.errors,

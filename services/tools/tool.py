@@ -56,10 +56,18 @@ class Tool(ABC):
     """Where it comes from, for people."""
     is_async: bool
     """What `bind` returns is to be awaited on the event loop; otherwise it is called in a thread."""
+    max_concurrency: int | None = None
+    """Calls of it that run at once in one process; None: the service's limit of a tool."""
+    tenants: frozenset[str] = frozenset()
+    """Tenants for whom it exists; empty: everybody."""
 
     @abstractmethod
     def bind(self, arguments_json: str, context: ToolContext) -> Callable[[], Any]:
         """The call, ready to be made once. ArgumentsError when the arguments do not fit."""
+
+    def permits(self, tenant: str) -> bool:
+        """Whether it exists for a tenant; "" is nobody's."""
+        return not self.tenants or tenant in self.tenants
 
     def unavailable(self) -> str:
         """Why it cannot be called at the moment; empty when it can."""
@@ -77,6 +85,7 @@ class Tool(ABC):
                 behavior=BEHAVIORS[self.behavior],
             ),
             idempotent=self.idempotent,
+            tenants=sorted(self.tenants),
         )
         message.timeout.FromTimedelta(self.timeout or default_timeout)
         return message

@@ -210,6 +210,9 @@ def fine(city: str) -> None:
         (fine, {"timeout": 0}, "timeout=0 is not allowed"),
         (fine, {"timeout": float("nan")}, "timeout=nan is not allowed"),
         (fine, {"timeout": "5s"}, "timeout='5s' is not allowed"),
+        (fine, {"max_concurrency": 0}, "max_concurrency=0 is not allowed"),
+        (fine, {"max_concurrency": True}, "max_concurrency=True is not allowed"),
+        (fine, {"max_concurrency": 1.5}, "max_concurrency=1.5 is not allowed"),
         (fine, {"behavior": "quick"}, "behavior='quick' is not allowed"),
     ],
 )
