@@ -22,7 +22,7 @@ _MIB: Final = 1024 * 1024
 
 
 def exists_for(tool: tools_pb2.Tool, tenant: str) -> bool:
-    """Whether the tool is there for a tenant; for the others it is unknown, and the tools service refuses their calls."""
+    """Whether the tool is there for a tenant; for others it is unknown, and the tools service refuses their calls."""
     return not tool.tenants or tenant in tool.tenants
 
 

@@ -297,22 +297,22 @@ class Executor:
 
     def _begin(self, tool: Tool, function: Callable[[], Any]) -> asyncio.Future[_Ended]:
         if not tool.is_async:
-            return self._threads.run(lambda: self._call(function))
-        return asyncio.create_task(self._await(function), name=f"tool {tool.name}")
+            return self._threads.run(lambda: self._call(tool, function))
+        return asyncio.create_task(self._await(tool, function), name=f"tool {tool.name}")
 
-    def _call(self, function: Callable[[], Any]) -> _Ended:
+    def _call(self, tool: Tool, function: Callable[[], Any]) -> _Ended:
         try:
-            return _Ended(results.encode(function(), self._max_result_bytes))
+            return _Ended(results.encode(function(), self._max_result_bytes, tool.hide))
         except BaseException as error:  # noqa: BLE001 - sys.exit in a function must not end the service
-            return _failed(error)
+            return _failed(error, tool.hide)
 
-    async def _await(self, function: Callable[[], Any]) -> _Ended:
+    async def _await(self, tool: Tool, function: Callable[[], Any]) -> _Ended:
         try:
-            return _Ended(results.encode(await function(), self._max_result_bytes))
+            return _Ended(results.encode(await function(), self._max_result_bytes, tool.hide))
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001 - sys.exit in a function must not end the service
-            return _failed(error)
+            return _failed(error, tool.hide)
 
     def _stop(self, execution_id: str, result: Result) -> bool:
         execution = self._executions.get(execution_id)
@@ -368,11 +368,11 @@ def refused(refusal: Refusal, error: str, violations: Mapping[str, str] | None =
     )
 
 
-def _failed(error: BaseException) -> _Ended:
+def _failed(error: BaseException, hide: Callable[[str], str]) -> _Ended:
     """What the model is told: type and message, never a stack trace. The log gets the rest."""
     name = type(error).__name__
     try:
-        message = " ".join(str(error).split())
+        message = " ".join(hide(str(error)).split())
     except BaseException:  # noqa: BLE001 - an exception that cannot even be printed
         message = ""
     if not isinstance(error, ToolError | results.ResultError):

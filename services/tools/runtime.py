@@ -27,6 +27,7 @@ from services.tools.settings import ToolsSettings
 from services.tools.sources.build import sources_of
 from services.tools.sources.keeper import SourceKeeper
 from services.tools.sources.python import PythonSource
+from services.tools.sources.secrets import Secrets
 
 log = structlog.get_logger()
 
@@ -40,7 +41,7 @@ _GOODBYE: Final = 5.0
 def run(settings: ToolsSettings) -> None:
     """Run the service until SIGTERM or SIGINT."""
     instance = settings.id or ids.instance_id("tools")
-    logs.configure("tools", instance, settings.log_level)
+    logs.configure("tools", instance, settings.log_level, hide=Secrets.hide_all)
     traces = telemetry.Telemetry("parley-tools", instance, settings.otlp_endpoint)
 
     async def main() -> None:
@@ -197,7 +198,18 @@ class ToolsProcess:
             "unclaimed": self.claims.unclaimed,
             "unsettled": self.claims.unsettled,
             "loop_lag_seconds": round(self._lag.worst, 4),
+            **self._loops(),
             **self.counts.totals(),
+        }
+
+    def _loops(self) -> dict[str, int]:
+        loops = [
+            source.loop for source in self._sources if isinstance(source, PythonSource) and source.loop is not None
+        ]
+        return {
+            "loops_blocked": sum(loop.blocked is not None for loop in loops),
+            "loop_blocks": sum(loop.counts.blocks for loop in loops),
+            "left_tasks": sum(loop.counts.left_tasks for loop in loops),
         }
 
 

@@ -55,8 +55,8 @@ class ToolsSettings(ServiceSettings):
         None,
         ge=1,
         le=1024,
-        description="Calls of one tool that run at once, unless the tool says otherwise; one more waits. Default: three "
-        "quarters of `max_concurrency`.",
+        description="Calls of one tool that run at once, unless the tool says otherwise; one more waits. Default: "
+        "three quarters of `max_concurrency`.",
     )
     max_concurrency_per_tenant: int | None = Field(
         None,

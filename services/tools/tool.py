@@ -69,6 +69,10 @@ class Tool(ABC):
         """Whether it exists for a tenant; "" is nobody's."""
         return not self.tenants or tenant in self.tenants
 
+    def hide(self, text: str) -> str:
+        """The text as anybody may read it: without the secrets of the tool's source."""
+        return text
+
     def unavailable(self) -> str:
         """Why it cannot be called at the moment; empty when it can."""
         return ""

@@ -260,7 +260,7 @@ async def test_tools_of_one_tenant_are_unknown_to_another(channel: grpc.aio.Chan
     await Catalog(worker.client.jetstream()).publish(declared)
     tools = tools_pb2_grpc.ToolServiceStub(channel)
     listed = (await tools.ListTools(tools_pb2.ListToolsRequest(), metadata=AUTH)).tools
-    assert [tool.declaration.name for tool in listed] == ["of_acme", "of_all"]
+    assert {"of_acme", "of_all"} == {tool.declaration.name for tool in listed} & {"of_acme", "of_others", "of_all"}
     assert not any(tool.tenants for tool in listed)
 
     def request(*names: str) -> live_pb2.ConverseRequest:

@@ -12,7 +12,7 @@ from services.fabric.capabilities import SCHEMA_KEYWORDS
 from services.tools import arguments, schema
 from services.tools.context import ToolContext
 from services.tools.registry import Offer
-from services.tools.sources.file import RemoteSettings, SourceSettings
+from services.tools.sources.file import SourceSettings
 from services.tools.sources.guard import Guard
 from services.tools.tool import MAX_DESCRIPTION_BYTES, DeclarationError, Tool, check_name
 
@@ -42,7 +42,7 @@ class Described:
     idempotent: bool
     """Without a word of the operator."""
     send: Send
-    """Does it; raises TransportError, ToolError."""
+    """Does it; raises ToolUnavailableError, ToolError."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +60,10 @@ class RemoteTool(Tool):
         self._check(values)
         return lambda: self._guard.call(lambda: self._send(values, context), context, idempotent=self.idempotent)
 
+    def hide(self, text: str) -> str:
+        """The text without the secrets of the source: servers do send back what they were sent."""
+        return self._guard.hide(text)
+
     def unavailable(self) -> str:
         """Why it cannot be called at the moment; empty when it can."""
         return self._availability.reason()
@@ -68,7 +72,7 @@ class RemoteTool(Tool):
 class Catalogue:
     """Makes tools of what one source describes, by what the operator wants of it."""
 
-    def __init__(self, settings: RemoteSettings, guard: Guard, availability: Availability) -> None:
+    def __init__(self, settings: SourceSettings, guard: Guard, availability: Availability) -> None:
         self._settings = settings
         self._guard = guard
         self._availability = availability
@@ -127,6 +131,8 @@ class Catalogue:
             timeout=(hints.timeout if hints else None) or self._settings.timeout,
             idempotent=idempotent,
             behavior=hints.behavior if hints else None,
+            max_concurrency=hints.max_concurrency if hints else None,
+            tenants=tenants_of(self._settings, described.name),
             site=self._site(described.name),
             is_async=True,
             _check=check,
@@ -134,6 +140,12 @@ class Catalogue:
             _guard=self._guard,
             _availability=self._availability,
         )
+
+
+def tenants_of(settings: SourceSettings, name: str) -> frozenset[str]:
+    """Tenants for whom the operator wants the tool to exist; empty: everybody."""
+    hints = settings.tools.get(name)
+    return frozenset(settings.tenants if hints is None or hints.tenants is None else hints.tenants)
 
 
 def wanted(settings: SourceSettings, name: str) -> bool:
