@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from services.tools.context import OutcomeUnknownError, ToolContext, ToolError, ToolUnavailableError
 from services.tools import results
+from services.tools.context import OutcomeUnknownError, ToolContext, ToolError, ToolUnavailableError
 from services.tools.sources.breaker import Breaker
 from services.tools.sources.guard import Guard
 from services.tools.sources.pace import Pace
