@@ -81,6 +81,8 @@ def _tool_activity(seq: int, m: pb.ToolActivity) -> events.Event:
         _name(pb.ToolOutcome, m.outcome, "TOOL_OUTCOME_") if m.outcome else "",
         m.message,
         _duration(m.duration) if m.HasField("duration") else None,
+        m.fraction if m.HasField("fraction") else None,
+        to_python(m.output) if m.HasField("output") else None,
     )
 
 

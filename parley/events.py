@@ -147,6 +147,10 @@ class ToolActivity(Event):
     """Progress or error in words."""
     duration: timedelta | None = None
     """With `FINISHED`."""
+    fraction: float | None = None
+    """With `PROGRESS`: how far it is, from 0 to 1; None: not known."""
+    output: Mapping[str, Any] | None = None
+    """With `PROGRESS`: a partial result, where there is one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ until the response; one that called a NON_BLOCKING function ends with the call, 
 
 import json
 from dataclasses import replace
+from typing import Any
 
 from emulator import texts
 from emulator.actions import Action, Disturbance, IssueHandle, Note, Send
@@ -135,7 +136,11 @@ class Turns:
     def respond(self, responses: tuple[FunctionResponse, ...], now: float) -> None:
         """Outcomes of calls. Raises :class:`emulator.errors.Refusal` for what the model does not take."""
         for response in responses:
-            entry = {"id": response.id, "name": response.name, "response": response.response}
+            entry: dict[str, Any] = {"id": response.id, "name": response.name, "response": response.response}
+            if response.scheduling:
+                entry["scheduling"] = response.scheduling
+            if response.will_continue:
+                entry["will_continue"] = True
             self._record.add("tool_responses", entry, at=now)
             if self._lost.answered(response.id):
                 check(response, self.config)

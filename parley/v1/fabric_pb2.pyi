@@ -610,20 +610,50 @@ class ToolCallRequest(_message.Message):
     def __init__(self, schema_version: _Optional[int] = ..., execution_id: _Optional[str] = ..., name: _Optional[str] = ..., arguments_json: _Optional[str] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., session_id: _Optional[str] = ..., tenant: _Optional[str] = ..., caller: _Optional[str] = ..., idempotency_key: _Optional[str] = ..., epoch: _Optional[int] = ..., labels: _Optional[_Mapping[str, str]] = ..., own_revision: _Optional[int] = ..., turn: _Optional[int] = ..., call_number: _Optional[int] = ..., call_id: _Optional[str] = ..., replaces_revision: _Optional[int] = ...) -> None: ...
 
 class ToolCallReply(_message.Message):
-    __slots__ = ("schema_version", "outcome", "output_json", "error", "duration", "status")
+    __slots__ = ("schema_version", "outcome", "output_json", "error", "duration", "status", "scheduling")
     SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_JSON_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     DURATION_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
+    SCHEDULING_FIELD_NUMBER: _ClassVar[int]
     schema_version: int
     outcome: _live_pb2.ToolOutcome
     output_json: str
     error: str
     duration: _duration_pb2.Duration
     status: CallStatus
-    def __init__(self, schema_version: _Optional[int] = ..., outcome: _Optional[_Union[_live_pb2.ToolOutcome, str]] = ..., output_json: _Optional[str] = ..., error: _Optional[str] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., status: _Optional[_Union[CallStatus, str]] = ...) -> None: ...
+    scheduling: _live_pb2.ResponseScheduling
+    def __init__(self, schema_version: _Optional[int] = ..., outcome: _Optional[_Union[_live_pb2.ToolOutcome, str]] = ..., output_json: _Optional[str] = ..., error: _Optional[str] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., status: _Optional[_Union[CallStatus, str]] = ..., scheduling: _Optional[_Union[_live_pb2.ResponseScheduling, str]] = ...) -> None: ...
+
+class ToolReport(_message.Message):
+    __slots__ = ("schema_version", "number", "progress", "partial")
+    SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    PARTIAL_FIELD_NUMBER: _ClassVar[int]
+    schema_version: int
+    number: int
+    progress: ToolProgress
+    partial: PartialResult
+    def __init__(self, schema_version: _Optional[int] = ..., number: _Optional[int] = ..., progress: _Optional[_Union[ToolProgress, _Mapping]] = ..., partial: _Optional[_Union[PartialResult, _Mapping]] = ...) -> None: ...
+
+class ToolProgress(_message.Message):
+    __slots__ = ("message", "fraction")
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    FRACTION_FIELD_NUMBER: _ClassVar[int]
+    message: str
+    fraction: float
+    def __init__(self, message: _Optional[str] = ..., fraction: _Optional[float] = ...) -> None: ...
+
+class PartialResult(_message.Message):
+    __slots__ = ("output_json", "scheduling")
+    OUTPUT_JSON_FIELD_NUMBER: _ClassVar[int]
+    SCHEDULING_FIELD_NUMBER: _ClassVar[int]
+    output_json: str
+    scheduling: _live_pb2.ResponseScheduling
+    def __init__(self, output_json: _Optional[str] = ..., scheduling: _Optional[_Union[_live_pb2.ResponseScheduling, str]] = ...) -> None: ...
 
 class CatalogRecord(_message.Message):
     __slots__ = ("schema_version", "tool", "version")

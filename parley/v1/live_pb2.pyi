@@ -597,7 +597,7 @@ class ToolCallCancelled(_message.Message):
     def __init__(self, call_ids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ToolActivity(_message.Message):
-    __slots__ = ("call_id", "name", "phase", "arguments", "outcome", "message", "duration")
+    __slots__ = ("call_id", "name", "phase", "arguments", "outcome", "message", "duration", "fraction", "output")
     CALL_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     PHASE_FIELD_NUMBER: _ClassVar[int]
@@ -605,6 +605,8 @@ class ToolActivity(_message.Message):
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     DURATION_FIELD_NUMBER: _ClassVar[int]
+    FRACTION_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
     call_id: str
     name: str
     phase: ToolPhase
@@ -612,7 +614,9 @@ class ToolActivity(_message.Message):
     outcome: ToolOutcome
     message: str
     duration: _duration_pb2.Duration
-    def __init__(self, call_id: _Optional[str] = ..., name: _Optional[str] = ..., phase: _Optional[_Union[ToolPhase, str]] = ..., arguments: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., outcome: _Optional[_Union[ToolOutcome, str]] = ..., message: _Optional[str] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    fraction: float
+    output: _struct_pb2.Struct
+    def __init__(self, call_id: _Optional[str] = ..., name: _Optional[str] = ..., phase: _Optional[_Union[ToolPhase, str]] = ..., arguments: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., outcome: _Optional[_Union[ToolOutcome, str]] = ..., message: _Optional[str] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., fraction: _Optional[float] = ..., output: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
 
 class Usage(_message.Message):
     __slots__ = ("prompt_tokens", "response_tokens", "total_tokens", "tool_use_tokens", "thought_tokens", "cached_tokens", "prompt_tokens_by_modality", "response_tokens_by_modality")

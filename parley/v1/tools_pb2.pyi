@@ -12,16 +12,22 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Tool(_message.Message):
-    __slots__ = ("declaration", "timeout", "idempotent", "tenants")
+    __slots__ = ("declaration", "timeout", "idempotent", "scheduling", "reports", "compensates", "tenants")
     DECLARATION_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_FIELD_NUMBER: _ClassVar[int]
     IDEMPOTENT_FIELD_NUMBER: _ClassVar[int]
+    SCHEDULING_FIELD_NUMBER: _ClassVar[int]
+    REPORTS_FIELD_NUMBER: _ClassVar[int]
+    COMPENSATES_FIELD_NUMBER: _ClassVar[int]
     TENANTS_FIELD_NUMBER: _ClassVar[int]
     declaration: _live_pb2.FunctionDeclaration
     timeout: _duration_pb2.Duration
     idempotent: bool
+    scheduling: _live_pb2.ResponseScheduling
+    reports: bool
+    compensates: bool
     tenants: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, declaration: _Optional[_Union[_live_pb2.FunctionDeclaration, _Mapping]] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., idempotent: _Optional[bool] = ..., tenants: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, declaration: _Optional[_Union[_live_pb2.FunctionDeclaration, _Mapping]] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., idempotent: _Optional[bool] = ..., scheduling: _Optional[_Union[_live_pb2.ResponseScheduling, str]] = ..., reports: _Optional[bool] = ..., compensates: _Optional[bool] = ..., tenants: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ListToolsRequest(_message.Message):
     __slots__ = ()

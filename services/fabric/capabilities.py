@@ -165,10 +165,11 @@ _TRANSCRIBE_3_5 = replace(
 
 
 def _on_vertex(model: ModelCapabilities) -> ModelCapabilities:
-    """The same model there, where the newest turn coverage is not known."""
+    """The same model there, where the newest turn coverage is not known, nor several results of one function."""
     return replace(
         model,
         all_video_coverage=False,
+        continued_responses=False,
         handles_cover_typed_turns=False,
         context_tokens=min(model.context_tokens, 128_000),
     )

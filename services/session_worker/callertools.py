@@ -19,11 +19,6 @@ from services.session_worker.live_config import blocks
 _MOST_PENDING: Final = 128
 _REMEMBERED: Final = 1024
 """Ids of calls that are over: a result that was on its way when one was cancelled is no mistake of the caller's."""
-_SCHEDULING: Final = {
-    live_pb2.RESPONSE_SCHEDULING_SILENT: types.FunctionResponseScheduling.SILENT,
-    live_pb2.RESPONSE_SCHEDULING_WHEN_IDLE: types.FunctionResponseScheduling.WHEN_IDLE,
-    live_pb2.RESPONSE_SCHEDULING_INTERRUPT: types.FunctionResponseScheduling.INTERRUPT,
-}
 
 
 @dataclass(slots=True)
@@ -115,7 +110,7 @@ class CallerTools:
                 id=pending.call.id,
                 name=pending.call.name,
                 response=response,
-                scheduling=_SCHEDULING.get(result.scheduling),
+                scheduling=responses.scheduling(result.scheduling),
                 will_continue=True if result.will_continue else None,
             ),
             live_pb2.TOOL_OUTCOME_FAILED if failed else live_pb2.TOOL_OUTCOME_SUCCEEDED,

@@ -131,8 +131,12 @@ class Dialogue:
         call, response = answered.call, answered.response
         record = responses.tool_record(call, response.response or {}, answered.outcome)
         self._parts.log(fabric_pb2.LogEntry(tool=record))
-        await self._parts.links.answer(response, final=answered.final)
+        await self._parts.links.answers.give(response, final=answered.final)
 
     async def respond(self, response: types.FunctionResponse) -> None:
         """Give the model the result of a call that the tools service ran."""
-        await self._parts.links.answer(response)
+        await self._parts.links.answers.give(response)
+
+    async def respond_partly(self, response: types.FunctionResponse) -> None:
+        """The same of a result that is not the last: lost where the link that called is gone."""
+        await self._parts.links.answers.give_partly(response)

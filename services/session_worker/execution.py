@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 import nats.errors
@@ -23,6 +24,7 @@ from services.fabric.errors import ServiceError
 from services.fabric.process import stop_tasks
 from services.fabric.records import FencedError
 from services.session_worker.claim_wait import MARGIN, ClaimWait, Presence, Seen, Step
+from services.session_worker.tool_reports import Reports
 
 log = structlog.get_logger()
 
@@ -37,6 +39,19 @@ _FINAL: Final = frozenset({fabric_pb2.CALL_STATUS_ENDED, fabric_pb2.CALL_STATUS_
 """Unspecified: a tools service of an older release, which claims nothing."""
 
 
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What is known of the tool."""
+
+    timeout: float
+    """Seconds that it may take."""
+    idempotent: bool
+    reports: bool = True
+    """It may say something before it ends."""
+    compensates: bool = False
+    """What it did can be undone."""
+
+
 class Execution:
     """A claimed call. `run` ends with an outcome in every case but one: FencedError, the session is not ours."""
 
@@ -45,21 +60,25 @@ class Execution:
         bus: Bus,
         records: Claims,
         request: fabric_pb2.ToolCallRequest,
+        terms: Terms,
         *,
         own: Callable[[], int],
-        idempotent: bool,
         again: bool,
+        heard: Callable[[str, fabric_pb2.ToolReport], None] | None = None,
     ) -> None:
         """`request` without execution id and fence; `own`: revision of our `own`; `again`: the call may have been
-        claimed before, so the records are asked first."""
+        claimed before, so the records are asked first; `heard`: is told what the execution says before it ends."""
         self._bus = bus
         self._records = records
         self._request = request
+        self.terms = terms
         self._own = own
-        self._idempotent = idempotent
         self._again = again
         self._asked: asyncio.Task[fabric_pb2.ToolCallReply | None] | None = None
         self._pause = _FIRST_PAUSE
+        self._reports = Reports(bus, heard) if heard is not None and terms.reports else None
+        self._runs = ""
+        """The execution that is known to run; it may have been begun for another owner."""
         self.handed_over = False
         """The session goes on elsewhere: whoever has it then wants the outcome."""
 
@@ -73,23 +92,50 @@ class Execution:
         try:
             return await self._outcome()
         except asyncio.CancelledError:
-            if self._request.execution_id and not self.handed_over:
-                with contextlib.suppress(nats.errors.Error):
-                    await self._bus.client.publish(subjects.tool_cancel(self._request.execution_id), b"")
+            if not self.handed_over:
+                await self._cancel()
             raise
         finally:
             await self._stop_asking()
+            if self._reports is not None:
+                await self._reports.stop()
 
-    async def abandon(self) -> None:
-        """See to it that the call does not run if it does not yet."""
+    async def take_back(self) -> None:
+        """See to it that the call does not run if it does not yet, and that it ends if it does."""
         try:
-            await self._abandon("the model took the call back")
+            claim = await self._abandon("the model took the call back")
+            wait = ClaimWait(time.monotonic(), self.terms.timeout, idempotent=False)
+            pause = _FIRST_PAUSE
+            while not claim.settled:
+                # Again and again: a message that says so may get lost.
+                self._runs = claim.record.execution_id
+                await self._cancel()
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LOOK_EVERY)
+                seen = await self._look()
+                if await self._take(wait, seen) is not None:
+                    break
+                claim = claim if seen is None or seen.claim is None else seen.claim
         except (FencedError, ServiceError) as error:
-            log.warning("tool call not abandoned", session=self._request.session_id, error=str(error))
+            log.warning("tool call not taken back", session=self._request.session_id, error=str(error))
+
+    async def settled(self) -> None:
+        """Wait until the claim is. Raises nothing."""
+        request = self._request
+        with contextlib.suppress(ServiceError):
+            claim = await self._records.read(request.session_id, request.idempotency_key)
+            while claim is not None and not claim.settled:
+                await asyncio.sleep(_FIRST_PAUSE)
+                claim = await self._records.read(request.session_id, request.idempotency_key)
+
+    async def _cancel(self) -> None:
+        """Tell the function that nobody wants its result."""
+        if self._runs:
+            with contextlib.suppress(nats.errors.Error):
+                await self._bus.client.publish(subjects.tool_cancel(self._runs), b"")
 
     async def _outcome(self) -> fabric_pb2.ToolCallReply:
-        timeout = self._request.timeout.ToTimedelta().total_seconds()
-        wait = ClaimWait(time.monotonic(), timeout, idempotent=self._idempotent)
+        wait = ClaimWait(time.monotonic(), self.terms.timeout, idempotent=self.terms.idempotent)
         if not self._again:
             await self._ask()
         while True:
@@ -114,11 +160,16 @@ class Execution:
     async def _ask(self, replaces: int = 0) -> None:
         await self._stop_asking()
         request = self._request
-        request.execution_id = f"exe_{ids.sortable_id()}"
+        request.execution_id = self._runs = f"exe_{ids.sortable_id()}"
         request.own_revision = self._own()
         assert request.own_revision, "without a fence it would be run unclaimed"
         request.replaces_revision = replaces
+        await self._follow(request.execution_id)
         self._asked = asyncio.create_task(self._request_reply(request.SerializeToString()), name="ask for a tool")
+
+    async def _follow(self, execution_id: str) -> None:
+        if self._reports is not None:
+            await self._reports.follow(execution_id)
 
     async def _request_reply(self, payload: bytes) -> fabric_pb2.ToolCallReply | None:
         request = fabric_pb2.ToolCallRequest.FromString(payload)
@@ -157,6 +208,8 @@ class Execution:
             return None
         if claim is None or claim.settled:
             return Seen(claim)
+        self._runs = claim.record.execution_id
+        await self._follow(self._runs)
         return Seen(claim, await self._presence(claim.record.executor))
 
     async def _presence(self, executor: str) -> Presence:
@@ -207,7 +260,7 @@ class Execution:
             number=request.call_number,
             tool=request.name,
             call_id=request.call_id,
-            idempotent=self._idempotent,
+            idempotent=self.terms.idempotent,
             outcome=claims.not_run(why),
         )
         return await self._records.create(request.session_id, request.idempotency_key, self._own(), record)

@@ -32,12 +32,15 @@ class LinkInUse:
         dialer: Dialer,
         *,
         most_age: float | None,
+        told_until: int,
         keep: Callable[[Coroutine[Any, Any, None], str], object],
     ) -> None:
-        """`most_age`: seconds after which it is left untold; None: never. `keep`: run this to its end."""
+        """`most_age`: seconds after which it is left untold; None: never. `told_until`: position up to which it was
+        told what functions returned, as it began. `keep`: run this to its end."""
         self.link = link
         self.number = number
         """Of the session's links, from 1."""
+        self.told_until = told_until
         self.leaving: str | None = None
         """Why it is being left, as callers are told."""
         self._dialer = dialer

@@ -1,7 +1,8 @@
 """Keeps a session on a link: reads it, leaves it in time, and replaces it when it is lost.
 
 What decides is plain: `rotation` says when to leave a link, `ladder` what to try next, `restoration` what the next link
-is given, `model_calls` on which link a call is answered. This module performs, and tells the caller.
+is given, `model_calls` on which link a call is answered. This module performs, and tells the caller; `call_answers`
+answers the calls.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from google.genai import types
 from opentelemetry.context import Context
 
 from parley.v1 import fabric_pb2, live_pb2
-from services.session_worker import events, live_config, responses, retelling
+from services.session_worker import events, live_config
 from services.session_worker.answer_in_progress import AnswerInProgress
+from services.session_worker.call_answers import CallAnswers
 from services.session_worker.conversation import Conversation
 from services.session_worker.feeder import Feeder
 from services.session_worker.journal import Journal, Range
@@ -76,6 +78,15 @@ class LinkKeeper:
         self._there = asyncio.Event()
         self._next = NextLink(keeps.spec, keeps.settings, keeps.dialer, keeps.context)
         self._calls = ModelCalls(gets_stuck=keeps.context.model.stuck_on_lost_calls)
+        self.answers = CallAnswers(
+            self._calls,
+            keeps.context.model,
+            keeps.turns,
+            keeps.journal,
+            keeps.conversation,
+            there=self.there,
+            now_there=lambda: self._link,
+        )
         self._exact = False
         self._lost_at = 0.0
         self.round_trip = 0.0
@@ -116,11 +127,11 @@ class LinkKeeper:
         """Calls of the model are without their results."""
         return self._calls.out
 
-    async def there(self) -> Link:
+    async def there(self) -> LinkInUse:
         """The link, as soon as there is one."""
         while (in_use := self._link) is None:
             await self._there.wait()
-        return in_use.link
+        return in_use
 
     async def take_over(self, cause: str, silence: float, replayed: Sequence[Range], *, proven: bool) -> None:
         """Bring a link to a session of another worker's, and keep it as `run` does. `cause`: as callers are told;
@@ -171,9 +182,9 @@ class LinkKeeper:
 
     async def _ask(self, question: list[types.Content]) -> None:
         self._keeps.turns.asked(time.monotonic())
-        link = await self.there()
+        in_use = await self.there()
         with contextlib.suppress(LinkClosedError):  # it is not answered, so the next link is given it
-            await link.send_turn(question, turn_complete=True)
+            await in_use.link.send_turn(question, turn_complete=True)
 
     def _follow(self, event: events.Event, now: float) -> None:
         turn = self._keeps.turns.current
@@ -252,41 +263,20 @@ class LinkKeeper:
         if began_with.answered:
             keeps.turns.asked(now, typed=True)
         most_age = age.total_seconds() if age is not None else None
-        self._link = LinkInUse(link, self.number, keeps.dialer, most_age=most_age, keep=keeps.keep)
+        self._link = LinkInUse(
+            link,
+            self.number,
+            keeps.dialer,
+            most_age=most_age,
+            told_until=began_with.outcomes_until,
+            keep=keeps.keep,
+        )
         self._there.set()
-
-    # Calls
 
     @property
     def exact(self) -> bool:
         """The newest handle says itself how far it reaches."""
         return self._exact
-
-    async def answer(self, response: types.FunctionResponse, *, final: bool = True) -> None:
-        """Give the model the result of a function: on the link that called, or else in words."""
-        call_id = response.id or ""
-        issued = self._calls.answered(call_id, final=final)
-        if issued is None:
-            return  # cancelled, or called again since
-        number, call = issued
-        link = await self.there()
-        try:
-            if self.number != number:
-                await self._tell_result(link, call, response)
-                return
-            if final:
-                self._keeps.turns.call_settled(call_id, time.monotonic())
-            await link.send_tool_response(response)
-        except LinkClosedError:
-            # The next link is told of it with the rest of the exchange: it is in the conversation.
-            log.info("a result goes to the next link", session=self._keeps.spec.session_id, tool=call.name)
-
-    async def _tell_result(self, link: Link, call: events.FunctionCall, response: types.FunctionResponse) -> None:
-        """A call that another link made cannot be answered on this one, as conversation it can."""
-        self._keeps.turns.asked(time.monotonic(), typed=True)
-        outcome = live_pb2.TOOL_OUTCOME_UNSPECIFIED
-        record = responses.tool_record(call, response.response or {}, outcome)
-        await link.send_turn(retelling.in_words(record), turn_complete=True)
 
     # Time
 

@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Final
 
+from google.genai import types
+
 from services.session_worker import events
 
 _MOST_CALLS: Final = 128
@@ -24,6 +26,8 @@ class ModelCalls:
         self._gets_stuck = gets_stuck
         self._issued: dict[str, tuple[int, events.FunctionCall]] = {}
         """Calls without an answer, and the link that each came from."""
+        self._told: dict[str, types.FunctionResponse] = {}
+        """The newest result of each of them that was not the last."""
         self._since_handle: deque[events.FunctionCall] = deque(maxlen=_MOST_CALLS)
         self._stale_end = False
         """The end of a turn is due that is nobody's: of a call that was lost."""
@@ -50,14 +54,28 @@ class ModelCalls:
     def cancelled(self, ids: Iterable[str]) -> None:
         """Nobody wants these results: the model cancelled them, or makes the calls again."""
         for call_id in ids:
-            self._issued.pop(call_id, None)
+            self._forget(call_id)
+
+    def _forget(self, call_id: str) -> tuple[int, events.FunctionCall] | None:
+        self._told.pop(call_id, None)
+        return self._issued.pop(call_id, None)
 
     def answered(self, call_id: str, *, final: bool) -> tuple[int, events.FunctionCall] | None:
         """The link that made a call whose result is here, and the call; None when nobody waits for it.
 
         `final`: no other result follows.
         """
-        return self._issued.pop(call_id, None) if final else self._issued.get(call_id)
+        return self._forget(call_id) if final else self._issued.get(call_id)
+
+    def answered_partly(self, response: types.FunctionResponse) -> None:
+        """The model has this result, which is not the last."""
+        if response.id in self._issued:
+            self._told[response.id] = response
+
+    def is_told(self, response: types.FunctionResponse) -> bool:
+        """The model has this result already, as one that was not the last."""
+        told = self._told.get(response.id or "")
+        return told is not None and told.response == response.response
 
     # What a state that is restored may wait for
 
@@ -66,8 +84,10 @@ class ModelCalls:
         self._since_handle.extend(calls)
 
     def handle_came(self) -> None:
-        """No call waits in the state that it restores."""
+        """No call waits in the state that it restores, or only those that are out, and whose results may take long."""
+        out = [call for call in self._since_handle if call.id in self._issued]
         self._since_handle.clear()
+        self._since_handle.extend(out)
 
     @property
     def since_handle(self) -> list[events.FunctionCall]:

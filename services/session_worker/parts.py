@@ -109,9 +109,12 @@ class Parts:
             spec,
             self.epoch,
             own=lambda: self.ownership.revision,
+            model=self.context.model,
             tool=self.context.tool,
             respond=dialogue.respond,
+            respond_partly=dialogue.respond_partly,
             emit=self.say,
+            emit_news=lambda response: self.say(response) if self.downlink.attached else None,
             record=self.log,
             fenced=self._fenced,
         )

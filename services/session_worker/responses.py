@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
+from google.genai import types
 from google.protobuf import duration_pb2, struct_pb2
 
 from parley.v1 import fabric_pb2, live_pb2
 from services.session_worker import events
+
+_SCHEDULING: Final = {
+    live_pb2.RESPONSE_SCHEDULING_SILENT: types.FunctionResponseScheduling.SILENT,
+    live_pb2.RESPONSE_SCHEDULING_WHEN_IDLE: types.FunctionResponseScheduling.WHEN_IDLE,
+    live_pb2.RESPONSE_SCHEDULING_INTERRUPT: types.FunctionResponseScheduling.INTERRUPT,
+}
+
+
+def scheduling(wished: live_pb2.ResponseScheduling) -> types.FunctionResponseScheduling | None:
+    """As the SDK spells it; None: unspecified."""
+    return _SCHEDULING.get(wished)
 
 
 def duration(seconds: float) -> duration_pb2.Duration:

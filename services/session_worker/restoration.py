@@ -61,6 +61,8 @@ class Restoration:
     """Requests of the caller among what is told in words: an earlier link had them."""
     untold: Range | None
     """What was answered and is not known to the model: there are no words for it."""
+    outcomes_until: int
+    """Position up to which what functions returned is among what is told."""
     state_restored: bool
     """The model knows the conversation then, by the handle or in words."""
 
@@ -120,6 +122,7 @@ def restoration(of: Situation, *, resumed: bool) -> Restoration:
         replay=journal.replay(of.now, after=after, exact=of.exact),
         told_again=_told_again(of, told=bool(told), asked=bool(question), known=known),
         untold=untold,
+        outcomes_until=conversation.position if question or not conversation.has_outcomes else 0,
         state_restored=untold is None and (resumed or _is_told(of, seed, question)),
     )
 

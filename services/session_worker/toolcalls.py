@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections import deque
 from collections.abc import Callable, Collection, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
-import structlog
 from google.genai import types
 from google.protobuf import duration_pb2
 from opentelemetry import trace
@@ -19,39 +18,39 @@ from opentelemetry.context import Context
 from parley.v1 import fabric_pb2, live_pb2, tools_pb2
 from services.fabric import claims, names, subjects, telemetry
 from services.fabric.bus import Bus
-from services.fabric.claims import Claims
-from services.fabric.errors import ServiceError
+from services.fabric.capabilities import ModelCapabilities
 from services.fabric.process import stop_tasks
 from services.fabric.records import FencedError
 from services.session_worker import events, responses
 from services.session_worker.call_book import CallBook, Identity, canonical
 from services.session_worker.call_recovery import Owed, Recovered, owed
-from services.session_worker.execution import Execution
-
-log = structlog.get_logger()
+from services.session_worker.execution import Terms
+from services.session_worker.executions import Executions
+from services.session_worker.partial_results import PartialResults, output_of
 
 _DEFAULT_TIMEOUT: Final = 30.0
 _MOST_WAITING: Final = 128
 """Calls of a session that may wait for their outcomes."""
 _REMEMBERED: Final = 1024
-"""Ids of calls that are over: the backend may send one again."""
+"""Calls that are over: the backend may send one again, or take one back whose result was on its way."""
 
 Respond = Callable[[types.FunctionResponse], Coroutine[Any, Any, None]]
-
-
-@dataclass(slots=True)
-class _Running:
-    execution: Execution
-    task: asyncio.Task[fabric_pb2.ToolCallReply]
 
 
 @dataclass(slots=True)
 class _Waiting:
     """A call of the model that waits for its outcome; several may wait for one execution."""
 
+    call: events.FunctionCall
     turn: int
-    key: str
+    identity: Identity | None
+    """None: it cannot be run."""
+    terms: Terms
     task: asyncio.Task[None]
+
+    @property
+    def key(self) -> str:
+        return "" if self.identity is None else self.identity.key
 
 
 class ToolCalls:
@@ -64,31 +63,33 @@ class ToolCalls:
         epoch: int,
         *,
         own: Callable[[], int],
+        model: ModelCapabilities,
         tool: Callable[[str], tools_pb2.Tool | None],
         respond: Respond,
+        respond_partly: Respond,
         emit: Callable[[live_pb2.ConverseResponse], object],
+        emit_news: Callable[[live_pb2.ConverseResponse], object],
         record: Callable[[fabric_pb2.LogEntry], None],
         fenced: Callable[[], None],
     ) -> None:
-        """`own`: revision of the session's own `own`; `fenced`: the session turned out to have another owner."""
-        self._bus = bus
+        """`own`: revision of the session's own `own`; `respond_partly`: gives the model a result that is not the last,
+        if it can be given now; `emit_news`: tells the caller what it may miss; `fenced`: the session turned out to have
+        another owner."""
         self._session = session
-        self._epoch = epoch
-        self._own = own
+        self._model = model
+        self._tool = tool
         self._respond = respond
+        self._respond_partly = respond_partly
         self._emit = emit
+        self._emit_news = emit_news
         self._record = record
         self._fenced = fenced
-        self._tool = tool
-        self._claims = Claims(bus.client.jetstream(timeout=claims.TIMEOUT))
+        self._executions = Executions(bus, session, epoch, own)
         self._book = CallBook(session.session_id)
         self._waiting: dict[str, _Waiting] = {}
-        self._running: dict[str, _Running] = {}
-        """Executions by the key of their claim."""
-        self._over: deque[str] = deque(maxlen=_REMEMBERED)
+        self._over: dict[str, _Waiting] = {}
         self._large: list[Identity] = []
         """Calls with large outputs, which their claims let go of when the turn is over."""
-        self._chores: set[asyncio.Task[None]] = set()
         self._handed_over = False
 
     def __len__(self) -> int:
@@ -99,10 +100,10 @@ class ToolCalls:
         if call.id in self._waiting or call.id in self._over:
             return
         self._let_go_before(turn)
-        identity = self._identify(call, turn)
-        key = identity.key if isinstance(identity, Identity) else ""
-        task = asyncio.create_task(self._run(call, identity, parent), name=f"tool {call.name}")
-        self._waiting[call.id] = _Waiting(turn, key, task)
+        identity, terms = self._identify(call, turn), _terms(self._tool(call.name))
+        task = asyncio.create_task(self._run(call, identity, terms, parent), name=f"tool {call.name}")
+        known = identity if isinstance(identity, Identity) else None
+        self._waiting[call.id] = _Waiting(call, turn, known, terms, task)
         task.add_done_callback(lambda _: self._answered(call.id))
 
     def cancel(self, call_ids: Collection[str]) -> None:
@@ -110,13 +111,15 @@ class ToolCalls:
         for call_id in call_ids:
             waiting = self._waiting.get(call_id)
             if waiting is None:
+                # Its result was on its way: the model does not take it any more.
+                over = self._over.get(call_id)
+                if over is not None and over.identity is not None and over.terms.compensates:
+                    self._executions.take_back(over.call, over.identity, over.terms)
                 continue
             waiting.task.cancel()
             others = any(other.key == waiting.key for id_, other in self._waiting.items() if id_ not in call_ids)
-            running = self._running.get(waiting.key)
-            if running is not None and not others:
-                running.task.cancel()
-                self._later(running.execution.abandon())
+            if waiting.identity is not None and not others:
+                self._executions.take_back(waiting.call, waiting.identity, waiting.terms)
 
     def turn_restarted(self, turn: int) -> None:
         """The model will generate this turn anew, on a new link.
@@ -135,29 +138,28 @@ class ToolCalls:
         `told`: claim keys of the log's tool records. Each call that is owed wants `finish`, except those of a turn that
         is generated anew, which come again.
         """
-        found = await self._claims.all(self._session.session_id)
+        found = await self._executions.claims.all(self._session.session_id)
         newest = self._book.restore((claim.key, claim.record) for claim in found)
         return Recovered(newest, owed(found, told))
 
     async def finish(self, owed: Owed, deliver: Respond) -> None:
         """Wait for the outcome of a call of an earlier owner, log that the model is told, and hand it to `deliver`."""
+        partials = PartialResults(owed.call, self._tool(owed.call.name), self._model)
+        terms = Terms(owed.timeout, owed.idempotent)
         try:
-            reply = await self._outcome(owed.call, owed.identity, owed.timeout, idempotent=owed.idempotent)
+            reply = await self._executions.outcome(
+                owed.call, owed.identity, terms, partial(self._report, owed.call, partials)
+            )
         except FencedError:
             self._fenced()
             return
-        await self._tell(owed.call, owed.identity, reply, deliver, reply.duration)
+        await self._tell(owed.call, owed.identity, reply, partials, deliver, took=reply.duration)
 
     async def close(self, *, hand_over: bool = False) -> None:
         """Stop everything. `hand_over`: the session goes on elsewhere, so what tools run goes on too."""
         self._handed_over = hand_over
-        for running in self._running.values():
-            running.execution.handed_over = hand_over
-        await stop_tasks(
-            [waiting.task for waiting in self._waiting.values()]
-            + [running.task for running in self._running.values()]
-            + [*self._chores]
-        )
+        await stop_tasks([waiting.task for waiting in self._waiting.values()])
+        await self._executions.close(hand_over=hand_over)
 
     def _identify(self, call: events.FunctionCall, turn: int) -> Identity | str:
         """Which call it is, or why it cannot be run."""
@@ -175,13 +177,15 @@ class ToolCalls:
         return self._book.identify(call.name, arguments, turn, idempotent=tool.idempotent)
 
     def _answered(self, call_id: str) -> None:
-        waiting = self._waiting.pop(call_id)
-        self._over.append(call_id)
+        waiting = self._over[call_id] = self._waiting.pop(call_id)
+        if len(self._over) > _REMEMBERED:
+            del self._over[next(iter(self._over))]
         if not any(other.key == waiting.key for other in self._waiting.values()):
             self._book.answered(waiting.key)
 
-    async def _run(self, call: events.FunctionCall, identity: Identity | str, parent: Context) -> None:
+    async def _run(self, call: events.FunctionCall, identity: Identity | str, terms: Terms, parent: Context) -> None:
         began = time.monotonic()
+        partials = PartialResults(call, self._tool(call.name), self._model)
         self._activity(call, live_pb2.TOOL_PHASE_STARTED, arguments=responses.struct(dict(call.args)))
         with telemetry.tracer().start_as_current_span(
             f"{names.SPAN_TOOL_CALL} {call.name}", parent, trace.SpanKind.CLIENT
@@ -198,10 +202,8 @@ class ToolCalls:
             )
             try:
                 if isinstance(identity, Identity):
-                    tool = self._tool(call.name)
-                    timeout = _DEFAULT_TIMEOUT if tool is None else _timeout(tool)
-                    idempotent = tool is not None and tool.idempotent
-                    reply = await self._outcome(call, identity, timeout, idempotent=idempotent)
+                    take = partial(self._report, call, partials)
+                    reply = await self._executions.outcome(call, identity, terms, take)
                 else:
                     reply = _failed(identity)
             except asyncio.CancelledError:
@@ -218,47 +220,33 @@ class ToolCalls:
             if reply.outcome != live_pb2.TOOL_OUTCOME_SUCCEEDED:
                 span.set_status(trace.StatusCode.ERROR, reply.error)
         took = responses.duration(time.monotonic() - began)
-        await self._tell(call, identity if isinstance(identity, Identity) else None, reply, self._respond, took)
+        known = identity if isinstance(identity, Identity) else None
+        await self._tell(call, known, reply, partials, self._respond, took=took)
 
-    async def _outcome(
-        self, call: events.FunctionCall, identity: Identity, timeout: float, *, idempotent: bool
-    ) -> fabric_pb2.ToolCallReply:
-        """Of the execution that runs, or of one that is begun now. Cancelling the wait does not cancel that."""
-        running = self._running.get(identity.key)
-        if running is None:
-            request = fabric_pb2.ToolCallRequest(
-                schema_version=1,
-                name=identity.tool,
-                arguments_json=canonical(call.args),
-                timeout=responses.duration(timeout),
-                session_id=self._session.session_id,
-                tenant=self._session.tenant,
-                idempotency_key=identity.key,
-                epoch=self._epoch,
-                labels=dict(self._session.labels),
-                turn=identity.turn,
-                call_number=identity.number,
-                call_id=call.id,
-            )
-            execution = Execution(
-                self._bus, self._claims, request, own=self._own, idempotent=idempotent, again=identity.again
-            )
-            task = asyncio.create_task(execution.run(), name=f"execution of {call.name}")
-            running = self._running[identity.key] = _Running(execution, task)
-            task.add_done_callback(lambda _: self._ended(identity.key))
-        return await asyncio.shield(running.task)
-
-    def _ended(self, key: str) -> None:
-        task = self._running.pop(key).task
-        if not task.cancelled():
-            task.exception()  # whoever waits for it has it; after a restart of the turn nobody does
+    async def _report(
+        self, call: events.FunctionCall, partials: PartialResults, execution: str, report: fabric_pb2.ToolReport
+    ) -> None:
+        """The tool says something before it ends: for the caller, and for a model that takes it."""
+        if not partials.take(execution, report):
+            return
+        if report.HasField("progress"):
+            said = report.progress
+            fields = {"fraction": said.fraction} if said.HasField("fraction") else {}
+            self._activity(call, live_pb2.TOOL_PHASE_PROGRESS, message=said.message, **fields)
+        elif (output := output_of(report.partial)) is not None:
+            self._activity(call, live_pb2.TOOL_PHASE_PROGRESS, output=responses.struct(output))
+            response = partials.for_the_model(report.partial)
+            if response is not None:
+                await self._respond_partly(response)
 
     async def _tell(
         self,
         call: events.FunctionCall,
         identity: Identity | None,
         reply: fabric_pb2.ToolCallReply,
+        partials: PartialResults,
         deliver: Respond,
+        *,
         took: duration_pb2.Duration,
     ) -> None:
         response = _response(reply)
@@ -269,32 +257,26 @@ class ToolCalls:
             self._large.append(identity)
         # The caller learns of the outcome before the model can speak of it.
         self._activity(call, live_pb2.TOOL_PHASE_FINISHED, outcome=reply.outcome, message=reply.error, duration=took)
-        await deliver(types.FunctionResponse(id=call.id, name=call.name, response=response))
+        scheduling = partials.scheduling(reply.scheduling)
+        await deliver(types.FunctionResponse(id=call.id, name=call.name, response=response, scheduling=scheduling))
 
     def _let_go_before(self, turn: int) -> None:
         for old in self._large:
             if old.turn != turn:
-                self._later(self._shorten(old.key))
+                self._executions.later(self._executions.shorten(old.key))
         self._large = [kept for kept in self._large if kept.turn == turn]
-
-    async def _shorten(self, key: str) -> None:
-        try:
-            await self._claims.shorten(self._session.session_id, key)
-        except (FencedError, ServiceError) as error:
-            log.warning("claim not shortened", session=self._session.session_id, error=str(error))
-
-    def _later(self, work: Coroutine[Any, Any, None]) -> None:
-        chore = asyncio.create_task(work, name="claim chore")
-        self._chores.add(chore)
-        chore.add_done_callback(self._chores.discard)
 
     def _activity(self, call: events.FunctionCall, phase: live_pb2.ToolPhase, **fields: Any) -> None:
         activity = live_pb2.ToolActivity(call_id=call.id, name=call.name, phase=phase, **fields)
-        self._emit(live_pb2.ConverseResponse(tool_activity=activity))
+        emit = self._emit_news if phase == live_pb2.TOOL_PHASE_PROGRESS else self._emit
+        emit(live_pb2.ConverseResponse(tool_activity=activity))
 
 
-def _timeout(tool: tools_pb2.Tool) -> float:
-    return tool.timeout.ToTimedelta().total_seconds() if tool.HasField("timeout") else _DEFAULT_TIMEOUT
+def _terms(tool: tools_pb2.Tool | None) -> Terms:
+    if tool is None:
+        return Terms(_DEFAULT_TIMEOUT, idempotent=False, reports=False)
+    timeout = tool.timeout.ToTimedelta().total_seconds() if tool.HasField("timeout") else _DEFAULT_TIMEOUT
+    return Terms(timeout, tool.idempotent, tool.reports, tool.compensates)
 
 
 def _failed(error: str) -> fabric_pb2.ToolCallReply:

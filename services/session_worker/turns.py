@@ -68,7 +68,8 @@ class TurnState:
         self.count = count
         self._owed: int | None = None
         self._owed_since = 0.0
-        self.pending_calls: set[str] = set()
+        self.pending_calls: dict[str, int] = {}
+        """Calls without their results, and the turn of each."""
         self.typed = False
         """What the model was asked last was ordered content, and nothing else was asked meanwhile."""
         self.last_event = 0.0
@@ -89,20 +90,23 @@ class TurnState:
         """Something is in progress or owed: not the moment to let go of the caller."""
         return self.current is not None or self.owes_answer or bool(self.pending_calls)
 
+    @property
+    def speaks(self) -> bool:
+        """The model is in the middle of saying something."""
+        turn = self.current
+        return turn is not None and (turn.first_audio is not None or bool(turn.said))
+
     def asked(self, now: float, *, typed: bool = False) -> None:
         """The model was given something that it answers: in this turn, or in the next if this one already speaks.
         `typed`: ordered content (`client_content`)."""
         self.typed = typed and self._owed is None
         if self._owed is None:
             self._owed_since = now
-        turn = self.current
-        speaks = turn is not None and (turn.first_audio is not None or bool(turn.said))
-        self._owed = self.count if turn is not None and not speaks else self.count + 1
+        self._owed = self.count if self.current is not None and not self.speaks else self.count + 1
 
-    def call_settled(self, call_id: str, now: float) -> None:
-        """A function call was answered; the model will speak of it."""
-        if call_id in self.pending_calls:
-            self.pending_calls.discard(call_id)
+    def call_settled(self, call_id: str, now: float, *, silent: bool = False) -> None:
+        """A function call was answered; the model will speak of it, unless it was told not to."""
+        if self.pending_calls.pop(call_id, None) is not None and not silent:
             self.asked(now)
 
     def on_event(self, event: events.Event, now: float) -> Turn | None:
@@ -126,10 +130,11 @@ class TurnState:
             case events.FunctionCall():
                 turn = self._turn(now)
                 turn.tool_calls.append(event.name)
-                self.pending_calls.add(event.id)
+                self.pending_calls[event.id] = turn.number
                 self._answered_by(turn, now)
             case events.CallsCancelled(ids=ids):
-                self.pending_calls.difference_update(ids)
+                for call_id in ids:
+                    self.pending_calls.pop(call_id, None)
             case events.Interrupted():
                 if self.current is not None:
                     self.current.interrupted = True
@@ -156,12 +161,13 @@ class TurnState:
     def restart(self, first: int) -> set[str]:
         """The link is gone. Another one is asked again what this one was answering since turn `first`, as that turn.
 
-        Returns the calls that had no answer.
+        Returns the calls of these turns that had no answer: they come again. Those of earlier ones do not, and are
+        waited for no more: what they return is told in words.
         """
         self.count, self.current = first - 1, None
-        pending, self.pending_calls = self.pending_calls, set()
+        pending, self.pending_calls = self.pending_calls, {}
         self._owed = None
-        return pending
+        return {call_id for call_id, turn in pending.items() if turn >= first}
 
     def _answered_by(self, turn: Turn | None, now: float) -> None:
         """`turn` settles what is owed, unless it began before that was asked. An empty turn settles it too."""

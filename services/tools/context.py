@@ -8,6 +8,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from services.tools.reports import SCHEDULINGS, Reports, Scheduling
+
 
 class ToolError(Exception):
     """A failure whose message is written for the model, and reaches it word for word."""
@@ -51,6 +53,8 @@ class ToolContext:
     """Set when the result is no longer wanted. Coroutines are cancelled besides; a thread has to look."""
     deadline: float = math.inf
     """When its time is up, on `time.perf_counter`."""
+    reports: Reports = field(default_factory=Reports, repr=False)
+    """Use `progress` and `schedule`."""
 
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Use `secret`."""
@@ -74,3 +78,16 @@ class ToolContext:
     def seconds_left(self) -> float:
         """Time until the deadline, not below 0."""
         return max(0.0, self.deadline - time.perf_counter())
+
+    def progress(self, message: str = "", fraction: float | None = None) -> None:
+        """Tell the caller how far the call is, in words (500 characters) and from 0 to 1. From any thread, as often as
+        you like: a few a second are sent, the newest. It may get lost, and the model does not hear of it; what it is to
+        hear before the end, a generator yields."""
+        self.reports.progress(message, fraction)
+
+    def schedule(self, when: Scheduling) -> None:
+        """When the model is to speak of the results from here on, instead of what the tool declares. Where a function
+        blocks the conversation, and for models that take no scheduling, without effect. ValueError."""
+        if when not in SCHEDULINGS:
+            raise ValueError(f"{when!r} is no scheduling: expected 'silent', 'when_idle' or 'interrupt'")
+        self.reports.scheduling = SCHEDULINGS[when]

@@ -18,8 +18,9 @@ from typing import Any, Final, TypeVar, overload
 from pydantic import BaseModel, ConfigDict, Field, create_model
 from pydantic.json_schema import PydanticJsonSchemaWarning
 
-from services.tools import arguments, schema
+from services.tools import arguments, schema, streams
 from services.tools.context import ToolContext
+from services.tools.reports import SCHEDULINGS, Scheduling
 from services.tools.tool import BEHAVIORS, MAX_DESCRIPTION_BYTES, Behavior, DeclarationError, Tool, check_name
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -35,6 +36,7 @@ class Options:
     timeout: timedelta | float | None
     idempotent: bool
     behavior: Behavior | None
+    scheduling: Scheduling | None
     max_concurrency: int | None
 
 
@@ -47,6 +49,7 @@ def tool(
     timeout: timedelta | float | None = None,
     idempotent: bool = False,
     behavior: Behavior | None = None,
+    scheduling: Scheduling | None = None,
     max_concurrency: int | None = None,
 ) -> Callable[[F], F]: ...
 def tool(
@@ -57,19 +60,23 @@ def tool(
     timeout: timedelta | float | None = None,
     idempotent: bool = False,
     behavior: Behavior | None = None,
+    scheduling: Scheduling | None = None,
     max_concurrency: int | None = None,
 ) -> F | Callable[[F], F]:
     """Mark a function as a tool. It stays an ordinary function.
 
-    Synchronous functions run in a thread, coroutine functions on the event loop (so they must not block). The model
-    sees the first paragraph of the docstring and the parameters; `Annotated[str, Field(description=...)]` describes
-    one. `timeout` (seconds or timedelta; default: the service's) bounds a call. `idempotent` promises that running it
-    twice does no more than running it once. `behavior` says whether the model waits for it (default: the model's).
-    Of a tool with `max_concurrency` no more calls than that run at once in one process; others wait a little.
+    Synchronous functions run in a thread, coroutine functions on an event loop of their module (so they must not
+    block). Of a generator, of either kind, every value is a result, and the last one the answer. The model sees the
+    first paragraph of the docstring and the parameters; `Annotated[str, Field(description=...)]` describes one.
+    `timeout` (seconds or timedelta; default: the service's) bounds a call. `idempotent` promises that running it twice
+    does no more than running it once. `behavior` says whether the model waits for it (default: the model's), and
+    `scheduling` when it speaks of what it did not wait for: `silent` (never), `when_idle` (at the next pause) or
+    `interrupt` (at once). Of a tool with `max_concurrency` no more calls than that run at once in one process; others
+    wait a little.
     """
 
     def mark(target: F) -> F:
-        setattr(target, _MARK, Options(name, timeout, idempotent, behavior, max_concurrency))
+        setattr(target, _MARK, Options(name, timeout, idempotent, behavior, scheduling, max_concurrency))
         return target
 
     return mark if function is None else mark(function)
@@ -94,6 +101,7 @@ class FunctionTool(Tool):
     function: Callable[..., Any]
     _model: type[BaseModel]
     _context_parameter: str | None
+    _streams: bool
 
     def bind(self, arguments_json: str, context: ToolContext) -> Callable[[], Any]:
         """The call, ready to be made. ArgumentsError when the arguments do not fit."""
@@ -101,7 +109,10 @@ class FunctionTool(Tool):
         keywords = {str(field.alias): getattr(values, name) for name, field in self._model.model_fields.items()}
         if self._context_parameter is not None:
             keywords[self._context_parameter] = context
-        return lambda: self.function(**keywords)
+        if not self._streams:
+            return lambda: self.function(**keywords)
+        drained = streams.drained_async if self.is_async else streams.drained
+        return lambda: drained(lambda: self.function(**keywords), context)
 
 
 def declare(function: object) -> FunctionTool:
@@ -118,23 +129,27 @@ def _declare(function: object) -> FunctionTool:
         raise DeclarationError("is not marked with @tool")
     if not isinstance(function, types.FunctionType):
         raise DeclarationError("is not a function; classes, methods and other callables cannot be tools")
-    if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
-        raise DeclarationError("is a generator; tools that stream are not served by this release")
     name = check_name(options.name if options.name is not None else function.__name__)
     model, context_parameter = _signature(function, name)
+    streams_async = inspect.isasyncgenfunction(function)
+    generates = streams_async or inspect.isgeneratorfunction(function)
+    behavior = _checked_behavior(options.behavior)
     return FunctionTool(
         name=name,
         description=_description(function),
         parameters=_json_schema(model),
         timeout=_checked_timeout(options.timeout),
         idempotent=bool(options.idempotent),
-        behavior=_checked_behavior(options.behavior),
+        behavior=behavior,
+        scheduling=_checked_scheduling(options.scheduling, behavior),
+        reports=generates or context_parameter is not None,
         max_concurrency=_checked_limit(options.max_concurrency),
         site=site(function),
-        is_async=inspect.iscoroutinefunction(function),
+        is_async=streams_async or inspect.iscoroutinefunction(function),
         function=function,
         _model=model,
         _context_parameter=context_parameter,
+        _streams=generates,
     )
 
 
@@ -160,6 +175,16 @@ def _checked_behavior(behavior: Behavior | None) -> Behavior | None:
     if behavior not in BEHAVIORS:
         raise DeclarationError(f"behavior={behavior!r} is not allowed: expected 'blocking', 'non_blocking' or None")
     return behavior
+
+
+def _checked_scheduling(scheduling: Scheduling | None, behavior: Behavior | None) -> Scheduling | None:
+    if scheduling not in SCHEDULINGS:
+        raise DeclarationError(
+            f"scheduling={scheduling!r} is not allowed: expected 'silent', 'when_idle', 'interrupt' or None"
+        )
+    if scheduling is not None and behavior == "blocking":
+        raise DeclarationError("scheduling is for functions that do not block; the model waits for this one")
+    return scheduling
 
 
 def _description(function: types.FunctionType) -> str:

@@ -181,6 +181,7 @@ class Executor:
             labels=dict(call.labels),
             deadline=admitted + self._limit(tool, call).total_seconds(),
         )
+        context.reports.hide = tool.hide
         loop = asyncio.get_running_loop()
         execution = Execution(call, tool, context, loop.create_future(), loop.create_future(), admitted)
         self._executions[call.execution_id] = execution

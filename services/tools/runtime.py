@@ -194,6 +194,7 @@ class ToolsProcess:
             "subscriptions": self.bus.subscriptions(),
             "bus_errors": self.bus.errors,
             "unanswered": self.endpoints.unanswered,
+            "unreported": self.endpoints.unreported,
             "claimed_before": self.claims.again,
             "unclaimed": self.claims.unclaimed,
             "unsettled": self.claims.unsettled,

@@ -68,6 +68,8 @@ class ToolEndpoints:
         self._leaving = False
         self.unanswered = 0
         """Replies that NATS did not take."""
+        self.unreported = 0
+        """The same of progress and partial results."""
 
     async def start(self) -> None:
         """Subscribe. May be called again after a NATS error; later lost connections nats-py mends by itself."""
@@ -163,7 +165,7 @@ class ToolEndpoints:
     async def _serve(self, execution: Execution, request: Request, message: fabric_pb2.ToolCallRequest) -> None:
         # Wrong arguments claim nothing: the model may call again, with others.
         if not claimed.wants_claim(message) or self._executor.bind(execution) is not None:
-            await self._reply(request, _answer(await self._run(execution, request, message.epoch)))
+            await self._reply(request, await self._run(execution, request, message.epoch))
             return
         assert self._service is not None
         try:
@@ -176,7 +178,7 @@ class ToolEndpoints:
                 self._executor.withdraw(execution)
                 await self._reply(request, claim)
                 return
-            reply = _answer(await self._run(execution, request, message.epoch))
+            reply = await self._run(execution, request, message.epoch)
         finally:
             self._executor.withdraw(execution)
         # Stored first, so that whoever has the reply finds the same in the claim.
@@ -188,18 +190,35 @@ class ToolEndpoints:
         finally:
             await stop_tasks([settling])
 
-    async def _run(self, execution: Execution, request: Request, epoch: int) -> Result:
-        return await run_traced(
-            self._executor,
-            execution,
-            self._counts,
-            parent=telemetry.context_from(request.headers),
-            attributes={
-                names.EPOCH: epoch,
-                names.MESSAGING_SYSTEM: "nats",
-                names.MESSAGING_DESTINATION: request.subject,
-            },
-        )
+    async def _run(self, execution: Execution, request: Request, epoch: int) -> fabric_pb2.ToolCallReply:
+        reports = execution.context.reports
+        reports.listen(lambda report: self._report(execution.call.execution_id, report))
+        try:
+            result = await run_traced(
+                self._executor,
+                execution,
+                self._counts,
+                parent=telemetry.context_from(request.headers),
+                attributes={
+                    names.EPOCH: epoch,
+                    names.MESSAGING_SYSTEM: "nats",
+                    names.MESSAGING_DESTINATION: request.subject,
+                },
+            )
+        finally:
+            await reports.close()
+        reply = _answer(result)
+        reply.scheduling = reports.scheduling
+        return reply
+
+    async def _report(self, execution_id: str, report: fabric_pb2.ToolReport) -> None:
+        if not self._bus.connected.is_set():
+            self.unreported += 1  # stale when NATS is back
+            return
+        try:
+            await self._bus.client.publish(subjects.tool_progress(execution_id), report.SerializeToString())
+        except nats.errors.Error:
+            self.unreported += 1
 
     async def _reply(self, request: Request, reply: fabric_pb2.ToolCallReply) -> None:
         try:

@@ -13,6 +13,7 @@ from google.protobuf import struct_pb2
 
 from parley.v1 import live_pb2, tools_pb2
 from services.tools.context import ToolContext
+from services.tools.reports import SCHEDULINGS, Scheduling
 
 Behavior = Literal["blocking", "non_blocking"]
 
@@ -56,6 +57,10 @@ class Tool(ABC):
     """Where it comes from, for people."""
     is_async: bool
     """What `bind` returns is to be awaited on the event loop; otherwise it is called in a thread."""
+    scheduling: Scheduling | None = None
+    """When the model is to speak of its results, unless it says otherwise itself; None: the model's default."""
+    reports: bool = False
+    """It may say how far it is, and give partial results."""
     max_concurrency: int | None = None
     """Calls of it that run at once in one process; None: the service's limit of a tool."""
     tenants: frozenset[str] = frozenset()
@@ -89,6 +94,8 @@ class Tool(ABC):
                 behavior=BEHAVIORS[self.behavior],
             ),
             idempotent=self.idempotent,
+            scheduling=SCHEDULINGS[self.scheduling],
+            reports=self.reports,
             tenants=sorted(self.tenants),
         )
         message.timeout.FromTimedelta(self.timeout or default_timeout)

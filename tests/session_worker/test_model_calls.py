@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from google.genai.types import FunctionResponse
+
 from services.session_worker.events import FunctionCall
 from services.session_worker.model_calls import ModelCalls
 
@@ -20,6 +22,22 @@ def test_a_call_is_answered_on_the_link_that_made_it_and_once() -> None:
     assert calls.answered("c2", final=True) == (0, call(2))  # of no link that there is
 
 
+def test_an_answer_that_the_model_has_as_a_partial_one_is_known() -> None:
+    calls = ModelCalls(gets_stuck=True)
+    calls.made(call(1), link=1)
+    one, two = (FunctionResponse(id="c1", name="look", response={"output": {"at": at}}) for at in (1, 2))
+    assert not calls.is_told(one)
+    calls.answered_partly(one)
+    assert calls.is_told(one)
+    assert not calls.is_told(two)
+    calls.answered_partly(two)
+    assert not calls.is_told(one)
+    calls.answered("c1", final=True)
+    assert not calls.is_told(two)
+    calls.answered_partly(two)  # of a call that is over
+    assert not calls.is_told(two)
+
+
 def test_a_call_that_nobody_wants_is_not_answered() -> None:
     calls = ModelCalls(gets_stuck=True)
     calls.made(call(1), link=1)
@@ -33,6 +51,9 @@ def test_what_a_state_waits_for_ends_with_the_next_handle_or_link() -> None:
     calls.inherit([call(1)])
     calls.made(call(2), link=1)
     assert calls.since_handle == [call(1), call(2)]
+    calls.handle_came()
+    assert calls.since_handle == [call(2)]  # which is out, and may be for long
+    calls.answered("c2", final=True)
     calls.handle_came()
     assert calls.since_handle == []
     calls.made(call(3), link=1)

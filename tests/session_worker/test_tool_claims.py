@@ -10,6 +10,7 @@ import pytest
 
 from parley.v1 import fabric_pb2, live_pb2, tools_pb2
 from services.fabric.bus import Bus
+from services.fabric.capabilities import ModelCapabilities
 from services.fabric.records import FencedError
 from services.session_worker import call_book, events, toolcalls
 from services.session_worker.responses import duration
@@ -261,9 +262,12 @@ class NewOwner:
             spec,
             2,
             own=lambda: own,
+            model=ModelCapabilities(),
             tool=lambda name: tools_pb2.Tool(timeout=duration(15), idempotent=name == "look"),
             respond=self.deliver,
+            respond_partly=self.deliver,
             emit=lambda _: None,
+            emit_news=lambda _: None,
             record=self.log.append,
             fenced=lambda: pytest.fail("fenced"),
         )

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import AsyncIterator
 from typing import Any
 
 from services.tools import ToolContext, ToolError, tool
@@ -93,6 +94,17 @@ async def count_to(seconds: float) -> dict[str, float]:
     SEEN["count_to started"] += 1
     await asyncio.sleep(seconds)
     return {"seconds": seconds}
+
+
+@tool(timeout=20, behavior="non_blocking", scheduling="when_idle")
+async def dig(context: ToolContext, finds: int) -> AsyncIterator[dict[str, int]]:
+    """Says how far it is, and what it has found."""
+    context.progress("digging", 0)
+    for found in range(1, finds + 1):
+        await asyncio.sleep(0.6)
+        if found == finds:
+            context.schedule("interrupt")
+        yield {"found": found}
 
 
 @tool

@@ -1,5 +1,5 @@
 import enum
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import date, timedelta
 from typing import Annotated, Any, Literal
 
@@ -175,11 +175,6 @@ def two_contexts(one: ToolContext, two: ToolContext) -> None:
     """Doc."""
 
 
-async def streams() -> AsyncIterator[int]:
-    """Doc."""
-    yield 1
-
-
 class NotAFunction:
     """Doc."""
 
@@ -199,7 +194,6 @@ def fine(city: str) -> None:
         (unknown_hint, {}, "'Nowhere' is not defined"),
         (not_json, {}, "no JSON Schema"),
         (two_contexts, {}, "more than one parameter of type ToolContext"),
-        (streams, {}, "is a generator"),
         (NotAFunction, {}, "is not a function"),
         (fine, {"name": "9lives"}, "'9lives' is not allowed"),
         (fine, {"name": "a..b"}, "'a..b' is not allowed"),
@@ -214,6 +208,8 @@ def fine(city: str) -> None:
         (fine, {"max_concurrency": True}, "max_concurrency=True is not allowed"),
         (fine, {"max_concurrency": 1.5}, "max_concurrency=1.5 is not allowed"),
         (fine, {"behavior": "quick"}, "behavior='quick' is not allowed"),
+        (fine, {"scheduling": "later"}, "scheduling='later' is not allowed"),
+        (fine, {"scheduling": "silent", "behavior": "blocking"}, "scheduling is for functions that do not block"),
     ],
 )
 def test_bad_declaration_names_function_and_problem(function: Any, options: dict[str, Any], problem: str) -> None:

@@ -13,6 +13,7 @@ import nats as nats_py
 import pytest
 from google.protobuf import json_format
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 from nats.errors import NoRespondersError
 
 from parley.v1 import fabric_pb2, live_pb2
@@ -177,6 +178,25 @@ async def test_cancel_sent_right_behind_its_call_reaches_it(client: Client, serv
         await client.publish(subjects.tool_cancel(f"quick-{number}"))
         replies.append(await running)
     assert {reply.outcome for reply in replies} == {live_pb2.TOOL_OUTCOME_CANCELLED}
+
+
+async def test_progress_and_partial_results_go_to_whoever_listens(client: Client, service: ToolsProcess) -> None:
+    reports: list[fabric_pb2.ToolReport] = []
+
+    async def keep(message: Msg) -> None:
+        reports.append(fabric_pb2.ToolReport.FromString(message.data))
+
+    await client.subscribe(subjects.tool_progress("digs"), cb=keep)
+    reply = await call(client, "dig", {"finds": 3}, execution_id="digs")
+    assert output(reply) == {"found": 3}
+    assert reply.scheduling == live_pb2.RESPONSE_SCHEDULING_INTERRUPT
+    assert [report.number for report in reports] == [1, 2, 3]
+    assert (reports[0].progress.message, reports[0].progress.fraction) == ("digging", 0)
+    assert [json.loads(report.partial.output_json) for report in reports[1:]] == [{"found": 1}, {"found": 2}]
+    declared = await Catalog(client.jetstream()).get("dig")
+    assert declared is not None
+    assert (declared.reports, declared.scheduling) == (True, live_pb2.RESPONSE_SCHEDULING_WHEN_IDLE)
+    assert service.counts()["unreported"] == 0
 
 
 async def test_deadline_of_the_request_holds(client: Client, service: ToolsProcess) -> None:

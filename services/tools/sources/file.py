@@ -17,6 +17,7 @@ from yarl import URL
 from services.fabric import yaml_file
 from services.fabric.settings import PositiveDuration
 from services.fabric.yaml_file import ConfigurationError, Value
+from services.tools.reports import Scheduling
 from services.tools.sources.secrets import SecretRef
 from services.tools.tool import Behavior
 
@@ -66,11 +67,19 @@ class Hints(_Settings):
     idempotent: bool | None = None
     """Running it twice does no more than running it once: it may be retried."""
     behavior: Behavior | None = None
+    scheduling: Scheduling | None = None
+    """When the model is to speak of its results, where it does not wait for them."""
     timeout: PositiveDuration | None = None
     max_concurrency: int | None = Field(None, ge=1, le=1024)
     """Calls that run at once in one process; default: the service's."""
     tenants: list[Tenant] | None = Field(None, max_length=1024)
     """Tenants for whom it exists, instead of those of the source."""
+
+    @model_validator(mode="after")
+    def _scheduled_unless_waited_for(self) -> Hints:
+        if self.scheduling is not None and self.behavior == "blocking":
+            raise ValueError("`scheduling` is for tools that do not block")
+        return self
 
 
 class SourceSettings(_Settings):

@@ -161,4 +161,5 @@ class PythonSource(Source):
             max_concurrency=(hints.max_concurrency if hints else None) or tool.max_concurrency,
             tenants=tenants_of(source, tool.name),
             behavior=(hints.behavior if hints else None) or tool.behavior,
+            scheduling=(hints.scheduling if hints else None) or tool.scheduling,
         )

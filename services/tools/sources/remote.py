@@ -131,6 +131,7 @@ class Catalogue:
             timeout=(hints.timeout if hints else None) or self._settings.timeout,
             idempotent=idempotent,
             behavior=hints.behavior if hints else None,
+            scheduling=hints.scheduling if hints else None,
             max_concurrency=hints.max_concurrency if hints else None,
             tenants=tenants_of(self._settings, described.name),
             site=self._site(described.name),

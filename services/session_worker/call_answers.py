@@ -1,0 +1,116 @@
+"""Gives the model the results of functions: on the link that called, or else in words."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import structlog
+from google.genai import types
+
+from parley.v1 import live_pb2
+from services.fabric.capabilities import ModelCapabilities
+from services.session_worker import events, responses, retelling
+from services.session_worker.conversation import Conversation
+from services.session_worker.journal import Journal
+from services.session_worker.link import LinkClosedError
+from services.session_worker.link_in_use import LinkInUse
+from services.session_worker.model_calls import ModelCalls
+from services.session_worker.turns import TurnState
+
+log = structlog.get_logger()
+
+_SILENT: Final = types.FunctionResponseScheduling.SILENT
+_INTERRUPT: Final = types.FunctionResponseScheduling.INTERRUPT
+_LOOK_EVERY: Final = 0.05
+_LONGEST_WAIT: Final = 10.0
+"""Seconds after which what is told in words cuts off who speaks: most answers are shorter."""
+_SPEAKING: Final = 1.0
+"""Seconds after a sound in which the caller counts as speaking."""
+
+
+class CallAnswers:
+    """Of one session."""
+
+    def __init__(
+        self,
+        calls: ModelCalls,
+        model: ModelCapabilities,
+        turns: TurnState,
+        journal: Journal,
+        conversation: Conversation,
+        *,
+        there: Callable[[], Awaitable[LinkInUse]],
+        now_there: Callable[[], LinkInUse | None],
+    ) -> None:
+        """`there`: the link, as soon as there is one; `now_there`: the link of this moment."""
+        self._calls = calls
+        self._model = model
+        self._turns = turns
+        self._journal = journal
+        self._conversation = conversation
+        self._there = there
+        self._now_there = now_there
+
+    async def give(self, response: types.FunctionResponse, *, final: bool = True) -> None:
+        """A result that is in the conversation by now. `final`: no other follows."""
+        repeats = final and self._calls.is_told(response)
+        issued = self._calls.answered(response.id or "", final=final)
+        if issued is None:
+            return  # cancelled, or called again since
+        number, call = issued
+        logged = self._conversation.position
+        link = await self._there()
+        try:
+            if link.number == number:
+                await self._on_its_link(link, response, final=final, repeats=repeats)
+            elif link.told_until < logged:
+                await self._in_words(link, call, response)
+        except LinkClosedError:
+            # The next link is told of it with the rest of the exchange.
+            log.info("a result goes to the next link", tool=call.name)
+
+    async def give_partly(self, response: types.FunctionResponse) -> None:
+        """A result that is not the last, and that nobody misses: on its link, if that is there, or not at all."""
+        issued, link = self._calls.answered(response.id or "", final=False), self._now_there()
+        if issued is None or link is None or link.number != issued[0]:
+            return
+        self._calls.answered_partly(response)
+        try:
+            await link.link.send_tool_response(response)
+        except LinkClosedError:
+            log.info("a partial result is lost with its link", tool=response.name)
+
+    async def _on_its_link(
+        self, link: LinkInUse, response: types.FunctionResponse, *, final: bool, repeats: bool
+    ) -> None:
+        if repeats and self._model.response_scheduling:
+            # The model has spoken of it, or will: what it is told now is that nothing more follows.
+            response = response.model_copy(update={"scheduling": _SILENT})
+        if final:
+            silent = response.scheduling == _SILENT
+            self._turns.call_settled(response.id or "", time.monotonic(), silent=silent)
+        await link.link.send_tool_response(response)
+
+    async def _in_words(self, link: LinkInUse, call: events.FunctionCall, response: types.FunctionResponse) -> None:
+        """A call that another link made cannot be answered on this one, as conversation it can."""
+        if response.scheduling != _INTERRUPT:
+            await self._pause(link)
+        if self._now_there() is not link:
+            return  # the next one is told with the rest of the exchange
+        silent = response.scheduling == _SILENT
+        if not silent:
+            self._turns.asked(time.monotonic(), typed=True)
+        outcome = live_pb2.TOOL_OUTCOME_UNSPECIFIED
+        record = responses.tool_record(call, response.response or {}, outcome)
+        await link.link.send_turn(retelling.in_words(record), turn_complete=not silent)
+
+    async def _pause(self, link: LinkInUse) -> None:
+        """Until nobody speaks: ordered content cuts off what the model says."""
+        until = time.monotonic() + _LONGEST_WAIT
+        while self._now_there() is link and (now := time.monotonic()) < until:
+            if not (self._turns.speaks or self._journal.spoke_since(now - _SPEAKING)):
+                return
+            await asyncio.sleep(_LOOK_EVERY)
