@@ -49,10 +49,15 @@ class BoldStack(Stack):
         return child
 
 
+def written(folder: Path) -> Path:
+    path = folder / "sources.yaml"
+    path.write_text(json.dumps({"sources": SOURCES}))
+    return path
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=["", "carried"])
 async def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[BoldStack]:
-    path: Path = tmp_path_factory.mktemp("sources") / "sources.yaml"
-    path.write_text(json.dumps({"sources": SOURCES}))
+    path = written(tmp_path_factory.mktemp("sources"))
     env = {"PARLEY_TOOLS_MODULES": "", "PARLEY_TOOLS_SOURCES": str(path)}
     bold = BoldStack(StackConfig(env=env))
     bold.carried = request.param

@@ -1,8 +1,8 @@
 """A worker whose model calls what it should not, as `python -m tests.support.bold_model`.
 
 The emulator calls what it was told of, and no more. So the worker tells it of a tool that its session does not have: to
-everything else, the model asks for it of its own accord. `carried`: the worker believes that the session has it, too, as
-one that is out of date might, so that the tools service is the last to say no.
+everything else, the model asks for it of its own accord. `carried`: the worker believes that the session has it, too,
+as one that is out of date might, so that the tools service is the last to say no.
 """
 
 from __future__ import annotations

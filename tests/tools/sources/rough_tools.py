@@ -1,16 +1,17 @@
-"""Functions that do what none should, and some of the kind that does; served from the file of sources.
-
-It is imported anew by each test that uses it: see `rough`.
-"""
+"""Functions that do what none should, and some that behave; served from the file of sources."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
+import math
 import sys
 import threading
-import time
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field
 
 from services.tools import ToolContext, ToolError, ToolUnavailableError, tool
 
@@ -196,7 +197,117 @@ async def where_it_runs() -> str:
     return threading.current_thread().name
 
 
+class Line(BaseModel):
+    """One line of an order."""
+
+    item: Annotated[str, Field(max_length=40)]
+    count: Annotated[int, Field(ge=1, le=99)]
+    parts: list[Line] = []
+
+
 @tool
-def sleeps(seconds: float) -> None:
-    """Sleeps in its thread."""
-    time.sleep(seconds)
+def order(lines: list[Line], express: bool = False) -> int:
+    """Orders."""
+    return len(lines)
+
+
+class Endless(Mapping[str, int]):
+    """Has no last item."""
+
+    def __getitem__(self, key: str) -> int:
+        return 1
+
+    def __iter__(self) -> Iterator[str]:
+        return (f"k{number}" for number in itertools.count())
+
+    def __len__(self) -> int:
+        return 1
+
+
+class Unprintable(Exception):  # noqa: N818 - as rough as can be
+    """Cannot be told."""
+
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+def _cyclic() -> Any:
+    value: dict[str, Any] = {"a": []}
+    value["a"].append(value)
+    return value
+
+
+def _deep() -> Any:
+    value: Any = 1
+    for _ in range(1000):
+        value = [value]
+    return value
+
+
+RESULTS: dict[str, Callable[[], Any]] = {
+    "nan": lambda: {"a": [math.nan]},
+    "bytes": lambda: {"picture": b"\x89PNG"},
+    "cyclic": _cyclic,
+    "deep": _deep,
+    "50 MB": lambda: ["x" * 1000] * 50_000,
+    "50 MB of text": lambda: "x" * 50_000_000,
+    "endless": Endless,
+    "set": lambda: {1, 2},
+    "key": lambda: {("a", 1): 2},
+    "function": lambda: print,
+    "half a character": lambda: "\ud83d",
+    "huge number": lambda: 10**5000,
+}
+
+
+@tool
+async def returns(what: str) -> Any:
+    """Returns what JSON cannot say."""
+    return RESULTS[what]()
+
+
+@tool
+def returns_from_thread(what: str) -> Any:
+    """The same."""
+    return RESULTS[what]()
+
+
+def _recurse(depth: int) -> int:
+    return _recurse(depth + 1) + 1
+
+
+RAISES: dict[str, Callable[[], object]] = {
+    "ValueError": lambda: int("not a number"),
+    "RecursionError": lambda: _recurse(0),
+    "MemoryError": lambda: "x" * (1 << 62),
+    "unprintable": Unprintable,
+    "long": lambda: ValueError("x\n" * 100_000),
+    "exit": lambda: sys.exit(3),
+    "interrupt": KeyboardInterrupt,
+    "generator exit": GeneratorExit,
+    "not a ToolError": lambda: ToolError("no such table; say so"),
+}
+
+
+def _raise(what: str) -> None:
+    error = RAISES[what]()
+    assert isinstance(error, BaseException)
+    raise error
+
+
+@tool
+async def raises(what: str) -> None:
+    """Raises."""
+    _raise(what)
+
+
+@tool
+def raises_in_thread(what: str) -> None:
+    """Raises."""
+    _raise(what)
+
+
+@tool(timeout=0.2)
+async def hangs() -> None:
+    """Never comes back."""
+    await asyncio.Event().wait()
