@@ -100,9 +100,7 @@ def openapi_tool(members: dict[str, Member]) -> Tool:
     document = {
         "openapi": "3.0.3",
         "info": {"title": "T", "version": "1"},
-        "paths": {
-            "/t": {"post": {"operationId": "t", "requestBody": body, "responses": {"200": {"description": "."}}}}
-        },
+        "paths": {"/t": {"post": {"operationId": "t", "requestBody": body, "responses": responses}}},
         "components": {"schemas": {"Tree": tree}},
     }
     [operation] = operations(Document(json.dumps(document)), frozenset())
