@@ -1,6 +1,7 @@
 """Several instances with different tools, two real processes in one queue group.
 
-They are one service to whoever looks; each call goes where its tool is, and none to an instance that leaves or is stuck.
+They are one service to whoever looks. Each call goes where its tool is, and none to an instance that leaves or is
+stuck.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import structlog
 
+from services.tools import heeded
 from services.tools.context import ToolContext
 from services.tools.declare import FunctionTool, declare, is_marked
 from services.tools.loops import Blocked, ToolLoop
@@ -141,7 +142,8 @@ class PythonSource(Source):
                 tools.setdefault(id(function), tool)
         if not marked:
             problems.append(f"module {name} has no functions marked with @tool")
-        return Offer([*tools.values()], problems)
+        remarks = [f"{tool.site}: {remark}" for tool in tools.values() for remark in heeded.remarks(tool.parameters)]
+        return Offer([*tools.values()], problems, remarks)
 
     def _hinted(self, tool: FunctionTool) -> FunctionTool | None:
         """The tool as the operator wants it; None when they do not."""

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Final, Protocol
 
-from services.fabric.capabilities import SCHEMA_KEYWORDS
-from services.tools import arguments, schema
+from services.tools import arguments, heeded, schema
 from services.tools.context import ToolContext
 from services.tools.registry import Offer
 from services.tools.sources.file import SourceSettings
@@ -121,8 +120,8 @@ class Catalogue:
         if parameters.get("type") != "object":
             raise DeclarationError("the schema of its arguments is not of type object")
         check = arguments.SchemaCheck(parameters)
-        if unheeded := _unheeded(parameters):
-            self._remark(f"models do not heed {unheeded}; wrong arguments are refused all the same", described.name)
+        for remark in heeded.remarks(parameters):
+            self._remark(remark, described.name)
         idempotent = described.idempotent if hints is None or hints.idempotent is None else hints.idempotent
         return RemoteTool(
             name=name,
@@ -173,12 +172,6 @@ def _with_definitions(parameters: Mapping[str, Any]) -> dict[str, Any]:
         return walked
 
     return {("$defs" if key == "definitions" else key): moved(value) for key, value in parameters.items()}
-
-
-def _unheeded(parameters: dict[str, Any]) -> str:
-    found = {keyword: path for keyword, path in schema.keywords(parameters) if keyword not in SCHEMA_KEYWORDS}
-    shown = [f"{keyword} of {path}" if path else keyword for keyword, path in sorted(found.items())]
-    return ", ".join(shown[:8]) + (" and more" if len(shown) > 8 else "")
 
 
 def _shortened(text: str) -> str:
