@@ -1,4 +1,4 @@
-"""What of a declaration models take, and what is checked here alone: the capability table put to a schema. Plain code."""
+"""What models take of a declaration, and what is checked here alone: the capability table put to it. Plain code."""
 
 from __future__ import annotations
 

@@ -141,12 +141,24 @@ def _forms(error: jsonschema_rs.ValidationError) -> list[list[jsonschema_rs.Vali
 
 def _of_another_kind(form: list[jsonschema_rs.ValidationError], at: list[str | int]) -> bool:
     """Whether a form is for values of another type than the one at a place."""
-    here = [error for error in form if list(error.instance_path) == at]
-    return any(
-        error.kind.name == "type"
-        or ((forms := _forms(error)) is not None and all(_of_another_kind(inner, at) for inner in forms))
-        for error in here
-    )
+    for error in form:
+        if list(error.instance_path) != at:
+            continue
+        match error.kind:
+            case jsonschema_rs.ValidationErrorKind.Type():
+                return True
+            case jsonschema_rs.ValidationErrorKind.Constant(expected_value=value):
+                allowed = [value]
+            case jsonschema_rs.ValidationErrorKind.Enum(options=options) if isinstance(options, list):
+                allowed = options
+            case _:
+                forms = _forms(error)
+                if forms is not None and all(_of_another_kind(inner, at) for inner in forms):
+                    return True
+                continue
+        if kind_of(error.instance) not in map(kind_of, allowed):
+            return True
+    return False
 
 
 def _explain_keyword(error: jsonschema_rs.ValidationError) -> str:

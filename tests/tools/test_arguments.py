@@ -4,7 +4,7 @@ import pytest
 from pydantic import BaseModel
 
 from services.tools import tool
-from services.tools.arguments import ArgumentsError, parse
+from services.tools.arguments import ArgumentsError, SchemaCheck, parse
 from services.tools.declare import declare
 from tests.tools.test_declare import context
 
@@ -46,6 +46,20 @@ def violations(text: str) -> dict[str, str]:
 )
 def test_wrong_arguments_name_path_and_problem(text: str, path: str, problem: str) -> None:
     assert problem in violations(text)[path]
+
+
+def test_what_is_wrong_with_the_form_that_is_meant_is_told() -> None:
+    forms = [{"type": "array", "items": {"type": "string"}}, {"const": "only"}, {"enum": [1, 2, None]}]
+    check = SchemaCheck({"type": "object", "properties": {"a": {"oneOf": forms}, "b": {"anyOf": forms[1:]}}})
+    for value, place, problem in (
+        ({"a": ["x", 7]}, "a[1]", '7 is not of type "string"'),
+        ({"a": "other"}, "a", "only"),
+        ({"b": 3}, "b", "3 is not one of 1, 2 or null"),
+        ({"a": {}}, "a", "is not valid under any"),
+    ):
+        with pytest.raises(ArgumentsError) as caught:
+            check(value)
+        assert problem in caught.value.violations[place], caught.value.violations
 
 
 def test_many_wrong_arguments_are_cut_short() -> None:
