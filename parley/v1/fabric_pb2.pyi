@@ -24,6 +24,14 @@ class ProofOfDeath(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PROOF_OF_DEATH_NOT_HELD: _ClassVar[ProofOfDeath]
     PROOF_OF_DEATH_RELEASED: _ClassVar[ProofOfDeath]
 
+class CompensationState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    COMPENSATION_STATE_UNSPECIFIED: _ClassVar[CompensationState]
+    COMPENSATION_STATE_RUNNING: _ClassVar[CompensationState]
+    COMPENSATION_STATE_DONE: _ClassVar[CompensationState]
+    COMPENSATION_STATE_NOT_NEEDED: _ClassVar[CompensationState]
+    COMPENSATION_STATE_FAILED: _ClassVar[CompensationState]
+
 class ClaimState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     CLAIM_STATE_UNSPECIFIED: _ClassVar[ClaimState]
@@ -43,6 +51,11 @@ PROOF_OF_DEATH_DEAD: ProofOfDeath
 PROOF_OF_DEATH_SILENT: ProofOfDeath
 PROOF_OF_DEATH_NOT_HELD: ProofOfDeath
 PROOF_OF_DEATH_RELEASED: ProofOfDeath
+COMPENSATION_STATE_UNSPECIFIED: CompensationState
+COMPENSATION_STATE_RUNNING: CompensationState
+COMPENSATION_STATE_DONE: CompensationState
+COMPENSATION_STATE_NOT_NEEDED: CompensationState
+COMPENSATION_STATE_FAILED: CompensationState
 CLAIM_STATE_UNSPECIFIED: ClaimState
 CLAIM_STATE_RUNNING: ClaimState
 CLAIM_STATE_SETTLED: ClaimState
@@ -525,7 +538,7 @@ class ToolRecord(_message.Message):
     def __init__(self, call_id: _Optional[str] = ..., name: _Optional[str] = ..., arguments_json: _Optional[str] = ..., response_json: _Optional[str] = ..., outcome: _Optional[_Union[_live_pb2.ToolOutcome, str]] = ..., claim_key: _Optional[str] = ...) -> None: ...
 
 class ClaimRecord(_message.Message):
-    __slots__ = ("schema_version", "epoch", "state", "turn", "number", "tool", "arguments_json", "call_id", "idempotent", "execution_id", "executor", "timeout", "outcome", "attempt")
+    __slots__ = ("schema_version", "epoch", "state", "turn", "number", "tool", "arguments_json", "call_id", "idempotent", "execution_id", "executor", "timeout", "outcome", "attempt", "compensation")
     SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -540,6 +553,7 @@ class ClaimRecord(_message.Message):
     TIMEOUT_FIELD_NUMBER: _ClassVar[int]
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    COMPENSATION_FIELD_NUMBER: _ClassVar[int]
     schema_version: int
     epoch: int
     state: ClaimState
@@ -554,7 +568,20 @@ class ClaimRecord(_message.Message):
     timeout: _duration_pb2.Duration
     outcome: ToolCallReply
     attempt: str
-    def __init__(self, schema_version: _Optional[int] = ..., epoch: _Optional[int] = ..., state: _Optional[_Union[ClaimState, str]] = ..., turn: _Optional[int] = ..., number: _Optional[int] = ..., tool: _Optional[str] = ..., arguments_json: _Optional[str] = ..., call_id: _Optional[str] = ..., idempotent: _Optional[bool] = ..., execution_id: _Optional[str] = ..., executor: _Optional[str] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., outcome: _Optional[_Union[ToolCallReply, _Mapping]] = ..., attempt: _Optional[str] = ...) -> None: ...
+    compensation: Compensation
+    def __init__(self, schema_version: _Optional[int] = ..., epoch: _Optional[int] = ..., state: _Optional[_Union[ClaimState, str]] = ..., turn: _Optional[int] = ..., number: _Optional[int] = ..., tool: _Optional[str] = ..., arguments_json: _Optional[str] = ..., call_id: _Optional[str] = ..., idempotent: _Optional[bool] = ..., execution_id: _Optional[str] = ..., executor: _Optional[str] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., outcome: _Optional[_Union[ToolCallReply, _Mapping]] = ..., attempt: _Optional[str] = ..., compensation: _Optional[_Union[Compensation, _Mapping]] = ...) -> None: ...
+
+class Compensation(_message.Message):
+    __slots__ = ("state", "executor", "error", "attempt")
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    EXECUTOR_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    state: CompensationState
+    executor: str
+    error: str
+    attempt: str
+    def __init__(self, state: _Optional[_Union[CompensationState, str]] = ..., executor: _Optional[str] = ..., error: _Optional[str] = ..., attempt: _Optional[str] = ...) -> None: ...
 
 class WorkerAnnouncement(_message.Message):
     __slots__ = ("schema_version", "worker", "leaving")
@@ -567,7 +594,7 @@ class WorkerAnnouncement(_message.Message):
     def __init__(self, schema_version: _Optional[int] = ..., worker: _Optional[_Union[_fleet_pb2.Worker, _Mapping]] = ..., leaving: _Optional[bool] = ...) -> None: ...
 
 class ToolCallRequest(_message.Message):
-    __slots__ = ("schema_version", "execution_id", "name", "arguments_json", "timeout", "session_id", "tenant", "caller", "idempotency_key", "epoch", "labels", "own_revision", "turn", "call_number", "call_id", "replaces_revision")
+    __slots__ = ("schema_version", "execution_id", "name", "arguments_json", "timeout", "session_id", "tenant", "caller", "idempotency_key", "epoch", "labels", "own_revision", "turn", "call_number", "call_id", "replaces_revision", "compensates")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -591,6 +618,7 @@ class ToolCallRequest(_message.Message):
     CALL_NUMBER_FIELD_NUMBER: _ClassVar[int]
     CALL_ID_FIELD_NUMBER: _ClassVar[int]
     REPLACES_REVISION_FIELD_NUMBER: _ClassVar[int]
+    COMPENSATES_FIELD_NUMBER: _ClassVar[int]
     schema_version: int
     execution_id: str
     name: str
@@ -607,7 +635,8 @@ class ToolCallRequest(_message.Message):
     call_number: int
     call_id: str
     replaces_revision: int
-    def __init__(self, schema_version: _Optional[int] = ..., execution_id: _Optional[str] = ..., name: _Optional[str] = ..., arguments_json: _Optional[str] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., session_id: _Optional[str] = ..., tenant: _Optional[str] = ..., caller: _Optional[str] = ..., idempotency_key: _Optional[str] = ..., epoch: _Optional[int] = ..., labels: _Optional[_Mapping[str, str]] = ..., own_revision: _Optional[int] = ..., turn: _Optional[int] = ..., call_number: _Optional[int] = ..., call_id: _Optional[str] = ..., replaces_revision: _Optional[int] = ...) -> None: ...
+    compensates: bool
+    def __init__(self, schema_version: _Optional[int] = ..., execution_id: _Optional[str] = ..., name: _Optional[str] = ..., arguments_json: _Optional[str] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., session_id: _Optional[str] = ..., tenant: _Optional[str] = ..., caller: _Optional[str] = ..., idempotency_key: _Optional[str] = ..., epoch: _Optional[int] = ..., labels: _Optional[_Mapping[str, str]] = ..., own_revision: _Optional[int] = ..., turn: _Optional[int] = ..., call_number: _Optional[int] = ..., call_id: _Optional[str] = ..., replaces_revision: _Optional[int] = ..., compensates: _Optional[bool] = ...) -> None: ...
 
 class ToolCallReply(_message.Message):
     __slots__ = ("schema_version", "outcome", "output_json", "error", "duration", "status", "scheduling")

@@ -77,14 +77,30 @@ class Claims(RecordStore):
             return found
         return Claim(claim.key, record, revision)
 
-    async def settle(self, session: str, claim: Claim, outcome: fabric_pb2.ToolCallReply) -> Claim:
-        """Store how a running call ended, unless it has an outcome. Errors as of `replace`."""
+    async def settle(
+        self,
+        session: str,
+        claim: Claim,
+        outcome: fabric_pb2.ToolCallReply,
+        compensation: fabric_pb2.Compensation | None = None,
+    ) -> Claim:
+        """Store how a running call ended, unless it has an outcome, and who sets out to undo it. Errors as of
+        `replace`."""
         if claim.settled:
             return claim
         record = fabric_pb2.ClaimRecord()
         record.CopyFrom(claim.record)
         record.state = fabric_pb2.CLAIM_STATE_SETTLED
         record.outcome.CopyFrom(outcome)
+        if compensation is not None:
+            record.compensation.CopyFrom(compensation)
+        return await self.replace(session, claim, record)
+
+    async def compensate(self, session: str, claim: Claim, compensation: fabric_pb2.Compensation) -> Claim:
+        """Set out to undo a settled call, or store what became of it. Errors as of `replace`."""
+        record = fabric_pb2.ClaimRecord()
+        record.CopyFrom(claim.record)
+        record.compensation.CopyFrom(compensation)
         return await self.replace(session, claim, record)
 
     async def shorten(self, session: str, key: str) -> None:
@@ -136,11 +152,30 @@ def unknown(tool: str) -> fabric_pb2.ToolCallReply:
     )
 
 
+_TAKEN_BACK: Final = {
+    fabric_pb2.COMPENSATION_STATE_RUNNING: "the call was taken back; whether what it did is undone by now is unknown",
+    fabric_pb2.COMPENSATION_STATE_DONE: "the call was taken back, and what it did was undone",
+    fabric_pb2.COMPENSATION_STATE_NOT_NEEDED: "the call was taken back, and did nothing",
+    fabric_pb2.COMPENSATION_STATE_FAILED: "the call was taken back, but what it did could not be undone",
+}
+_MAY_HAVE_HAPPENED: Final = frozenset({live_pb2.TOOL_OUTCOME_SUCCEEDED, live_pb2.TOOL_OUTCOME_UNKNOWN})
+
+
+def can_be_undone(claim: Claim) -> bool:
+    """The call had its effect, or may have, and nobody has set out to undo it."""
+    record = claim.record
+    return claim.settled and record.outcome.outcome in _MAY_HAVE_HAPPENED and not record.HasField("compensation")
+
+
 def answer(claim: Claim) -> fabric_pb2.ToolCallReply:
     """The claim as a reply to a request for the call."""
-    if claim.settled:
-        reply = fabric_pb2.ToolCallReply()
-        reply.CopyFrom(claim.record.outcome)
-        reply.status = fabric_pb2.CALL_STATUS_ENDED
-        return reply
-    return fabric_pb2.ToolCallReply(schema_version=1, status=fabric_pb2.CALL_STATUS_RUNNING)
+    if not claim.settled:
+        return fabric_pb2.ToolCallReply(schema_version=1, status=fabric_pb2.CALL_STATUS_RUNNING)
+    reply = fabric_pb2.ToolCallReply()
+    reply.CopyFrom(claim.record.outcome)
+    reply.status = fabric_pb2.CALL_STATUS_ENDED
+    if claim.record.HasField("compensation") and reply.outcome in _MAY_HAVE_HAPPENED:
+        reply.outcome = live_pb2.TOOL_OUTCOME_CANCELLED
+        reply.error = _TAKEN_BACK.get(claim.record.compensation.state, "the call was taken back")
+        reply.ClearField("output_json")
+    return reply

@@ -15,6 +15,8 @@ SPAN_RECOVER: Final = "parley.recover"
 SPAN_TURN: Final = "parley.turn"
 SPAN_TOOL_CALL: Final = "execute_tool"
 """Followed by the tool's name (semantic conventions, gen_ai); CLIENT in the worker, SERVER in the tools service."""
+SPAN_COMPENSATE: Final = "parley.compensate"
+"""Followed by the tool's name: undoing a call whose result nobody wants."""
 
 # Attributes of OpenTelemetry's semantic conventions
 SESSION_ID: Final = "session.id"

@@ -35,6 +35,8 @@ _FIRST_PAUSE: Final = 0.05
 _PING: Final = 0.5
 _CONNECT: Final = 2.0
 """Seconds that a call waits for a message bus that is away."""
+_ASK_AGAIN: Final = (0.1, 1.0, 3.0, 10.0, 0.0)
+"""Seconds between attempts to find somebody who undoes a call."""
 _FINAL: Final = frozenset({fabric_pb2.CALL_STATUS_ENDED, fabric_pb2.CALL_STATUS_UNSPECIFIED})
 """Unspecified: a tools service of an older release, which claims nothing."""
 
@@ -101,7 +103,8 @@ class Execution:
                 await self._reports.stop()
 
     async def take_back(self) -> None:
-        """See to it that the call does not run if it does not yet, and that it ends if it does."""
+        """See to it that the call does not run if it does not yet, that it ends if it does, and that what it did is
+        undone where that can be. Raises nothing."""
         try:
             claim = await self._abandon("the model took the call back")
             wait = ClaimWait(time.monotonic(), self.terms.timeout, idempotent=False)
@@ -116,8 +119,24 @@ class Execution:
                 if await self._take(wait, seen) is not None:
                     break
                 claim = claim if seen is None or seen.claim is None else seen.claim
+            if self.terms.compensates:
+                await self._compensate()
         except (FencedError, ServiceError) as error:
             log.warning("tool call not taken back", session=self._request.session_id, error=str(error))
+
+    async def _compensate(self) -> None:
+        """Have what the call did undone, unless whoever ran it does that. ServiceError; FencedError."""
+        request = fabric_pb2.ToolCallRequest()
+        request.CopyFrom(self._request)
+        request.compensates = True
+        for pause in _ASK_AGAIN:
+            claim = await self._records.read(request.session_id, request.idempotency_key)
+            if claim is None or not claims.can_be_undone(claim):
+                return
+            request.own_revision = self._own()
+            await self._request_reply(request.SerializeToString())
+            await asyncio.sleep(pause)
+        log.error("tool call not undone: nobody did it", session=request.session_id, tool=request.name)
 
     async def settled(self) -> None:
         """Wait until the claim is. Raises nothing."""

@@ -117,7 +117,8 @@ class ToolCalls:
                     self._executions.take_back(over.call, over.identity, over.terms)
                 continue
             waiting.task.cancel()
-            others = any(other.key == waiting.key for id_, other in self._waiting.items() if id_ not in call_ids)
+            # Not those that are cancelled, and gone in a moment.
+            others = any(one.key == waiting.key and not one.task.cancelling() for one in self._waiting.values())
             if waiting.identity is not None and not others:
                 self._executions.take_back(waiting.call, waiting.identity, waiting.terms)
 

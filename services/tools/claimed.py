@@ -109,19 +109,81 @@ class ClaimedCalls:
         record.timeout.FromTimedelta(self._executor.limit(execution))
         return record
 
-    async def settle(self, session: str, claim: Claim, reply: fabric_pb2.ToolCallReply) -> fabric_pb2.ToolCallReply:
-        """Store how a call ended; return the answer to it, which is another one when it was settled meanwhile."""
-        patiently = AsyncRetrying(
-            retry=retry_if_exception_type(ServiceError),
-            wait=wait_random_exponential(multiplier=0.05, max=2),
-            stop=stop_after_delay(_SETTLE_WAIT),
-            reraise=True,
-        )
+    async def settle(
+        self,
+        session: str,
+        claim: Claim,
+        reply: fabric_pb2.ToolCallReply,
+        compensation: fabric_pb2.Compensation | None = None,
+    ) -> tuple[fabric_pb2.ToolCallReply, Claim | None]:
+        """Store how a call ended; return the answer to it, which is another one when it was settled meanwhile, and the
+        claim, when it gives us the right to undo the call."""
         try:
-            return claims.answer(await patiently(self._records.settle, session, claim, reply))
+            stands: Claim = await _patiently()(self._records.settle, session, claim, reply, compensation)
         except FencedError:
-            return reply  # the session is over, and its claims are gone
+            return reply, None  # the session is over, and its claims are gone
         except ServiceError as error:
             self.unsettled += 1
             log.error("outcome of a tool call not stored", session=session, claim=claim.key, error=str(error))  # noqa: TRY400 - it says what there is to say
+            return reply, None
+        mine = compensation is not None and stands.record.compensation == compensation
+        return claims.answer(stands), stands if mine else None
+
+    async def set_out_to_undo(
+        self, request: fabric_pb2.ToolCallRequest, executor: str
+    ) -> Claim | fabric_pb2.ToolCallReply:
+        """The claim, when it gives us the right to undo the call; else the answer to the request. Raises nothing."""
+        session = request.session_id
+        try:
+            own = await self._records.read_own(session)
+            if own is None or own[1] != request.own_revision:
+                raise FencedError(session)
+            found = await self._records.read(session, request.idempotency_key)
+            if found is None:
+                return claims.not_run("there is no such call")
+            if not claims.can_be_undone(found):
+                return claims.answer(found)
+            right = running(executor)
+            stands: Claim = await _patiently()(self._records.compensate, session, found, right)
+        except FencedError:
+            reply = claims.not_run("the session has another owner")
+            reply.status = fabric_pb2.CALL_STATUS_FENCED
             return reply
+        except ServiceError:
+            return claims.not_run("the call could not be recorded; try again in a few seconds")
+        return stands if stands.record.compensation == right else claims.answer(stands)
+
+    async def undone(
+        self, session: str, claim: Claim, compensation: fabric_pb2.Compensation
+    ) -> fabric_pb2.ToolCallReply:
+        """Store what became of undoing a call; return the answer to the call."""
+        compensation.executor = claim.record.compensation.executor
+        compensation.attempt = claim.record.compensation.attempt
+        try:
+            while True:
+                stands: Claim = await _patiently()(self._records.compensate, session, claim, compensation)
+                if stands.record.compensation == compensation:
+                    return claims.answer(stands)
+                claim = stands  # it lost weight meanwhile, as claims do when their turn is over
+        except FencedError:
+            log.info("session of a compensated call is over", session=session)
+        except ServiceError as error:
+            self.unsettled += 1
+            log.error("end of a compensation not stored", session=session, claim=claim.key, error=str(error))  # noqa: TRY400
+        return claims.answer(claim)
+
+
+def running(executor: str) -> fabric_pb2.Compensation:
+    """Somebody sets out to undo a call."""
+    return fabric_pb2.Compensation(
+        state=fabric_pb2.COMPENSATION_STATE_RUNNING, executor=executor, attempt=ids.sortable_id()
+    )
+
+
+def _patiently() -> AsyncRetrying:
+    return AsyncRetrying(
+        retry=retry_if_exception_type(ServiceError),
+        wait=wait_random_exponential(multiplier=0.05, max=2),
+        stop=stop_after_delay(_SETTLE_WAIT),
+        reraise=True,
+    )

@@ -21,7 +21,15 @@ from pydantic.json_schema import PydanticJsonSchemaWarning
 from services.tools import arguments, schema, streams
 from services.tools.context import ToolContext
 from services.tools.reports import SCHEDULINGS, Scheduling
-from services.tools.tool import BEHAVIORS, MAX_DESCRIPTION_BYTES, Behavior, DeclarationError, Tool, check_name
+from services.tools.tool import (
+    BEHAVIORS,
+    MAX_DESCRIPTION_BYTES,
+    Behavior,
+    Compensate,
+    DeclarationError,
+    Tool,
+    check_name,
+)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -37,6 +45,7 @@ class Options:
     idempotent: bool
     behavior: Behavior | None
     scheduling: Scheduling | None
+    compensate: Compensate | None
     max_concurrency: int | None
 
 
@@ -50,6 +59,7 @@ def tool(
     idempotent: bool = False,
     behavior: Behavior | None = None,
     scheduling: Scheduling | None = None,
+    compensate: Compensate | None = None,
     max_concurrency: int | None = None,
 ) -> Callable[[F], F]: ...
 def tool(
@@ -61,6 +71,7 @@ def tool(
     idempotent: bool = False,
     behavior: Behavior | None = None,
     scheduling: Scheduling | None = None,
+    compensate: Compensate | None = None,
     max_concurrency: int | None = None,
 ) -> F | Callable[[F], F]:
     """Mark a function as a tool. It stays an ordinary function.
@@ -73,10 +84,15 @@ def tool(
     `scheduling` when it speaks of what it did not wait for: `silent` (never), `when_idle` (at the next pause) or
     `interrupt` (at once). Of a tool with `max_concurrency` no more calls than that run at once in one process; others
     wait a little.
+
+    `compensate` undoes what a call did in a session when nobody gets its result: the model took the call back, the
+    session ended, or its time was up. It is called once, when the function has ended, with the arguments (a dict, as
+    the model gave them), the result (a dict, as the model would have got it; None where the function was cut off) and a
+    context, and may take as long as the function. It is not called when the function raised: who fails has no effect.
     """
 
     def mark(target: F) -> F:
-        setattr(target, _MARK, Options(name, timeout, idempotent, behavior, scheduling, max_concurrency))
+        setattr(target, _MARK, Options(name, timeout, idempotent, behavior, scheduling, compensate, max_concurrency))
         return target
 
     return mark if function is None else mark(function)
@@ -131,8 +147,7 @@ def _declare(function: object) -> FunctionTool:
         raise DeclarationError("is not a function; classes, methods and other callables cannot be tools")
     name = check_name(options.name if options.name is not None else function.__name__)
     model, context_parameter = _signature(function, name)
-    streams_async = inspect.isasyncgenfunction(function)
-    generates = streams_async or inspect.isgeneratorfunction(function)
+    generates = _generates(function)
     behavior = _checked_behavior(options.behavior)
     return FunctionTool(
         name=name,
@@ -142,15 +157,20 @@ def _declare(function: object) -> FunctionTool:
         idempotent=bool(options.idempotent),
         behavior=behavior,
         scheduling=_checked_scheduling(options.scheduling, behavior),
+        compensate=_checked_compensate(options.compensate),
         reports=generates or context_parameter is not None,
         max_concurrency=_checked_limit(options.max_concurrency),
         site=site(function),
-        is_async=streams_async or inspect.iscoroutinefunction(function),
+        is_async=inspect.isasyncgenfunction(function) or inspect.iscoroutinefunction(function),
         function=function,
         _model=model,
         _context_parameter=context_parameter,
         _streams=generates,
     )
+
+
+def _generates(function: types.FunctionType) -> bool:
+    return inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function)
 
 
 def _checked_timeout(timeout: object) -> timedelta | None:
@@ -185,6 +205,20 @@ def _checked_scheduling(scheduling: Scheduling | None, behavior: Behavior | None
     if scheduling is not None and behavior == "blocking":
         raise DeclarationError("scheduling is for functions that do not block; the model waits for this one")
     return scheduling
+
+
+def _checked_compensate(compensate: Compensate | None) -> Compensate | None:
+    if compensate is None:
+        return None
+    if not isinstance(compensate, types.FunctionType) or _generates(compensate):
+        raise DeclarationError(f"compensate={compensate!r} is not allowed: expected a function or coroutine function")
+    try:
+        inspect.signature(compensate).bind({}, None, None)
+    except TypeError as error:
+        raise DeclarationError(
+            f"compensate={compensate.__qualname__} does not take arguments, result and context ({error})"
+        ) from None
+    return compensate
 
 
 def _description(function: types.FunctionType) -> str:

@@ -81,7 +81,7 @@ class Result:
 
 
 @dataclass(frozen=True)
-class _Ended:
+class Ended:
     """How the function itself ended. Made where it ran, so that nothing it raises gets out of there."""
 
     output_json: str = ""
@@ -106,6 +106,8 @@ class Execution:
     function: Callable[[], Any] | None = None
     """Ready to be called; None until its arguments are checked."""
     answered: bool = False
+    work: asyncio.Future[Ended] | None = None
+    """The function, which may run on after the answer; cancelled: it was cut off. None: it has not begun."""
 
 
 class Executor:
@@ -226,7 +228,7 @@ class Executor:
     async def run(self, execution: Execution) -> Result:
         """Run an admitted call to its answer. Raises nothing but CancelledError, and then ends the call too."""
         started = time.perf_counter()  # uvloop counts whole milliseconds
-        work: asyncio.Future[_Ended] | None = None
+        work: asyncio.Future[Ended] | None = None
         try:
             if (refusal := self.bind(execution)) is not None:
                 return refusal
@@ -239,7 +241,7 @@ class Executor:
                     live_pb2.TOOL_OUTCOME_TIMED_OUT, error="its time was up before it began", error_type="timeout"
                 )
             assert execution.function is not None
-            work = self._begin(execution.tool, execution.function)
+            work = execution.work = self._begin(execution.tool, execution.function)
             await asyncio.wait((work, execution.stop), timeout=left, return_when=asyncio.FIRST_COMPLETED)
             result = self._result(work, execution.stop, limit)
             return Result(
@@ -260,7 +262,7 @@ class Executor:
         limit = tool.timeout or self._default_timeout
         return limit if call.timeout is None else min(limit, call.timeout)
 
-    def _result(self, work: asyncio.Future[_Ended], stop: asyncio.Future[Result], limit: timedelta) -> Result:
+    def _result(self, work: asyncio.Future[Ended], stop: asyncio.Future[Result], limit: timedelta) -> Result:
         if work.cancelled():
             # Nobody but the function itself can have done that: we cancel only after the answer.
             return Result(
@@ -277,7 +279,7 @@ class Executor:
             error_type="timeout",
         )
 
-    def _answered(self, execution: Execution, work: asyncio.Future[_Ended] | None) -> None:
+    def _answered(self, execution: Execution, work: asyncio.Future[Ended] | None) -> None:
         execution.answered = True
         self._changed.set()
         if work is None or work.done():
@@ -296,20 +298,20 @@ class Executor:
             self._executions[called].turn.set_result(None)
         self._changed.set()
 
-    def _begin(self, tool: Tool, function: Callable[[], Any]) -> asyncio.Future[_Ended]:
+    def _begin(self, tool: Tool, function: Callable[[], Any]) -> asyncio.Future[Ended]:
         if not tool.is_async:
             return self._threads.run(lambda: self._call(tool, function))
         return asyncio.create_task(self._await(tool, function), name=f"tool {tool.name}")
 
-    def _call(self, tool: Tool, function: Callable[[], Any]) -> _Ended:
+    def _call(self, tool: Tool, function: Callable[[], Any]) -> Ended:
         try:
-            return _Ended(results.encode(function(), self._max_result_bytes, tool.hide))
+            return Ended(results.encode(function(), self._max_result_bytes, tool.hide))
         except BaseException as error:  # noqa: BLE001 - sys.exit in a function must not end the service
             return _failed(error, tool.hide)
 
-    async def _await(self, tool: Tool, function: Callable[[], Any]) -> _Ended:
+    async def _await(self, tool: Tool, function: Callable[[], Any]) -> Ended:
         try:
-            return _Ended(results.encode(await function(), self._max_result_bytes, tool.hide))
+            return Ended(results.encode(await function(), self._max_result_bytes, tool.hide))
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001 - sys.exit in a function must not end the service
@@ -369,7 +371,7 @@ def refused(refusal: Refusal, error: str, violations: Mapping[str, str] | None =
     )
 
 
-def _failed(error: BaseException, hide: Callable[[str], str]) -> _Ended:
+def _failed(error: BaseException, hide: Callable[[str], str]) -> Ended:
     """What the model is told: type and message, never a stack trace. The log gets the rest."""
     name = type(error).__name__
     try:
@@ -383,4 +385,4 @@ def _failed(error: BaseException, hide: Callable[[str], str]) -> _Ended:
         message = message[:_MAX_ERROR] + "..."
     unknown = isinstance(error, OutcomeUnknownError)
     outcome = live_pb2.TOOL_OUTCOME_UNKNOWN if unknown else live_pb2.TOOL_OUTCOME_FAILED
-    return _Ended(error=message or "the function failed", error_type=name, outcome=outcome)
+    return Ended(error=message or "the function failed", error_type=name, outcome=outcome)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -19,6 +20,7 @@ from services.fabric.ops import OpsServer
 from services.fabric.settings import SettingError
 from services.tools.calls import CallCounts
 from services.tools.claimed import ClaimedCalls
+from services.tools.compensation import Compensations
 from services.tools.execute import Executor
 from services.tools.grpc_service import GrpcPort, ToolServicer
 from services.tools.registry import Registry
@@ -74,6 +76,7 @@ class ToolsProcess:
             queue_wait=settings.queue_wait,
         )
         self.claims = ClaimedCalls(Claims(self.bus.client.jetstream(timeout=TIMEOUT)), self.executor)
+        self.compensations = Compensations()
         self.endpoints = ToolEndpoints(
             self.bus,
             instance,
@@ -81,6 +84,8 @@ class ToolsProcess:
             self.executor,
             self.counts,
             claims=self.claims,
+            compensations=self.compensations,
+            default_timeout=settings.default_timeout,
             max_tasks=2 * settings.max_concurrency,  # as many again may wait
         )
         servicer = ToolServicer(self.registry, self.executor, self.counts, default_timeout=settings.default_timeout)
@@ -178,8 +183,10 @@ class ToolsProcess:
         self._serving = False
         await self.grpc.serving(False)
         await self.endpoints.leave()
+        began = time.monotonic()
         await self.executor.drain(self._settings.shutdown_grace)
-        await asyncio.gather(self.endpoints.stop(), self.grpc.stop())
+        left = self._settings.shutdown_grace.total_seconds() - (time.monotonic() - began)
+        await asyncio.gather(self.endpoints.stop(left), self.grpc.stop())
         log.info("stopped", overrunning=self.executor.overrunning)
 
     def _counts(self) -> dict[str, int | float]:
@@ -198,6 +205,9 @@ class ToolsProcess:
             "claimed_before": self.claims.again,
             "unclaimed": self.claims.unclaimed,
             "unsettled": self.claims.unsettled,
+            "compensated": self.compensations.done,
+            "not_compensated": self.compensations.failed,
+            "compensation_not_needed": self.compensations.not_needed,
             "loop_lag_seconds": round(self._lag.worst, 4),
             **self._loops(),
             **self.counts.totals(),

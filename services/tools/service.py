@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import Awaitable, Callable, Coroutine
+from datetime import timedelta
+from typing import Any, Final
 
 import nats.errors
 import structlog
@@ -21,12 +22,14 @@ from nats.micro.service import Endpoint, EndpointStats, Service, ServiceConfig
 
 from parley._version import __version__
 from parley.v1 import fabric_pb2
-from services.fabric import ids, names, subjects, telemetry
+from services.fabric import claims, ids, names, subjects, telemetry
 from services.fabric.bus import Bus, settle
+from services.fabric.claims import Claim
 from services.fabric.process import stop_tasks
-from services.tools import claimed
+from services.tools import claimed, compensation
 from services.tools.calls import CallCounts, run_traced
-from services.tools.claimed import ClaimedCalls
+from services.tools.claimed import ClaimedCalls, running
+from services.tools.compensation import Compensations
 from services.tools.execute import Call, Execution, Executor, Refusal, Result, refused
 from services.tools.registry import Registry
 from services.tools.tool import Tool
@@ -52,6 +55,8 @@ class ToolEndpoints:
         counts: CallCounts,
         *,
         claims: ClaimedCalls,
+        compensations: Compensations,
+        default_timeout: timedelta,
         max_tasks: int,
     ) -> None:
         self._bus = bus
@@ -60,6 +65,8 @@ class ToolEndpoints:
         self._executor = executor
         self._counts = counts
         self._claims = claims
+        self._compensations = compensations
+        self._default_timeout = default_timeout
         self._max_tasks = max_tasks
         self._tasks: set[asyncio.Task[None]] = set()
         self._service: Service | None = None
@@ -135,6 +142,12 @@ class ToolEndpoints:
         if claimed.wants_claim(message) and (problem := claimed.problem(message)) is not None:
             await request.respond_error("400", problem)
             return
+        if message.compensates:
+            if claimed.wants_claim(message) and len(self._tasks) < self._max_tasks:
+                self._spawn(self._undo(request, message), f"undo {name}")
+            else:
+                await self._reply(request, claims.not_run("the tools service is busy; try again in a second"))
+            return
         call = Call(
             name=name,
             arguments_json=message.arguments_json,
@@ -153,7 +166,10 @@ class ToolEndpoints:
         if isinstance(admitted, Result):
             await self._refuse(call, request, admitted)
             return
-        task = asyncio.create_task(self._serve(admitted, request, message), name=f"tool call {name}")
+        self._spawn(self._serve(admitted, request, message), f"tool call {name}")
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -181,14 +197,48 @@ class ToolEndpoints:
             reply = await self._run(execution, request, message.epoch)
         finally:
             self._executor.withdraw(execution)
+        limit, parent = self._executor.limit(execution), telemetry.context_from(request.headers)
+        right = running(self._service.id) if compensation.wanted(execution, reply.outcome) else None
+        if right is not None:
+            reply.error += "; what it may have done is being undone"
+        mine = await self._settle(request, message, claim, reply, right)
+        if mine is not None:
+            undone = await self._compensations.after(execution, limit, parent)
+            await self._claims.undone(message.session_id, mine, undone)
+
+    async def _settle(
+        self,
+        request: Request,
+        message: fabric_pb2.ToolCallRequest,
+        claim: Claim,
+        reply: fabric_pb2.ToolCallReply,
+        right: fabric_pb2.Compensation | None,
+    ) -> Claim | None:
         # Stored first, so that whoever has the reply finds the same in the claim.
-        settling = asyncio.create_task(self._claims.settle(message.session_id, claim, reply), name="settle a claim")
+        settling = asyncio.create_task(
+            self._claims.settle(message.session_id, claim, reply, right), name="settle a claim"
+        )
         try:
             done, _ = await asyncio.wait({settling}, timeout=_REPLY_AFTER)
-            await self._reply(request, settling.result() if done else reply)
-            await settling
+            await self._reply(request, settling.result()[0] if done else reply)
+            return (await settling)[1]
         finally:
             await stop_tasks([settling])
+
+    async def _undo(self, request: Request, message: fabric_pb2.ToolCallRequest) -> None:
+        """A call that has ended is to be undone: by whoever is asked first."""
+        tool = self._registry.get(message.name)
+        if tool is None or tool.compensate is None or self._service is None or self._executor.draining:
+            await self._reply(request, claims.not_run(f"the tool {message.name!r} cannot be undone here"))
+            return
+        claim = await self._claims.set_out_to_undo(message, self._service.id)
+        if isinstance(claim, fabric_pb2.ToolCallReply):
+            await self._reply(request, claim)
+            return
+        limit = tool.timeout or self._default_timeout
+        undoing = compensation.of_claim(claim, message, tool.compensate, limit)
+        undone = await self._compensations.undo(undoing, telemetry.context_from(request.headers))
+        await self._reply(request, await self._claims.undone(message.session_id, claim, undone))
 
     async def _run(self, execution: Execution, request: Request, epoch: int) -> fabric_pb2.ToolCallReply:
         reports = execution.context.reports
@@ -255,10 +305,11 @@ class ToolEndpoints:
                     if isinstance(problem, Exception):
                         log.warning("could not leave a subject", error=str(problem) or type(problem).__name__)
 
-    async def stop(self) -> None:
-        """Send the answers that are due, then leave the other subjects. Call it when the executor is drained."""
+    async def stop(self, grace: float = 0.0) -> None:
+        """Send the answers that are due, undo what is being undone, then leave the other subjects. Call it when the
+        executor is drained; `grace`: seconds that are left for all of it."""
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=_ROUND_TRIP)
+            await asyncio.wait(self._tasks, timeout=max(_ROUND_TRIP, grace))
         for task in self._tasks:
             task.cancel()
         if self._tasks:

@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 
 from services.tools import results
-from services.tools.context import ToolContext
+from services.tools.context import OutcomeUnknownError, ToolContext
 from services.tools.outbox import MAX_PARTIAL
 
 log = structlog.get_logger()
@@ -33,7 +33,7 @@ async def drained_async(start: Callable[[], AsyncGenerator[Any, None]], context:
 
 
 def drained(start: Callable[[], Generator[Any, None, Any]], context: ToolContext) -> Any:
-    """What it returns, or else the last value."""
+    """What it returns, or else the last value. OutcomeUnknownError when it was cut off."""
     last: Any = None
     with closing(start()) as values:
         while not context.cancelled:
@@ -42,7 +42,7 @@ def drained(start: Callable[[], Generator[Any, None, Any]], context: ToolContext
             except StopIteration as end:
                 return last if end.value is None else end.value
             _tell(last, context)
-    return last
+    raise OutcomeUnknownError("it was cut off between two results")
 
 
 def _tell(value: object, context: ToolContext) -> None:

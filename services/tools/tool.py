@@ -16,6 +16,8 @@ from services.tools.context import ToolContext
 from services.tools.reports import SCHEDULINGS, Scheduling
 
 Behavior = Literal["blocking", "non_blocking"]
+Compensate = Callable[[dict[str, Any], Any, ToolContext], Any]
+"""With arguments, result (None: there is none) and context of the call that is to be undone."""
 
 MAX_DESCRIPTION_BYTES: Final = 4096
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
@@ -61,6 +63,8 @@ class Tool(ABC):
     """When the model is to speak of its results, unless it says otherwise itself; None: the model's default."""
     reports: bool = False
     """It may say how far it is, and give partial results."""
+    compensate: Compensate | None = None
+    """Undoes what a call did; None: nothing does."""
     max_concurrency: int | None = None
     """Calls of it that run at once in one process; None: the service's limit of a tool."""
     tenants: frozenset[str] = frozenset()
@@ -96,6 +100,7 @@ class Tool(ABC):
             idempotent=self.idempotent,
             scheduling=SCHEDULINGS[self.scheduling],
             reports=self.reports,
+            compensates=self.compensate is not None,
             tenants=sorted(self.tenants),
         )
         message.timeout.FromTimedelta(self.timeout or default_timeout)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,22 +61,30 @@ class ToolsProcess:
 
 @contextlib.contextmanager
 def tools_process(
-    nats_url: str, directory: Path, *, ready: bool = True, sabotage: str = "", **settings: str
+    nats_url: str,
+    directory: Path,
+    *,
+    ready: bool = True,
+    sabotage: str = "",
+    environment: Mapping[str, str] | None = None,
+    **settings: str,
 ) -> Iterator[ToolsProcess]:
-    environment = {
+    """`environment`: variables for its tools; `settings`: of the service."""
+    variables = {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(ROOT),
         "PARLEY_TOOLS_NATS_URL": nats_url,
         "PARLEY_TOOLS_MODULES": MODULES,
         "PARLEY_TOOLS_ORDERS_DB": str(directory / "state" / "orders.sqlite3"),
         sabotage_claims.VARIABLE: sabotage,
-    } | {f"PARLEY_TOOLS_{name.upper()}": value for name, value in settings.items()}
+    }
+    variables |= {f"PARLEY_TOOLS_{name.upper()}": value for name, value in settings.items()} | dict(environment or {})
     module, name = ("tests.support.sabotage_claims", "main") if sabotage else ("services.tools.cli", "command")
     log = directory / f"tools-{time.monotonic_ns()}.log"
     with log.open("w") as stderr:
         process = subprocess.Popen(
             bound(sys.executable, "-c", f"from {module} import {name}; {name}()"),
-            env=environment,
+            env=variables,
             stdout=subprocess.PIPE,
             stderr=stderr,
             text=True,

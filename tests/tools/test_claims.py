@@ -9,7 +9,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import nats as nats_py
 import pytest
@@ -103,10 +103,13 @@ def two(nats: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield started
 
 
+AnOwner = TypeVar("AnOwner", bound=Owner)
+
+
 @contextlib.asynccontextmanager
-async def owner_at(nats: NatsServer, directory: Path) -> AsyncIterator[Owner]:
+async def owner_at(nats: NatsServer, directory: Path, kind: type[AnOwner] = Owner) -> AsyncIterator[AnOwner]:  # type: ignore[assignment]
     client = await nats_py.connect(nats.url)
-    owner = Owner(client, Ledger(directory))
+    owner = kind(client, Ledger(directory))
     await owner.open()
     yield owner
     await client.close()
@@ -343,6 +346,6 @@ async def test_an_outcome_that_jetstream_never_takes_is_given_and_counted(
 
     monkeypatch.setattr(Claims, "_replace", away)
     reply = fabric_pb2.ToolCallReply(outcome=live_pb2.TOOL_OUTCOME_SUCCEEDED, output_json='{"a":1}')
-    assert await calls.settle(owner.session, claim, reply) == reply
+    assert await calls.settle(owner.session, claim, reply) == (reply, None)
     assert calls.unsettled == 1
     assert not (await owner.claim("k")).settled

@@ -114,7 +114,7 @@ class McpSource(Source):
             catalogue.problem(f"it has {len(tools)} tools or more; at most {MAX_TOOLS} are served")
         for tool in tools:
             try:
-                sender = _Sender(self, tool, self._max_result_bytes)
+                sender = _Sender(self, tool, self._max_result_bytes, guard.hide)
             except schema.SchemaError as error:
                 catalogue.problem(f"of its answers, {error}", tool.name)
                 continue
@@ -125,6 +125,7 @@ class McpSource(Source):
                     parameters=dict(tool.input_schema),
                     idempotent=self._settings.trust_annotations and _says_idempotent(tool.annotations),
                     send=sender.send,
+                    reports=True,
                 )
             )
         return catalogue.offer()
@@ -247,16 +248,17 @@ class _Connection:
 class _Sender:
     """Calls one tool."""
 
-    def __init__(self, source: McpSource, tool: types.Tool, max_result_bytes: int) -> None:
-        """SchemaError when the schema of its answers is none."""
+    def __init__(self, source: McpSource, tool: types.Tool, max_result_bytes: int, hide: Callable[[str], str]) -> None:
+        """SchemaError when the schema of its answers is none. `hide`: takes secrets out of a text."""
         self._source = source
         self._name = tool.name
         self._max_result_bytes = max_result_bytes
+        self._hide = hide
         self._check = None if tool.output_schema is None else arguments.SchemaCheck(dict(tool.output_schema))
 
     async def send(self, values: dict[str, Any], context: ToolContext) -> Any:
         """Call it. When this is cancelled, the server is told. ToolUnavailableError, ToolError."""
-        result = await self._request(values)
+        result = await self._request(values, context)
         if isinstance(result, types.InputRequiredResult):
             raise ToolError("the tool asks for something that only a person could give; it cannot be used here")
         value = mcp_answers.value_of(result, self._max_result_bytes)
@@ -270,14 +272,22 @@ class _Sender:
                 raise ToolError(f"the tool ran, but its answer is not what it declares: {reason}") from None
         return value
 
-    async def _request(self, values: dict[str, Any]) -> types.CallToolResult | types.InputRequiredResult:
+    async def _request(
+        self, values: dict[str, Any], context: ToolContext
+    ) -> types.CallToolResult | types.InputRequiredResult:
         connection = self._source.session()
         assert connection.client is not None
         # Not `Client.call_tool`: it checks answers with patterns that may take for ever, and asks people for input.
         request = types.CallToolRequest(params=types.CallToolRequestParams(name=self._name, arguments=values))
+
+        async def report(progress: float, total: float | None, message: str | None) -> None:
+            context.progress(self._hide(message or ""), progress / total if total else None)
+
         try:
             # The deadline is the executor's, which cancels.
-            return await connection.client.session.send_request(request, _ANSWER, request_read_timeout_seconds=_FOREVER)
+            return await connection.client.session.send_request(
+                request, _ANSWER, request_read_timeout_seconds=_FOREVER, progress_callback=report
+            )
         except MCPError as error:
             raise self._failure(error) from None
         except ValidationError as error:

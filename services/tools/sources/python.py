@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, Final
 import structlog
 
 from services.tools import heeded
-from services.tools.context import ToolContext
+from services.tools.context import ToolContext, ToolError
 from services.tools.declare import FunctionTool, declare, is_marked
 from services.tools.loops import Blocked, ToolLoop
 from services.tools.registry import Offer
@@ -22,7 +23,7 @@ from services.tools.sources.remote import tenants_of, wanted
 from services.tools.sources.secrets import Secrets
 from services.tools.sources.source import Source, TakeOffer
 from services.tools.threads import DaemonThreads
-from services.tools.tool import DeclarationError, Tool, check_name
+from services.tools.tool import Compensate, DeclarationError, Tool, check_name
 
 log = structlog.get_logger()
 
@@ -64,6 +65,32 @@ class PythonTool(Tool):
         return "another call blocks its event loop" if self._loop is not None and self._loop.blocked else ""
 
 
+def _compensating(
+    name: str, compensate: Compensate, guard: Guard, secrets: Mapping[str, str], loop: ToolLoop | None
+) -> Compensate:
+    """A function that undoes calls, with what it shares with the function that made them."""
+
+    def hidden(error: Exception) -> Exception:
+        text = f"{type(error).__name__}: {error}"
+        return error if guard.hide(text) == text else ToolError(guard.hide(text))
+
+    async def undo_async(arguments: dict[str, Any], result: dict[str, Any] | None, context: ToolContext) -> Any:
+        assert loop is not None
+        given = replace(context, secrets=secrets)
+        try:
+            return await loop.run(lambda: compensate(arguments, result, given), f"{name} (undoing)")
+        except Exception as error:  # noqa: BLE001 - raised again, without secrets
+            raise hidden(error) from None
+
+    def undo(arguments: dict[str, Any], result: dict[str, Any] | None, context: ToolContext) -> Any:
+        try:
+            return compensate(arguments, result, replace(context, secrets=secrets))
+        except Exception as error:  # noqa: BLE001 - raised again, without secrets
+            raise hidden(error) from None
+
+    return undo_async if inspect.iscoroutinefunction(compensate) else undo
+
+
 class PythonSource(Source):
     """One module. What cannot be served of it is a problem, never an error."""
 
@@ -88,7 +115,7 @@ class PythonSource(Source):
         loaded = await DaemonThreads(1).run(self.load)
         # A function may be slow without anything being wrong with what it stands on; if there is, it says so.
         guard = Guard(self.module.rpartition(".")[2], secrets, retries=self._source.retries, slow_is_failure=False)
-        if not any(tool.is_async for tool in loaded.tools):
+        if not any(tool.is_async or inspect.iscoroutinefunction(tool.compensate) for tool in loaded.tools):
             offer(self._guarded(loaded, guard, given, None))
             return
         self.loop = loop = ToolLoop(self.name)
@@ -105,6 +132,8 @@ class PythonSource(Source):
         for tool in offer.tools:
             assert isinstance(tool, FunctionTool)
             shared = {each.name: getattr(tool, each.name) for each in fields(Tool)}
+            if tool.compensate is not None:
+                shared["compensate"] = _compensating(tool.name, tool.compensate, guard, secrets, loop)
             guarded.append(
                 PythonTool(**shared, inner=tool, _guard=guard, _secrets=secrets, _loop=loop if tool.is_async else None)
             )

@@ -42,6 +42,8 @@ class Described:
     """Without a word of the operator."""
     send: Send
     """Does it; raises ToolUnavailableError, ToolError."""
+    reports: bool = False
+    """It may say how far it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +133,7 @@ class Catalogue:
             idempotent=idempotent,
             behavior=hints.behavior if hints else None,
             scheduling=hints.scheduling if hints else None,
+            reports=described.reports,
             max_concurrency=hints.max_concurrency if hints else None,
             tenants=tenants_of(self._settings, described.name),
             site=self._site(described.name),

@@ -115,6 +115,29 @@ async def tells_secret_async(context: ToolContext) -> str:
     return context.secret("PEM")
 
 
+UNDONE: list[Any] = []
+
+
+async def _undo_async(arguments: dict[str, Any], result: dict[str, Any] | None, context: ToolContext) -> None:
+    UNDONE.append((threading.current_thread().name, arguments, result, context.secret("API_KEY")))
+
+
+def _undo_badly(arguments: dict[str, Any], result: dict[str, Any] | None, context: ToolContext) -> None:
+    raise ValueError(f"{context.secret('API_KEY')} is wrong")
+
+
+@tool(compensate=_undo_async)
+def books(room: int) -> int:
+    """Books a room."""
+    return room
+
+
+@tool(compensate=_undo_badly)
+def books_badly(room: int) -> int:
+    """Books a room that nobody can give back."""
+    return room
+
+
 # What none should do
 
 

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from parley.v1 import fabric_pb2
 from services.fabric.process import resident_bytes
+from services.tools.execute import Call, Execution
 from tests.support.eventually import eventually
 from tests.tools.sources.conftest import EXAMPLES, FAILED, SUCCEEDED, TIMED_OUT, UNKNOWN, UNRULY, running
 
@@ -138,6 +140,26 @@ async def test_cancelled_call_is_cancelled_at_the_server(tmp_path: Path) -> None
         await eventually(lambda: seen(tmp_path, "cancelled") == 1, timeout=30)
         await eventually(lambda: sources.executor.overrunning == 0, timeout=30)
         assert await sources.output("echo", {"text": "still there"}) == {"text": "still there"}
+
+
+async def test_progress_of_a_server_is_told_without_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UNRULY_TOKEN", SECRET)
+    reports: list[fabric_pb2.ToolReport] = []
+
+    async def keep(report: fabric_pb2.ToolReport) -> None:
+        reports.append(report)
+
+    async with running(tmp_path, [unruly(tmp_path, env={"TOKEN": {"env": "UNRULY_TOKEN"}})]) as sources:
+        execution = sources.executor.admit(Call("reports", "{}", "x"))
+        assert isinstance(execution, Execution)
+        assert execution.tool.reports
+        execution.context.reports.listen(keep)
+        result = await sources.executor.run(execution)
+        await execution.context.reports.close()
+        assert result.outcome == SUCCEEDED, result
+    told = [(report.progress.message, report.progress.fraction) for report in reports]
+    assert told == [("1 [secret]", 0.25), ("2 [secret]", 0.5), ("3 [secret]", 0.0)]
+    assert not reports[2].progress.HasField("fraction")
 
 
 @pytest.mark.parametrize("fatal", ["die", "endless"])

@@ -10,6 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from services.fabric import logs
+from services.tools.context import ToolContext, ToolError
 from services.tools.execute import Refusal
 from services.tools.sources.secrets import Secrets
 from tests.tools.sources import rough_tools
@@ -157,6 +158,23 @@ async def test_limit_of_a_tool_from_the_file(tmp_path: Path) -> None:
         tool = sources.registry.get("bystander")
         assert tool is not None
         assert tool.max_concurrency == 3
+
+
+async def test_who_undoes_a_call_has_the_loop_and_the_secrets_of_its_module(
+    tmp_path: Path, secretive: dict[str, Any]
+) -> None:
+    async with running(tmp_path, [secretive]) as sources:
+        context = ToolContext("books", "e", "k", "s", "acme", "", {})
+        for name in ("books", "books_badly"):
+            tool = sources.registry.get(name)
+            assert tool is not None
+            assert tool.compensate is not None
+            if name == "books":
+                await tool.compensate({"room": 4}, {"result": 4}, context)
+                assert rough_tools.UNDONE == [("loop of rough", {"room": 4}, {"result": 4}, SECRET)]
+            else:
+                with pytest.raises(ToolError, match=r"^ValueError: \[secret\] is wrong$"):
+                    tool.compensate({"room": 4}, None, context)
 
 
 async def test_logs_hold_no_secret(tmp_path: Path, secretive: dict[str, Any]) -> None:

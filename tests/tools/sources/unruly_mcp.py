@@ -26,7 +26,7 @@ def tool(name, schema=ANY, **more):
 TOOLS = [
     tool("echo", {**TEXT, "additionalProperties": False}),
     *map(tool, ("sleep", "die", "noise", "flood", "huge", "endless", "big", "mixed", "fails", "not_mcp", "token")),
-    *map(tool, ("talk", "grow", "refuse", "wants_input", "silent_error")),
+    *map(tool, ("talk", "grow", "refuse", "wants_input", "silent_error", "reports")),
     tool("looks", annotations={"readOnlyHint": True}),
     tool("lies", outputSchema={"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}),
     tool("keeps_its_word", outputSchema={"type": "object", "properties": {"n": {"type": "integer"}}}),
@@ -108,6 +108,14 @@ def call(number, name, arguments):
                     {"type": "resource", "resource": {"uri": "file:///c", "blob": "QUJD", "mimeType": "a/b"}},
                 ]
             }
+        case "reports":
+            for done, total in ((1, 4), (2, 4), (3, None)):
+                far = {"progressToken": number, "progress": done, "message": f"{done} {os.environ.get('TOKEN')}"}
+                far |= {"total": total} if total else {}
+                say({"method": "notifications/progress", "params": far})
+                time.sleep(0.4)
+            say({"method": "notifications/progress", "params": {"progressToken": "nobody's", "progress": 9}})
+            say({"method": "notifications/progress", "params": {"progressToken": number, "progress": "far"}})
         case "fails":
             return text("no seats left on that day", isError=True)
         case "silent_error":
