@@ -161,9 +161,12 @@ class PythonSource(Source):
         marked = [value for value in vars(module).values() if is_marked(value) and value.__module__ == name]
         tools: dict[int, Tool] = {}
         problems: list[str] = []
+        unused = set(self._source.tools)
         for function in marked:
             try:
-                tool = self._hinted(declare(function))
+                declared = declare(function)
+                unused.discard(declared.name)
+                tool = self._hinted(declared)
             except DeclarationError as error:
                 problems.append(str(error))
                 continue
@@ -172,6 +175,9 @@ class PythonSource(Source):
         if not marked:
             problems.append(f"module {name} has no functions marked with @tool")
         remarks = [f"{tool.site}: {remark}" for tool in tools.values() for remark in heeded.remarks(tool.parameters)]
+        remarks += [
+            f"module {name}: `tools` has hints for {tool!r}, but there is no such tool" for tool in sorted(unused)
+        ]
         return Offer([*tools.values()], problems, remarks)
 
     def _hinted(self, tool: FunctionTool) -> FunctionTool | None:

@@ -152,6 +152,13 @@ async def test_tenants_of_a_source_and_of_a_tool(tmp_path: Path) -> None:
         assert (declared["neighbour"], declared["bystander"]) == (["acme"], ["umbrella"])
 
 
+async def test_hints_for_a_tool_that_is_not_there_are_remarked(tmp_path: Path) -> None:
+    source = {**SOURCE, "tools": {"bystandr": {"tenants": ["acme"]}}}  # which would leave it open to everybody
+    async with running(tmp_path, [source]) as sources:
+        expected = f"module {rough_tools.__name__}: `tools` has hints for 'bystandr', but there is no such tool"
+        assert expected in sources.registry.remarks
+
+
 async def test_limit_of_a_tool_from_the_file(tmp_path: Path) -> None:
     source = {**SOURCE, "tools": {"bystander": {"max_concurrency": 3}}}
     async with running(tmp_path, [source]) as sources:
