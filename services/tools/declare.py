@@ -116,12 +116,17 @@ class FunctionTool(Tool):
 
     function: Callable[..., Any]
     _model: type[BaseModel]
+    _declared: arguments.SchemaCheck | None
+    """What the model was told, where that can be checked: some hints convert what their declaration forbids."""
     _context_parameter: str | None
     _streams: bool
 
     def bind(self, arguments_json: str, context: ToolContext) -> Callable[[], Any]:
         """The call, ready to be made. ArgumentsError when the arguments do not fit."""
-        values = arguments.check(self._model, arguments.parse(arguments_json))
+        given = arguments.parse(arguments_json)
+        values = arguments.check(self._model, given)
+        if self._declared is not None:
+            self._declared(given)
         keywords = {str(field.alias): getattr(values, name) for name, field in self._model.model_fields.items()}
         if self._context_parameter is not None:
             keywords[self._context_parameter] = context
@@ -147,12 +152,13 @@ def _declare(function: object) -> FunctionTool:
         raise DeclarationError("is not a function; classes, methods and other callables cannot be tools")
     name = check_name(options.name if options.name is not None else function.__name__)
     model, context_parameter = _signature(function, name)
+    parameters = _json_schema(model)
     generates = _generates(function)
     behavior = _checked_behavior(options.behavior)
     return FunctionTool(
         name=name,
         description=_description(function),
-        parameters=_json_schema(model),
+        parameters=parameters,
         timeout=_checked_timeout(options.timeout),
         idempotent=bool(options.idempotent),
         behavior=behavior,
@@ -164,6 +170,7 @@ def _declare(function: object) -> FunctionTool:
         is_async=inspect.isasyncgenfunction(function) or inspect.iscoroutinefunction(function),
         function=function,
         _model=model,
+        _declared=_check_of(parameters),
         _context_parameter=context_parameter,
         _streams=generates,
     )
@@ -255,6 +262,13 @@ def _signature(function: types.FunctionType, name: str) -> tuple[type[BaseModel]
         return create_model(name, __config__=ConfigDict(extra="forbid"), **fields), context_parameter
     except Exception as error:
         raise DeclarationError(f"its parameters cannot be declared: {error}") from error
+
+
+def _check_of(parameters: dict[str, Any]) -> arguments.SchemaCheck | None:
+    try:
+        return arguments.SchemaCheck(parameters)
+    except schema.SchemaError:
+        return None  # such as a pattern that only Python has: then the hints alone decide
 
 
 def _json_schema(model: type[BaseModel]) -> dict[str, Any]:

@@ -188,6 +188,28 @@ def arrays(draw: st.DrawFn, inner: st.SearchStrategy[Node]) -> Node:
 
 
 @st.composite
+def sets(draw: st.DrawFn) -> Node:
+    least = draw(st.integers(0, 1))
+    of = draw(strings())
+    schema = {"type": "array", "items": of.schema, "uniqueItems": True, "minItems": least}
+
+    @st.composite
+    def faults(draw: st.DrawFn) -> tuple[Any, Place]:
+        values = draw(st.lists(of.valid, min_size=1, max_size=3, unique=True))
+        match draw(st.sampled_from(["twice", "item"])):
+            case "twice":
+                return [*values, values[0]], ()
+            case _:
+                index = draw(st.integers(0, len(values) - 1))
+                values[index], place = draw(of.wrong().filter(lambda fault: fault[0] not in values))
+                return values, (index, *place)
+
+    valid = st.lists(of.valid, min_size=least, max_size=3, unique=True)
+    hint = Annotated[set[of.hint], Field(min_length=least)]  # type: ignore[name-defined]
+    return Node(hint, schema, schema, frozenset({"array"}), valid, faults())
+
+
+@st.composite
 def maps(draw: st.DrawFn, inner: st.SearchStrategy[Node]) -> Node:
     of = draw(inner)
     keys = st.sampled_from(["k", "a key", "0", "of.dots", "["])
@@ -378,7 +400,7 @@ def _grown(inner: st.SearchStrategy[Node]) -> st.SearchStrategy[Node]:
     return st.one_of(arrays(inner), maps(inner), objects(inner), optionals(inner), unions(inner))
 
 
-NODES: Final = st.recursive(st.one_of(LEAVES, LEAVES, st.just(TREE)), _grown, max_leaves=4)
+NODES: Final = st.recursive(st.one_of(LEAVES, LEAVES, sets(), st.just(TREE)), _grown, max_leaves=4)
 
 
 def parameters() -> st.SearchStrategy[dict[str, Member]]:

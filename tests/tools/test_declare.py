@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 
 from parley.v1 import live_pb2
 from services.tools import ToolContext, tool
+from services.tools.arguments import ArgumentsError
 from services.tools.declare import DeclarationError, declare
 
 
@@ -115,6 +116,19 @@ def test_arguments_arrive_as_the_types_that_the_hints_say() -> None:
         context(),
     )
     assert bound() == (date(2026, 2, 3), Size.LARGE, [Item(name="a", count=3)], 2.0, True)
+
+
+def test_what_the_declaration_forbids_is_refused_also_where_the_hints_would_convert_it() -> None:
+    @tool
+    def tag(tags: set[str], code: Annotated[str, Field(pattern=r"^(?i:a)+$")] = "a") -> list[str]:
+        """Tags."""
+        return sorted(tags)
+
+    declared = declare(tag)
+    assert declared.bind('{"tags": ["a", "b"], "code": "A"}', context())() == ["a", "b"]
+    with pytest.raises(ArgumentsError) as caught:
+        declared.bind('{"tags": ["a", "a"]}', context())
+    assert "tags" in caught.value.violations
 
 
 def test_mutable_defaults_are_not_shared_between_calls() -> None:
