@@ -100,9 +100,9 @@ class Things:
         if entry.kind == "said":
             # The model may say the same again: only an answer that was lost comes back.
             return tuple(_choice([thing for thing in known if thing not in here], here))
-        if known:
-            return tuple(_choice(known, here))
         side, words = key
+        if known:
+            return self._known_text(side, words, here)
         if side not in ("user", "model"):
             return ()
         if joined := self._joined(side, words.split(), here):
@@ -113,12 +113,17 @@ class Things:
             return parts
         return tuple(self._reported(words, here))
 
+    def _known_text(self, side: str, words: str, here: set[Thing]) -> tuple[Thing, ...]:
+        """A text that was given in these words, with the outcomes that it tells: each link of a handle needs them."""
+        told = (thing for thing in self._reported(words, here) if thing not in here) if side == "user" else ()
+        return (*_choice(self._known[side, words], here), *told)
+
     def _by_parts(self, side: str, parts: Iterable[str], here: set[Thing]) -> tuple[Thing, ...]:
         """What the parts of one turn give again, each by itself: known texts, and outcomes of tools beside them."""
         found: list[Thing] = []
         for words in map(normalise, parts):
-            if known := self._known.get((side, words)):
-                found += _choice(known, here | set(found))
+            if (side, words) in self._known:
+                found += self._known_text(side, words, here | set(found))
             else:
                 found += self._joined(side, words.split(), here | set(found)) or self._reported(words, here)
         return tuple(found)

@@ -62,7 +62,9 @@ class Screen:
             took = "" if event.duration is None else f" in {event.duration.total_seconds() * 1000:.0f} ms"
             self._line("tool", f"{event.name} {event.outcome.lower()}{took} {event.message}".rstrip(), "magenta")
         else:
-            self._line("tool", f"{event.name}: {event.message}", "magenta")
+            far = "" if event.fraction is None else f" {event.fraction:.0%}"
+            found = "" if event.output is None else f" {_output.flat(event.output)}"
+            self._line("tool", f"{event.name}:{far} {event.message}{found}".rstrip(), "magenta")
 
     def _piece(self, who: str, text: str, *, finished: bool) -> None:
         self._pieces[who] += text

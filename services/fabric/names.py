@@ -60,7 +60,7 @@ ERROR_REASON: Final = "parley.error.reason"
 
 # Metrics
 METRIC_REFUSALS: Final = "parley.gateway.refusals"
-"""Calls that the gateway ended with an error, by `parley.error.reason` and `rpc.grpc.status_code`."""
+"""Calls that ended with an error, by `parley.error.reason` and `rpc.grpc.status_code`. A deadline has no reason."""
 RPC_STATUS: Final = "rpc.grpc.status_code"
 
 # Span events

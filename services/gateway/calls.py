@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
+import grpc
 import grpc.aio
 import structlog
 from grpc_status import rpc_status
@@ -17,6 +19,9 @@ from services.gateway.auth import Authenticator, Identity
 
 log = structlog.get_logger()
 _refusals = telemetry.meter().create_counter(names.METRIC_REFUSALS, "{call}", "Calls that ended with an error.")
+MAX_METADATA: Final = 16 * 1024
+"""Bytes, counted as HTTP/2 does. Far above it gRPC itself refuses the call, which nothing here sees."""
+_PER_ENTRY: Final = 32
 R = TypeVar("R")
 AnyContext = grpc.aio.ServicerContext[Any, Any]
 
@@ -26,8 +31,23 @@ class CallerGoneError(Exception):
 
 
 def metadata_of(context: AnyContext) -> list[tuple[str, str | bytes]]:
-    """The caller's metadata."""
-    return [(str(key), value) for key, value in context.invocation_metadata() or ()]
+    """The caller's metadata. ServiceError when there is more than anybody needs."""
+    metadata = [(str(key), value) for key, value in context.invocation_metadata() or ()]
+    if sum(len(key) + len(value) + _PER_ENTRY for key, value in metadata) > MAX_METADATA:
+        raise ServiceError(
+            errors_pb2.ERROR_REASON_FIELD_INVALID,
+            f"the call's metadata must not have more than {MAX_METADATA} bytes",
+            {"metadata": "too large"},
+        )
+    return metadata
+
+
+def count_expired(context: AnyContext) -> None:
+    """The call was ended from outside: if its deadline did that, it counts. What a caller ends itself does not."""
+    remaining: float | None = context.time_remaining()
+    if remaining is not None and remaining <= 0:
+        code: int = grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
+        _refusals.add(1, {names.RPC_STATUS: code})
 
 
 async def abort(context: AnyContext, error: ServiceError) -> NoReturn:
@@ -49,7 +69,8 @@ async def answer(context: AnyContext, authenticator: Authenticator, call: Callab
         return await call(caller)
     except ServiceError as error:
         await abort(context, error)
-    except CallerGoneError:
+    except (CallerGoneError, asyncio.CancelledError):
+        count_expired(context)
         raise
     except Exception as error:  # noqa: BLE001 - the last line of defence: logged with an id
         await abort(context, internal_error(error))

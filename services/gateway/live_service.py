@@ -54,8 +54,11 @@ class LiveService:
             await self._serve(context)
         except ServiceError as error:
             await calls.abort(context, error)
+        except asyncio.CancelledError:
+            calls.count_expired(context)
+            raise
         except (calls.CallerGoneError, grpc.aio.BaseError):
-            pass  # nobody is there to be told anything
+            calls.count_expired(context)  # nobody is there to be told anything
         except Exception as error:  # noqa: BLE001 - the last line of defence: logged with an id
             await calls.abort(context, calls.internal_error(error))
         finally:

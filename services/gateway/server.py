@@ -23,6 +23,7 @@ from services.fabric.ops import OpsServer
 from services.fabric.records import SessionRecords
 from services.fabric.telemetry import Telemetry
 from services.gateway.auth import ApiKey, Authenticator
+from services.gateway.calls import MAX_METADATA
 from services.gateway.fleet_service import FleetService
 from services.gateway.live_service import SERVICE as LIVE
 from services.gateway.live_service import LiveService
@@ -47,8 +48,9 @@ _GRPC_OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.http2.lookahead_bytes", 64 * _KIB),
     ("grpc.http2.write_buffer_size", 8 * _KIB),
     ("grpc.max_receive_message_length", 4 * _KIB * _KIB),
-    ("grpc.max_metadata_size", 16 * _KIB),
-    ("grpc.absolute_max_metadata_size", 32 * _KIB),
+    # Between the two gRPC refuses some calls, without a word of ours; a smaller excess is refused with details.
+    ("grpc.max_metadata_size", 4 * MAX_METADATA),
+    ("grpc.absolute_max_metadata_size", 5 * MAX_METADATA),
     ("grpc.so_reuseport", 0),
     # A caller whose host is gone is noticed within 30 s.
     ("grpc.keepalive_time_ms", 20_000),

@@ -8,6 +8,7 @@ from google.genai import types
 
 from parley.v1 import fabric_pb2, live_pb2
 from services.session_worker import events, responses
+from services.session_worker.call_recovery import Owed
 from services.session_worker.callertools import Answered
 from services.session_worker.turns import RepeatedTranscript, Turn
 
@@ -89,6 +90,14 @@ class Dialogue:
         parts.answering.over()
         parts.checkpoints.turn_ended(parts.downlink.last_seq)
         parts.checkpoints.write()
+        if turn.said or turn.first_audio is not None:
+            for owed in parts.tools.left_behind(turn.number):
+                self.finish_call(owed)
+
+    def finish_call(self, owed: Owed) -> None:
+        """Give the model the outcome of a call whose link is gone."""
+        self._parts.links.adopt(owed.call)
+        self._parts.tasks.keep(self._parts.tools.finish(owed, self.respond), "finish a call")
 
     def restart(self, turn: Turn) -> None:
         """The link was lost in the middle of a turn: what was heard of the answer is void."""

@@ -134,7 +134,9 @@ class Execution:
             if claim is None or not claims.can_be_undone(claim):
                 return
             request.own_revision = self._own()
-            await self._request_reply(request.SerializeToString())
+            reply = await self._request_reply(request.SerializeToString())
+            if reply is not None and reply.status == fabric_pb2.CALL_STATUS_FENCED:
+                raise FencedError(request.session_id)
             await asyncio.sleep(pause)
         log.error("tool call not undone: nobody did it", session=request.session_id, tool=request.name)
 

@@ -49,6 +49,8 @@ class Executions:
         self._own = own
         self._running: dict[str, _Running] = {}
         self._chores: set[asyncio.Task[None]] = set()
+        self._undoing: set[asyncio.Task[None]] = set()
+        """Of them: those that have something undone."""
 
     async def outcome(
         self, call: events.FunctionCall, identity: Identity, terms: Terms, take: Take
@@ -107,9 +109,11 @@ class Executions:
         running = self._running.get(identity.key)
         if running is not None:
             running.task.cancel()
-            self.later(running.execution.take_back())
-        else:
-            self.later(self._execution(call, identity, terms).take_back())
+        execution = self._execution(call, identity, terms) if running is None else running.execution
+        chore = self.later(execution.take_back())
+        if terms.compensates:
+            self._undoing.add(chore)
+            chore.add_done_callback(self._undoing.discard)
 
     async def shorten(self, key: str) -> None:
         """Let a settled claim go of what is large in it."""
@@ -118,18 +122,22 @@ class Executions:
         except (FencedError, ServiceError) as error:
             log.warning("claim not shortened", session=self._session.session_id, error=str(error))
 
-    def later(self, work: Coroutine[Any, Any, None]) -> None:
+    def later(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Do something about a claim for which nobody waits."""
         chore = asyncio.create_task(work, name="claim chore")
         self._chores.add(chore)
         chore.add_done_callback(self._chores.discard)
+        return chore
 
     async def close(self, *, hand_over: bool) -> None:
         """Stop everything. `hand_over`: the session goes on elsewhere, so what tools run goes on too."""
         running = list(self._running.values())
         for one in running:
             one.execution.handed_over = hand_over
-        await stop_tasks([*(one.task for one in running), *self._chores])
-        undone = [one.execution.settled() for one in running if one.execution.terms.compensates]
-        if undone and not hand_over:
-            await asyncio.wait([asyncio.create_task(one) for one in undone], timeout=_LAST_LOOK)
+        await stop_tasks(one.task for one in running)
+        if not hand_over:
+            undone = [one.execution for one in running if one.execution.terms.compensates]
+            last = [*self._undoing, *(self.later(execution.settled()) for execution in undone)]
+            if last:
+                await asyncio.wait(last, timeout=_LAST_LOOK)
+        await stop_tasks(self._chores)

@@ -48,9 +48,10 @@ async def restore(parts: Parts, inherited: Inherited) -> int:
     for call in parts.caller_tools.pending:
         parts.links.adopt(call)
     for owed in calls.owed:
-        if owed.identity.turn <= parts.turns.count:  # else it comes again
-            parts.links.adopt(owed.call)
-            parts.tasks.keep(parts.tools.finish(owed, parts.dialogue.respond), "finish a call")
+        if owed.identity.turn <= parts.turns.count:
+            parts.dialogue.finish_call(owed)
+        else:
+            parts.tools.comes_again(owed)
     parts.record()
     return first_downlink_seq
 

@@ -88,6 +88,8 @@ class ToolCalls:
         self._book = CallBook(session.session_id)
         self._waiting: dict[str, _Waiting] = {}
         self._over: dict[str, _Waiting] = {}
+        self._left: dict[str, Owed] = {}
+        """Calls of a turn that began anew which have not come again, by the key of their claim."""
         self._large: list[Identity] = []
         """Calls with large outputs, which their claims let go of when the turn is over."""
         self._handed_over = False
@@ -103,7 +105,8 @@ class ToolCalls:
         identity, terms = self._identify(call, turn), _terms(self._tool(call.name))
         task = asyncio.create_task(self._run(call, identity, terms, parent), name=f"tool {call.name}")
         known = identity if isinstance(identity, Identity) else None
-        self._waiting[call.id] = _Waiting(call, turn, known, terms, task)
+        self._waiting[call.id] = waiting = _Waiting(call, turn, known, terms, task)
+        self._left.pop(waiting.key, None)
         task.add_done_callback(lambda _: self._answered(call.id))
 
     def cancel(self, call_ids: Collection[str]) -> None:
@@ -126,27 +129,43 @@ class ToolCalls:
         """The model will generate this turn anew, on a new link.
 
         Its calls of the old link are not answered any more; what they run goes on. When they come again, under new
-        ids, they get the same outcomes: see `CallBook.identify`.
+        ids, they get the same outcomes: see `CallBook.identify`. When they do not: see `left_behind`.
         """
         for waiting in self._waiting.values():
             if waiting.turn == turn:
                 waiting.task.cancel()
+                if waiting.identity is not None:
+                    terms = waiting.terms
+                    self.comes_again(Owed(waiting.call, waiting.identity, terms.timeout, idempotent=terms.idempotent))
         self._book.restarted(turn)
 
     async def recover(self, told: Collection[str]) -> Recovered:
         """After a takeover, before the link is read: what was claimed, and what of it is owed. ServiceError.
 
-        `told`: claim keys of the log's tool records. Each call that is owed wants `finish`, except those of a turn that
-        is generated anew, which come again.
+        `told`: claim keys of the log's tool records. Each call that is owed wants `finish`, or `comes_again` where its
+        turn is generated anew.
         """
         found = await self._executions.claims.all(self._session.session_id)
         newest = self._book.restore((claim.key, claim.record) for claim in found)
         return Recovered(newest, owed(found, told))
 
+    def comes_again(self, owed: Owed) -> None:
+        """The turn of this call is generated anew, and the call with it, most likely."""
+        self._left[owed.identity.key] = owed
+
+    def left_behind(self, turn: int) -> list[Owed]:
+        """The calls that did not come again, now that their turn is over: the model knows of them, or of what they are
+        for, and has no outcome yet. Each wants `finish`."""
+        over = {key: left for key, left in self._left.items() if left.identity.turn <= turn}
+        for key in over:
+            del self._left[key]
+        return list(over.values())
+
     async def finish(self, owed: Owed, deliver: Respond) -> None:
         """Wait for the outcome of a call of an earlier owner, log that the model is told, and hand it to `deliver`."""
         partials = PartialResults(owed.call, self._tool(owed.call.name), self._model)
-        terms = Terms(owed.timeout, owed.idempotent)
+        compensates = _terms(self._tool(owed.call.name)).compensates
+        terms = Terms(owed.timeout, owed.idempotent, compensates=compensates)
         try:
             reply = await self._executions.outcome(
                 owed.call, owed.identity, terms, partial(self._report, owed.call, partials)
@@ -287,5 +306,8 @@ def _failed(error: str) -> fabric_pb2.ToolCallReply:
 def _response(reply: fabric_pb2.ToolCallReply) -> dict[str, Any]:
     """What the model gets: `output` or `error`, as the Live API spells them."""
     if reply.outcome == live_pb2.TOOL_OUTCOME_SUCCEEDED:
-        return {"output": json.loads(reply.output_json or "{}")}
+        try:
+            return {"output": json.loads(reply.output_json or "{}")}
+        except ValueError:
+            return {"error": "the tool succeeded, but its result cannot be read"}
     return {"error": reply.error or "the tool failed"}

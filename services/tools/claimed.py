@@ -162,7 +162,8 @@ class ClaimedCalls:
         try:
             while True:
                 stands: Claim = await _patiently()(self._records.compensate, session, claim, compensation)
-                if stands.record.compensation == compensation:
+                written = stands.record.compensation
+                if written == compensation or written.attempt != compensation.attempt:
                     return claims.answer(stands)
                 claim = stands  # it lost weight meanwhile, as claims do when their turn is over
         except FencedError:

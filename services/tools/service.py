@@ -143,10 +143,12 @@ class ToolEndpoints:
             await request.respond_error("400", problem)
             return
         if message.compensates:
-            if claimed.wants_claim(message) and len(self._tasks) < self._max_tasks:
-                self._spawn(self._undo(request, message), f"undo {name}")
-            else:
+            if not claimed.wants_claim(message):
+                await request.respond_error("400", "only calls of sessions can be undone")
+            elif len(self._tasks) >= self._max_tasks:
                 await self._reply(request, claims.not_run("the tools service is busy; try again in a second"))
+            else:
+                self._spawn(self._undo(request, message), f"undo {name}")
             return
         call = Call(
             name=name,

@@ -22,6 +22,7 @@ from parley.cli.stack import Stack, StackConfig
 from parley.conformance.client_checks import CLIENT_CHECKS
 from parley.conformance.client_run import run_client_check
 from tests.support.node import INSTALLED, node_caller, with_node
+from tests.support.ports import reserved
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "examples" / "bare_stub.py"
@@ -120,7 +121,8 @@ def talks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Talk]:
                     gateway.stopping = True
                     gateway.signal(signal.SIGKILL)
                 await gateway.stop(10)
-                await stack.start_gateway(PARLEY_GATEWAY_LISTEN=listen[gateway])
+                with reserved(listen[gateway]) as address:
+                    await stack.start_gateway(PARLEY_GATEWAY_LISTEN=address)
 
             running: dict[str, asyncio.Task[Talk]] = {}
             # One that fails ends the others: they would wait for it.

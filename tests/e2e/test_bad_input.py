@@ -152,7 +152,7 @@ async def refusals(stack: Stack) -> Counter[str]:
     found: Counter[str] = Counter()
     for name, count in counts.items():
         if name.startswith("parley.gateway.refusals{"):
-            found[name.partition("parley.error.reason=")[2].partition(",")[0]] += count
+            found[name.partition("parley.error.reason=")[2].partition(",")[0] or name] += count
     return found
 
 
@@ -168,16 +168,29 @@ async def test_every_mistake_of_the_table_is_told_and_counted_and_leaves_nothing
     await nothing_left(stack)
 
 
-async def test_metadata_without_bounds_is_refused_by_grpc_and_harms_nobody(stack: Stack) -> None:
+async def _with_metadata(stack: Stack, entries: int) -> grpc.aio.AioRpcError:
+    metadata = (("authorization", f"Bearer {KEY}"), *((f"x-bomb-{n}", "x" * 4096) for n in range(entries)))
     async with grpc.aio.insecure_channel(address(stack)) as channel:
-        metadata = (("authorization", f"Bearer {KEY}"), *((f"x-bomb-{n}", "x" * 4096) for n in range(32)))
         call = live_pb2_grpc.LiveServiceStub(channel).Converse(
             iter([opening(request_id="bomb")]), metadata=metadata, timeout=10
         )
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             async for _ in call:
                 pass
-        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    return refused.value
+
+
+async def test_too_much_metadata_is_refused_with_details_and_counted(stack: Stack) -> None:
+    before = await refusals(stack)
+    refused = from_rpc_error(await _with_metadata(stack, 4))
+    assert isinstance(refused, errors.InvalidRequest)
+    assert [violation.field for violation in refused.field_violations] == ["metadata"]
+    assert await refusals(stack) - before == Counter({"FIELD_INVALID": 1})
+    await nothing_left(stack)
+
+
+async def test_metadata_without_bounds_is_refused_by_grpc_and_harms_nobody(stack: Stack) -> None:
+    assert (await _with_metadata(stack, 32)).code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     status, _, _ = await converse(
         stack, [opening(request_id="after-bomb"), live_pb2.ConverseRequest(seq=1, end=live_pb2.End())]
     )
@@ -185,7 +198,8 @@ async def test_metadata_without_bounds_is_refused_by_grpc_and_harms_nobody(stack
     await nothing_left(stack)
 
 
-async def test_a_deadline_that_expires_in_mid_call_leaves_nothing(stack: Stack) -> None:
+async def test_a_deadline_that_expires_in_mid_call_is_counted_and_leaves_nothing(stack: Stack) -> None:
+    before = await refusals(stack)
     async with grpc.aio.insecure_channel(address(stack)) as channel:
         metadata = (("authorization", f"Bearer {KEY}"),)
         call = live_pb2_grpc.LiveServiceStub(channel).Converse(metadata=metadata, timeout=1.5)
@@ -195,6 +209,23 @@ async def test_a_deadline_that_expires_in_mid_call_leaves_nothing(stack: Stack) 
                 pass
         assert expired.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     await nothing_left(stack)
+    expired_code = grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
+    counted = await refusals(stack) - before
+    assert counted == Counter({f"parley.gateway.refusals{{rpc.grpc.status_code={expired_code}}}": 1})
+
+
+async def test_a_deadline_that_a_caller_does_not_wait_for_is_no_refusal(stack: Stack) -> None:
+    before = await refusals(stack)
+    async with grpc.aio.insecure_channel(address(stack)) as channel:
+        metadata = (("authorization", f"Bearer {KEY}"),)
+        call = live_pb2_grpc.LiveServiceStub(channel).Converse(metadata=metadata, timeout=60)
+        await call.write(opening(request_id="gone"))
+        first = await call.read()
+        assert isinstance(first, live_pb2.ConverseResponse)
+        assert first.HasField("opened")
+        call.cancel()
+    await nothing_left(stack)
+    assert await refusals(stack) == before
 
 
 async def test_of_audio_that_comes_far_too_fast_nothing_is_lost_in_silence(stack: Stack) -> None:

@@ -18,6 +18,7 @@ from parley.cli.stack import Stack, StackConfig
 from parley.cli.wav import read_wav
 from tests.support.counts import get_json, heard
 from tests.support.eventually import eventually
+from tests.support.ports import reserved
 from tests.support.talks import Talk, speech, talk
 
 FRAME = 1280
@@ -180,7 +181,8 @@ async def live_through_them() -> Stories:
         async def restart(gateway: Child, when: asyncio.Event) -> None:
             await when.wait()
             await kill(gateway)
-            await stack.start_gateway(PARLEY_GATEWAY_LISTEN=address[gateway])
+            with reserved(address[gateway]) as listen:
+                await stack.start_gateway(PARLEY_GATEWAY_LISTEN=listen)
 
         async def talk_and_speak() -> Talk:
             """`parley talk` and a caller on one gateway, which dies in the middle."""

@@ -17,6 +17,7 @@ from parley.cli.stack import Stack, StackConfig
 from parley.v1 import live_pb2, live_pb2_grpc
 from tests.support.counts import get_json, heard, post_json, stream_messages
 from tests.support.eventually import eventually
+from tests.support.ports import reserved
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120)]
 
@@ -63,11 +64,12 @@ async def test_a_broker_that_is_away_longer_than_a_gateway_may_be_silent(stack: 
         stack.nats.signal(signal.SIGKILL)
         await stack.nats.process.wait()
         lost = asyncio.get_running_loop().time()
-        for _ in range(frames):  # audio goes on meanwhile, as a microphone does
-            await session.send_audio(bytes(1280))
-            await asyncio.sleep(FRAME)
-        assert asyncio.get_running_loop().time() - lost > 1  # longer than the attachment timeout
-        await stack.start_nats(port=port)
+        with reserved(str(port)):
+            for _ in range(frames):  # audio goes on meanwhile, as a microphone does
+                await session.send_audio(bytes(1280))
+                await asyncio.sleep(FRAME)
+            assert asyncio.get_running_loop().time() - lost > 1  # longer than the attachment timeout
+            await stack.start_nats(port=port)
         await session.send_text("hello")
         assert await answer(session) > 0
         assert session.audit.result().whole

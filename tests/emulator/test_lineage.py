@@ -4,6 +4,8 @@ from collections import defaultdict
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from emulator.record.ranges import Ranges
 from tests.emulator.behaviour import behaviour, patched
 from tests.emulator.lineage_examples import one_exchange
@@ -191,6 +193,19 @@ class TestForgotten:
         again.see("aa")
         assert story.losses() == {}
         assert story.repeats() == {}
+
+    @pytest.mark.parametrize("beside", ["", " | what is the weather"])
+    def test_an_outcome_that_each_link_of_a_handle_is_told_is_known_to_each(self, beside: str) -> None:
+        story = Story()
+        link = story.open()
+        handle = link.handle()
+        link.call("c1")
+        link.respond("c1", {"status": "shipped", "arrives": "monday"})
+        told = 'get_order returned {"arrives": "monday", "status": "shipped"}'
+        for _ in range(2):
+            story.open(handle).turns(f"user: {told}{beside}")
+            assert story.losses() == {}
+            assert story.repeats() == {}
 
     @behaviour("record.forgotten", off=patched("emulator.record.things.Things._same_response", lambda *_: ()))
     def test_a_call_made_anew_may_be_told_the_stored_outcome(self) -> None:

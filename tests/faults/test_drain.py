@@ -24,6 +24,7 @@ from tests.faults.stories import Stories, chosen, long
 from tests.support import order_ledger, sabotage_drain
 from tests.support.counts import get_json, http_status
 from tests.support.eventually import eventually
+from tests.support.ports import reserved
 
 pytestmark = pytest.mark.timeout(400)  # the first test tells all the stories
 drained, forced = Stories(), Stories()
@@ -398,14 +399,15 @@ async def the_message_bus_is_restarted_meanwhile(stack: Stack) -> None:
         await speaks.until(lambda event: isinstance(event, events.Audio), since[speaks])
         port = int(stack.nats.ready["url"].rpartition(":")[2])
         await kill(stack.nats)
-        worker.stopping = True
-        worker.signal(signal.SIGTERM)
+        with reserved(str(port)):
+            worker.stopping = True
+            worker.signal(signal.SIGTERM)
 
-        async def noticed() -> bool:
-            return await http_status(worker.ready["ops"] + "/readyz") == 503
+            async def noticed() -> bool:
+                return await http_status(worker.ready["ops"] + "/readyz") == 503
 
-        await eventually(noticed, WAITS)
-        await stack.start_nats(port=port)
+            await eventually(noticed, WAITS)
+            await stack.start_nats(port=port)
         await speaks.answer(since[speaks], containing="four seven one one")
         for call in (quiet, speaks):
             await moved(call, since[call])
@@ -483,7 +485,8 @@ async def replace_everything(config: StackConfig) -> None:
         async def replace_gateways() -> None:
             for gateway in list(stack.gateways):
                 assert await gateway.stop(60) == 0
-                await stack.start_gateway(PARLEY_GATEWAY_LISTEN=str(gateway.ready["address"]))
+                with reserved(str(gateway.ready["address"])) as listen:
+                    await stack.start_gateway(PARLEY_GATEWAY_LISTEN=listen)
 
         async with asyncio.TaskGroup() as group:
             for number in range(4):

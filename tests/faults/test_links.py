@@ -80,11 +80,13 @@ async def a_link_that_ends_while_a_tool_runs(stack: Stack, fault: str) -> None:
         await call.speak("weather_paris")
         await call.answer(since, containing=WEATHER)
         assert (await recovered(call)).method == "RESUMED"
-        await check(call)
+        # Where the reset overtakes the call, nobody knows of it: a model that then stays silent is asked in words.
+        unread = fault.startswith("reset on=tool_call")
+        await check(call, asked_again=unread)
         since = len(call.got)
         await call.speak("order_4711")
         await call.answer(since, containing=ORDER)
-        await check(call)
+        await check(call, asked_again=unread)
 
 
 @stories.add()

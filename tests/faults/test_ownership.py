@@ -28,6 +28,7 @@ from tests.faults.stories import chosen, long
 from tests.support import sabotage_ownership
 from tests.support.counts import get_json, heard, http_status
 from tests.support.eventually import eventually
+from tests.support.ports import reserved
 
 TTL = 2.0
 STOPPED = 3.0
@@ -405,10 +406,11 @@ async def restart(stack: Stack) -> None:
     stack.nats.stopping = True
     stack.nats.signal(signal.SIGKILL)
     await stack.nats.process.wait()
-    try:
-        await while_away(stack)
-    finally:
-        await stack.start_nats(port=port)
+    with reserved(str(port)):
+        try:
+            await while_away(stack)
+        finally:
+            await stack.start_nats(port=port)
 
 
 async def while_away(stack: Stack) -> None:

@@ -86,7 +86,7 @@ class Fabric:
 
     async def _start(self) -> None:
         server = self._stack.enter_context(running_nats_server())
-        settings = WorkerSettings(nats_url=server.url, record_retention="0", resume_window="0.05s", capacity=1000)  # type: ignore[call-arg, arg-type]
+        settings = WorkerSettings(nats_url=server.url, record_retention="0", resume_window="1s", capacity=1000)  # type: ignore[call-arg, arg-type]
         bus = Bus(settings, "worker", "wk-fuzz")
         self._stack.push_async_callback(bus.close)
         bus.start()

@@ -75,8 +75,6 @@ NEVER: list[dict[str, Any]] = [
     {"text": live_pb2.TextInput()},
     {"text": live_pb2.TextInput(text="x" * 65_537)},
     {"turn": live_pb2.TurnInput(content=[live_pb2.Content()])},
-    {"activity_start": live_pb2.ActivityStart()},
-    {"activity_end": live_pb2.ActivityEnd()},
     {"tool_result": live_pb2.ToolResult(call_id="made up", error="x")},
     {"tool_result": live_pb2.ToolResult(call_id="made up")},
     {"context_update": live_pb2.ContextUpdate()},
@@ -127,8 +125,10 @@ def mutated(draw: st.DrawFn, message: bytes) -> bytes:
     return bytes(raw)
 
 
-def opening(request_id: str = "") -> live_pb2.ConverseRequest:
+def opening(request_id: str = "", *, manual: bool = False) -> live_pb2.ConverseRequest:
+    """`manual`: the caller marks what is speech."""
     config = live_pb2.SessionConfig(model="gemini-3.8-live", caller_tools=[FUNCTION], output_transcription=True)
+    config.voice_activity_detection.disabled = manual
     request_id = request_id or f"fuzz-{next(NUMBERS)}"
     return live_pb2.ConverseRequest(open=live_pb2.Open(request_id=request_id, config=config))
 
@@ -138,7 +138,7 @@ SAMPLE_OPENING = opening("sample").SerializeToString()
 
 
 class Machine(RuleBasedStateMachine):
-    """One stream, from its open to its status."""
+    """One call, from its open to its last status; it may come back to its session on another stream."""
 
     shared: ClassVar[Fabric]
     baseline: ClassVar[dict[str, int]]
@@ -153,12 +153,16 @@ class Machine(RuleBasedStateMachine):
         """Nothing more can be sent."""
         self.exact = True
         """Everything so far was sent as it is meant, so that what is wrong must be refused."""
+        self.manual = False
+        self.speaking: bool | None = False
+        """Between the caller's marks of activity; None: that depends on what the stream before has delivered."""
 
     # What happens
 
-    @initialize(broken=st.sampled_from([False] * 9 + [True]), data=st.data())
-    def open(self, broken: bool, data: st.DataObject) -> None:
-        raw = opening().SerializeToString()
+    @initialize(broken=st.sampled_from([False] * 9 + [True]), manual=st.booleans(), data=st.data())
+    def open(self, broken: bool, manual: bool, data: st.DataObject) -> None:
+        raw = opening(manual=manual).SerializeToString()
+        self.manual = manual
         if broken:
             raw = data.draw(mutated(SAMPLE_OPENING))
             self.exact = False
@@ -174,6 +178,19 @@ class Machine(RuleBasedStateMachine):
     @rule(upto=st.integers(0, 2**64 - 1))
     def ack(self, upto: int) -> None:
         self.send(live_pb2.ConverseRequest(ack=live_pb2.Ack(seq=upto)).SerializeToString())
+
+    @rule(start=st.booleans())
+    def mark(self, start: bool) -> None:
+        if not self.manual:
+            self.must_fail()
+        elif self.speaking is None:
+            self.may_fail()
+        elif self.speaking is start:
+            self.must_fail()
+        self.speaking = start
+        kind = {"activity_start": live_pb2.ActivityStart()} if start else {"activity_end": live_pb2.ActivityEnd()}
+        self.send(live_pb2.ConverseRequest(seq=self.seq, **kind).SerializeToString())
+        self.seq += 1
 
     @rule(payload=wrong)
     def say_wrong(self, payload: dict[str, Any]) -> None:
@@ -211,6 +228,11 @@ class Machine(RuleBasedStateMachine):
         self.send(live_pb2.ConverseRequest(seq=self.seq, tool_result=result).SerializeToString())
         self.seq += 1
 
+    @rule()
+    def come_back(self) -> None:
+        if not self.over:
+            self.shared.run(self._come_back())
+
     @rule(how=st.sampled_from(["half close", "cancel", "end"]))
     def leave(self, how: str) -> None:
         if self.over:
@@ -243,15 +265,37 @@ class Machine(RuleBasedStateMachine):
     async def _open(self, raw: bytes) -> None:
         self.call = self.shared.converse(timeout=LIMIT)
         self.status = FirstStatus(self.call)
+        self.responses: list[live_pb2.ConverseResponse] = []
         self.reading = asyncio.create_task(self._read())
         await self._send(raw)
 
-    async def _read(self) -> list[live_pb2.ConverseResponse]:
-        responses: list[live_pb2.ConverseResponse] = []
+    async def _come_back(self) -> None:
+        """The stream breaks off, and another one goes on with its session."""
+        async with asyncio.timeout(LIMIT):
+            while not self.responses and not self.reading.done():
+                await asyncio.sleep(0.001)
+        self.call.cancel()
+        self.expected |= {grpc.StatusCode.CANCELLED}
+        await self._check()
+        if not self.responses:
+            self.over = True  # it was refused
+            return
+        opened, last = self.responses[0].opened, max(response.seq for response in self.responses)
+        resume = live_pb2.Resume(session_id=opened.session_id, resume_token=opened.resume_token, last_received_seq=last)
+        self.expected, self.exact, self.speaking = {grpc.StatusCode.OK}, True, None
+        await self._open(live_pb2.ConverseRequest(open=live_pb2.Open(resume=resume)).SerializeToString())
+        async with asyncio.timeout(LIMIT):
+            while not self.responses:
+                assert not self.reading.done(), await self.status.settled()
+                await asyncio.sleep(0.001)
+        again = self.responses[0].opened
+        assert (again.session_id, again.existing) == (opened.session_id, True)
+        self.seq = again.next_uplink_seq
+
+    async def _read(self) -> None:
         with contextlib.suppress(grpc.aio.AioRpcError, asyncio.CancelledError):
             while (raw := await self.call.read()) is not grpc.aio.EOF:
-                responses.append(live_pb2.ConverseResponse.FromString(raw))
-        return responses
+                self.responses.append(live_pb2.ConverseResponse.FromString(raw))
 
     async def _send(self, raw: bytes) -> None:
         try:
@@ -280,13 +324,13 @@ class Machine(RuleBasedStateMachine):
 
     async def _check(self) -> None:
         async with asyncio.timeout(LIMIT):
-            responses = await self.reading
+            await self.reading
             await self.call.code()
         status = await self.status.settled()
         assert status is not None
         error = status.error()
         assert status.code in self.expected, error
-        numbered = [response.seq for response in responses if response.seq]
+        numbered = [response.seq for response in self.responses if response.seq]
         assert numbered == sorted(set(numbered))
         if status.code not in (grpc.StatusCode.OK, grpc.StatusCode.CANCELLED):
             assert error.reason and error.message, status

@@ -215,3 +215,9 @@ async def test_a_result_of_an_earlier_turn_is_told_though_a_later_answer_was_cut
     await line.ends()
     await eventually(line.told)
     assert line.told() == [(OUTCOME, True)]
+
+
+async def test_a_result_that_cannot_be_read_is_told_as_such(line: Line) -> None:
+    await line.ends("{")
+    await eventually(lambda: line.link.tool_responses)
+    assert line.link.tool_responses[0].response == {"error": "the tool succeeded, but its result cannot be read"}

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from parley.v1 import fabric_pb2, live_pb2
+from services.fabric.bus import Bus
 from services.session_worker import events
 from services.session_worker.responses import duration
 from tests.session_worker.conftest import Rig
@@ -178,6 +179,26 @@ async def test_a_session_that_ends_keeps_its_claims_until_whoever_undoes_has_wri
     await booking.rig.ended()
     await eventually(lambda: booking.ledger.entries() == ["rent", "undone rent: cut off"])
     assert await booking.claims.all(booking.id) == []
+
+
+async def test_a_session_that_ends_first_has_undone_what_the_model_took_back(
+    booking: Booking, service: ToolsProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = Bus.request
+
+    async def slow(self: Bus, subject: str, message: Any, *args: Any) -> Any:
+        if getattr(message, "compensates", False):
+            await asyncio.sleep(0.4)
+        return await request(self, subject, message, *args)
+
+    monkeypatch.setattr(Bus, "request", slow)
+    booking.call("c1", "book")
+    await booking.answers()
+    booking.takes_back()
+    await eventually(lambda: booking.tools._executions._undoing)
+    booking.session.finish(live_pb2.END_REASON_CALLER, "enough")
+    await booking.rig.ended()
+    await eventually(lambda: booking.ledger.entries() == ["rent", "undone rent: booked rent"])
 
 
 async def test_a_thread_that_outlives_its_session_is_undone(booking: Booking, service: ToolsProcess) -> None:

@@ -13,6 +13,7 @@ from services.fabric.bus import Bus
 from services.fabric.capabilities import ModelCapabilities
 from services.fabric.records import FencedError
 from services.session_worker import call_book, events, toolcalls
+from services.session_worker.link import LinkClosedError
 from services.session_worker.responses import duration
 from services.session_worker.toolcalls import ToolCalls
 from tests.session_worker.talk import LEDGER, MARKS, Talk, entered
@@ -95,6 +96,61 @@ async def test_a_call_that_runs_when_its_turn_begins_anew_is_answered_to_the_new
     talk.ledger.release()
     assert await talk.answers() == [entered()]
     assert [sent.id for sent in talk.link.tool_responses] == ["new"]
+    assert talk.ledger.entries() == ["rent"]
+
+
+async def moved(talk: Talk) -> None:
+    """The link is lost, and there is another."""
+    talk.link._events.put_nowait(LinkClosedError(1011, "The service is currently unavailable."))
+    await eventually(lambda: len(talk.rig.dialer.links) == 2)
+    talk.link = talk.rig.dialer.links[-1]
+
+
+def told_in_words(talk: Talk) -> list[str]:
+    parts = [part for turns, _ in talk.link.turns for turn in turns for part in turn.parts]
+    return [part.text for part in parts if "[The function" in part.text]
+
+
+@pytest.mark.parametrize("ends", ["before the new link", "after the answer"])
+async def test_a_call_that_is_not_made_again_in_a_turn_generated_anew_is_told_of_all_the_same(
+    talk: Talk, service: ToolsProcess, ends: str
+) -> None:
+    talk.call("c1", held=True)
+    await talk.entered()
+    if ends == "before the new link":
+        talk.tools.turn_restarted(1)
+        talk.ledger.release()
+        await eventually(lambda: not len(talk.tools))
+    await moved(talk)
+    talk.link.says(events.OutputTranscript("never mind", True, ""))
+    await eventually(lambda: talk.session._parts.turns.speaks)
+    assert told_in_words(talk) == []
+    talk.link.says(events.TurnComplete("", False, True))
+    if ends == "after the answer":
+        await eventually(lambda: talk.session._parts.links.calls_out)
+        assert told_in_words(talk) == []
+        talk.ledger.release()
+    await eventually(lambda: told_in_words(talk))
+    assert len(told_in_words(talk)) == 1
+    assert "returned" in told_in_words(talk)[0]
+    assert talk.ledger.entries() == ["rent"]
+    assert await talk.told() == {(await talk.the_claim()).key}
+
+
+async def test_a_call_that_is_made_again_in_a_turn_generated_anew_is_answered_there_alone(
+    talk: Talk, service: ToolsProcess
+) -> None:
+    talk.call("c1", held=True)
+    await talk.entered()
+    await moved(talk)
+    talk.call("c2", held=True)
+    await eventually(lambda: len(talk.tools) == 1)
+    talk.ledger.release()
+    await eventually(lambda: [sent.id for sent in talk.link.tool_responses if "output" in sent.response] == ["c2"])
+    talk.link.says(events.OutputTranscript("paid", True, ""), events.TurnComplete("", False, True))
+    await eventually(lambda: talk.session._parts.turns.current is None)
+    assert not talk.session._parts.links.calls_out
+    assert told_in_words(talk) == []
     assert talk.ledger.entries() == ["rent"]
 
 

@@ -56,7 +56,12 @@ def _here(name: str) -> Order:
     return Order(Path(os.environ[FOLDER]), name)
 
 
-@tool(timeout=_LONG, behavior="non_blocking", scheduling="when_idle")
+async def forget_order(arguments: dict[str, str], result: object, context: ToolContext) -> None:
+    """Undoes what `lookup_order` did."""
+    _here(arguments["order_id"]).note(f"undone, {'cut off' if result is None else result}")
+
+
+@tool(timeout=_LONG, behavior="non_blocking", scheduling="when_idle", compensate=forget_order)
 async def lookup_order(order_id: str, context: ToolContext) -> AsyncIterator[dict[str, str]]:
     """Looks up an order, and says what it finds on the way. Of orders that begin with 9 nobody is to speak."""
     order = _here(order_id)

@@ -10,9 +10,12 @@ from typing import Any
 from services.fabric.records import RecordStore
 from services.session_worker import parts, takeover
 from services.session_worker.conversation import Conversation
+from services.session_worker.execution import Execution
 from services.session_worker.intake import Intake
 from services.session_worker.journal import Journal, Replay
 from services.session_worker.takeover import Inherited
+from services.session_worker.tool_reports import Reports
+from services.session_worker.turns import TurnState
 from tests.support import sabotage_drain
 from tests.support.sabotage_stack import VARIABLE
 
@@ -87,12 +90,41 @@ def early_ack() -> None:
     Intake._act_on = hasty  # type: ignore[method-assign]
 
 
+def one_result() -> None:
+    """What a tool says before its end is for nobody."""
+
+    async def deaf(_reports: Reports, _execution: str) -> None: ...
+
+    Reports.follow = deaf  # type: ignore[method-assign]
+
+
+def lost_outcome() -> None:
+    """When an answer is cut off, nobody waits any more for what runs since earlier ones."""
+    restart = TurnState.restart
+
+    def forgetful(turns: TurnState, first: int) -> set[str]:
+        pending = set(turns.pending_calls)
+        restart(turns, first)
+        return pending
+
+    TurnState.restart = forgetful  # type: ignore[method-assign]
+
+
+def no_cancellation() -> None:
+    """Nobody tells a function that its result is not wanted."""
+
+    async def mute(_execution: Execution) -> None: ...
+
+    Execution._cancel = mute  # type: ignore[method-assign]
+
+
 SABOTAGES: dict[str, Callable[[], None]] = {
     sabotage.__name__: sabotage
     for sabotage in (
         *(no_replay, double_replay, no_fence, restarted_seq, early_ack, no_words),
         *(words_kept, asked_in_words),
         *(sabotage_drain.no_quiet_moment, sabotage_drain.open_link),
+        *(one_result, lost_outcome, no_cancellation),
     )
 }
 

@@ -7,7 +7,8 @@ import os
 from services.fabric.records import RecordStore
 
 VARIABLE = "PARLEY_TEST_SABOTAGE"
-"""`fence`: the server is not asked to look at the ownership. `create_only`: a claim may be written over another."""
+"""`fence`: the server is not asked to look at the ownership. `create_only`: a claim may be written over another.
+`compare_and_set`: it may be written over without a look at what stands there."""
 
 
 def apply() -> None:
@@ -22,7 +23,12 @@ def apply() -> None:
             return await fenced(self, session, own, subject, payload)
         return await self._publish(subject, payload, {} if create_only else {"Nats-Rollup": "sub"})
 
-    if lost:
+    async def blind(self: RecordStore, subject: str, _revision: int, payload: bytes) -> int:
+        return await self._publish(subject, payload, {"Nats-Rollup": "sub"})
+
+    if lost == "compare_and_set":
+        RecordStore._replace = blind  # type: ignore[method-assign]
+    elif lost:
         RecordStore._fenced = weak  # type: ignore[method-assign]
 
 

@@ -167,6 +167,16 @@ async def test_a_call_that_ended_is_undone_once_however_often_it_is_asked_for(
     assert not answer(claim).output_json
 
 
+async def test_a_service_that_writes_over_claims_unseen_is_noticed(tmp_path: Path) -> None:
+    async with nats_server() as nats, owner_at(nats, tmp_path, Customer) as customer:
+        blind = [tools_process(nats.url, tmp_path, modules=undoable.MODULE, sabotage="compare_and_set") for _ in "12"]
+        with blind[0], blind[1]:
+            request, asked = customer.begin("book", "room", held=False)
+            await asked
+            await asyncio.gather(*(customer.undo(request) for _ in range(20)))
+            assert customer.ledger.entries().count("undone room: booked room") > 1
+
+
 async def test_only_the_owner_has_a_call_undone(customer: Customer) -> None:
     request, asked = customer.begin("book", "room", held=False)
     await asked
@@ -184,6 +194,13 @@ async def test_there_must_be_something_to_undo(customer: Customer) -> None:
     customer.ledger.release()
     assert (await asked).outcome == SUCCEEDED
     assert customer.ledger.entries() == ["room"]
+
+
+async def test_a_call_outside_a_session_cannot_be_undone(customer: Customer) -> None:
+    request = fabric_pb2.ToolCallRequest(name="book", execution_id="x", compensates=True)
+    message = await customer.client.request(subjects.tool_call("book"), request.SerializeToString(), timeout=5)
+    assert message.headers is not None
+    assert message.headers["Nats-Service-Error"] == "only calls of sessions can be undone"
 
 
 async def test_a_compensation_that_takes_too_long_ends(customer: Customer) -> None:

@@ -8,7 +8,8 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 from parley.cli.stack import Stack, StackConfig
@@ -18,6 +19,7 @@ from tests.faults.chaos.callers import SECOND_CALLER, Callers
 from tests.faults.chaos.report import Report
 from tests.faults.chaos.strikes import GATEWAYS, TOOLS, WORKERS, Strike, Strikes
 from tests.support import order_ledger
+from tests.support.ports import reserved
 
 MINUTES = 30.0
 """A run of this length needs ten faults of each kind; a shorter one in proportion."""
@@ -25,13 +27,24 @@ _LONGER = 0.5
 """Of its length: how much longer a run goes on, at most, where a kind has not happened often enough."""
 
 
+@asynccontextmanager
+async def stack_with(env: Mapping[str, str]) -> AsyncIterator[Stack]:
+    """As many processes of each kind as strikes need."""
+    with ExitStack() as ports:
+        async with Stack(StackConfig(workers=WORKERS, gateways=0, env=env)) as stack:
+            for _ in range(GATEWAYS):
+                # It comes back where it was: nobody else may have the port meanwhile.
+                await stack.start_gateway(PARLEY_GATEWAY_LISTEN=ports.enter_context(reserved()))
+            for _ in range(TOOLS - 1):
+                await stack.start_tools()
+            yield stack
+
+
 async def run(wanted: argparse.Namespace, seed: int) -> Report:
     """Everything."""
     with tempfile.TemporaryDirectory(prefix="parley-orders-") as folder:
         env = {order_ledger.FOLDER: folder, "PARLEY_TOOLS_MODULES": order_ledger.MODULES}
-        async with Stack(StackConfig(workers=WORKERS, gateways=GATEWAYS, env=env)) as stack:
-            for _ in range(TOOLS - 1):
-                await stack.start_tools()
+        async with stack_with(env) as stack:
             report = Report((), wanted.at_least)
             until = time.monotonic() + 60 * wanted.minutes
             at_last = until + 60 * wanted.minutes * _LONGER

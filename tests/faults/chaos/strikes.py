@@ -19,6 +19,7 @@ from parley.v1 import sessions_pb2, sessions_pb2_grpc
 from tests.faults.call import Call
 from tests.faults.chaos.report import Report
 from tests.support.eventually import eventually
+from tests.support.ports import reserved
 
 WORKERS, GATEWAYS, TOOLS = 3, 2, 2
 FROZEN = 10.0
@@ -117,8 +118,9 @@ class Strikes:
         await self._note("nats restarted")
         port = int(self._stack.nats.ready["url"].rpartition(":")[2])
         await self._kill(self._stack.nats)
-        await asyncio.sleep(self._chance.uniform(*_AWAY))
-        await self._stack.start_nats(port=port)
+        with reserved(str(port)):
+            await asyncio.sleep(self._chance.uniform(*_AWAY))
+            await self._stack.start_nats(port=port)
 
     async def _nats_frozen(self) -> None:
         await self._note("nats frozen")
