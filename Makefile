@@ -113,7 +113,7 @@ fuzz-converse: setup-test  ## Random and mutated messages to a gateway and its w
 	CONVERSE_FUZZ_EXAMPLES=5000 $(BIN)/python -m pytest tests/fuzz
 
 .PHONY: fuzz-tools
-fuzz-tools: setup-test  ## Random declarations of tools, what they allow and what they forbid, 6,000 of them (some 2 minutes)
+fuzz-tools: setup-test  ## Random declarations of tools, what they allow and what they forbid, 6,000 of them (some 3 minutes)
 	TOOLS_SCHEMA_EXAMPLES=2000 $(BIN)/python -m pytest tests/tools/test_schema_corpus.py
 
 MINUTES ?= 30
