@@ -34,6 +34,8 @@ from services.tools.tool import (
 F = TypeVar("F", bound=Callable[..., Any])
 
 _MARK: Final = "__parley_tool__"
+_LARGE: Final = 8 * 1024
+"""Characters of arguments beyond which pydantic may have more faults to tell of than there is time for."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,8 @@ class FunctionTool(Tool):
     def bind(self, arguments_json: str, context: ToolContext) -> Callable[[], Any]:
         """The call, ready to be made. ArgumentsError when the arguments do not fit."""
         given = arguments.parse(arguments_json)
+        if self._declared is not None and len(arguments_json) > _LARGE:
+            self._declared(given)  # which stops at the first faults
         values = arguments.check(self._model, given)
         if self._declared is not None:
             self._declared(given)

@@ -17,6 +17,9 @@ MAX_PROBLEMS: Final = 5
 """Problems named in one answer; a model mends a few at a time."""
 REQUIRED: Final = "is required"
 UNKNOWN: Final = "is not an argument"
+MAX_LOOKED_AT: Final = 1000
+"""Values of which it is said what is wrong with them."""
+TOO_MANY: Final = f"they do not fit, somewhere behind their first {MAX_LOOKED_AT} values: send fewer"
 _MAX_SHOWN: Final = 60
 """Characters of a wrong value that are repeated."""
 _MAX_MESSAGE: Final = 240
@@ -48,6 +51,22 @@ def of_schema(errors: Iterable[jsonschema_rs.ValidationError], arguments: object
             yield from of_schema(meant, arguments)
         else:
             yield at, _explain_keyword(error)
+
+
+def beginning(arguments: object) -> object:
+    """The arguments, with no more values than are looked at: lists and objects are cut short where they have more."""
+    left = MAX_LOOKED_AT
+
+    def cut(value: object) -> object:
+        nonlocal left
+        left -= 1
+        if isinstance(value, dict):
+            return {key: cut(item) for key, item in value.items() if left > 0}
+        if isinstance(value, list):
+            return [cut(item) for item in value if left > 0]
+        return value
+
+    return cut(arguments)
 
 
 def told(found: Sequence[Violation], known: Sequence[str]) -> tuple[dict[str, str], int]:

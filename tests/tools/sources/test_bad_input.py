@@ -86,9 +86,9 @@ STORIES: dict[str, Story] = {
     ),
     "huge text": arguments(
         {"lines": [{"item": "x" * 900_000, "count": 1}]},
-        r'wrong arguments: lines\[0\]\.item: string should have at most 40 characters, got "x{59}\.\.\.',
+        r"wrong arguments: lines\[0\]\.item: does not satisfy maxLength: x+\" is longer than 40 characters",
     ),
-    "many faults": arguments({"lines": [{}] * 50_000}, r"wrong arguments: lines\[0\]\.item: .*; and 99995 more"),
+    "many faults": arguments({"lines": [{}] * 250_000}, r"wrong arguments: lines\[0\]\.item: .*; and 45 more"),
     "huge number": arguments('{"lines": [], "express": 1e400}', r"wrong arguments: not JSON \(1e400 is too large a.*"),
     "endless digits": arguments('{"lines": [], "express": ' + "9" * 5000 + "}", "wrong arguments: .*"),
     "deep": arguments(DEEP, "wrong arguments: nested too deeply"),
@@ -235,7 +235,12 @@ async def everything(folder: Path) -> AsyncIterator[Running]:
         ]
         sources: list[dict[str, Any]] = [
             {"name": "rough", "kind": "python", "module": rough_tools.__name__},
-            {"name": "weather", "kind": "python", "module": "services.tools.examples.weather"},
+            {
+                "name": "weather",
+                "kind": "python",
+                "module": "services.tools.examples.weather",
+                "tools": {"get_weather": {"timeout": "60s"}},  # on a busy machine its own 2 s are not enough
+            },
             {**servers[0], "exclude": ["echo"]},
             {**servers[1], "prefix": "calm_", "include": ["echo"]},
             {"name": "shop", "kind": "openapi", "document": "shop.json"},
