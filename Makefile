@@ -156,6 +156,7 @@ lint: setup-test  ## Format, types, import rules, proto rules, fresh generated c
 	$(BIN)/buf format --diff --exit-code
 	$(BIN)/buf breaking --against proto/baseline.binpb
 	$(BIN)/python scripts/generate_proto.py --check
+	! git grep -nE '^(<<<<<<<|>>>>>>>) '
 
 .PHONY: format
 format: setup-test  ## Rewrite code and protos in the house format

@@ -125,6 +125,11 @@ class Connection:
         self._admitted.ended(self._clock())
         self.end(refusal)
 
+    @property
+    def unsent(self) -> int:
+        """Messages that were decided to be sent and were not."""
+        return self._outbox.messages
+
     async def wait_ended(self) -> None:
         """Until nothing of it is left."""
         await self._ended.wait()
@@ -138,8 +143,9 @@ class Connection:
             task.cancel()
         # The reader too: serving may have been cancelled while it read, and nobody else waits for it.
         await asyncio.gather(self._reader, *self._tasks, return_exceptions=True)
-        # Where it was cancelled it keeps the frames that it was in, and they keep this connection.
+        # Where one was cancelled it keeps the frames that it was in, and they keep this connection.
         del self._reader
+        self._listening = None
         if self.elsewhere is not None:
             self._ended.set()
             return
@@ -283,7 +289,11 @@ class Connection:
         self._decide(lambda: link.guessed(number, text, self._clock()))
 
     def _send(self, opcode: WSMsgType, frame: bytes) -> None:
-        if self._ending is None and not self._outbox.put(opcode, frame):
+        if self._ending is not None or self._outbox.put(opcode, frame):
+            return
+        # The same decision may have filled it, and had no chance to write.
+        self._outbox.flush()
+        if not self._outbox.put(opcode, frame):
             self._drop()
 
     def _pong(self, payload: bytes) -> None:

@@ -49,6 +49,11 @@ class Outbox:
         return len(self._frames)
 
     @property
+    def messages(self) -> int:
+        """Frames that wait, without pongs."""
+        return sum(opcode is not WSMsgType.PONG for opcode, _ in self._frames)
+
+    @property
     def held(self) -> bool:
         """Whether nothing is written."""
         return not self._writing.is_set()
@@ -93,11 +98,11 @@ class Outbox:
 
     def hold(self, held: bool) -> None:
         """Write nothing that comes from now on, or go on."""
-        if held:
+        if not held:
+            self._writing.set()
+        elif not self.held:
             self._before_hold = len(self._frames)
             self._writing.clear()
-        else:
-            self._writing.set()
 
     def finish(self) -> None:
         """``run`` ends once all is sent."""
@@ -113,6 +118,8 @@ class Outbox:
     async def run(self) -> bool:
         """Send what is left, until ``finish``; False when the connection is lost, which the reader learns by itself."""
         in_a_row = 0
+        # Something may wait already.
+        self._sending = True
         while self._frames or not self._finishing:
             if not self._frames:
                 self._sending = False

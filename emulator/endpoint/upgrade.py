@@ -207,7 +207,7 @@ class Origin:
             self._archive.trim()
         if self._crew is None or tap is None or connection.elsewhere is None:
             return socket
-        passed = Passed(asked.conversation, asked.faults.dial)
+        passed = Passed(asked.conversation, asked.faults.dial, asked.faults.frames - connection.unsent)
         self._orders.withdraw(asked.faults)
         try:
             await self._crew.pass_on(request, tap, connection.elsewhere, passed, upgraded=True)
@@ -246,6 +246,7 @@ class Origin:
         except FaultError as error:
             raise web.HTTPBadRequest(text=str(error)) from error
         plan = self._orders.dialled(conversation, chosen.name, faults, number=passed.dial)
+        plan.goes_on(passed.frames)
         key = given.value if given else ""
         if endpoint.constrained:
             return Request(endpoint, path, chosen, switched, conversation, plan, key, self._tokens.project(key))

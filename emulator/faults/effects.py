@@ -22,7 +22,8 @@ from emulator.faults.timetable import Later, Timetable
 _ERROR = {"error": {"code": 503, "message": "The service is currently unavailable.", "status": "UNAVAILABLE"}}
 _LATE_SETUP = timedelta(seconds=5)
 
-End = Callable[[], list[Action]]
+End = Callable[[list[Lasting]], list[Action]]
+"""How what lasts ends, beside the other faults that last still. The effects keep it, so it must not keep them."""
 
 
 class Effects:
@@ -34,10 +35,12 @@ class Effects:
         """From the setup on."""
         self.call: dict[str, Any] = {}
         """The latest message with function calls."""
+        self.sent_elsewhere = 0
+        """Frames of faults that the client has been sent already, by the process that it had connected with."""
         self._later = later
         self._stream = stream
         self._numbers = itertools.count()
-        self._lasting: dict[Hashable, tuple[int, End]] = {}
+        self._lasting: dict[Hashable, tuple[int, Lasting, End]] = {}
 
     def answer_setup(self, fault: specs.FaultySetup, complete: Action, now: float) -> list[Action]:
         """What comes instead of setupComplete."""
@@ -55,58 +58,62 @@ class Effects:
     def stop(self, key: Hashable) -> None:
         """What a fault does that lasts is over."""
         if key in self._lasting:
-            _, end = self._lasting.pop(key)
-            self._later.at(0.0, lambda _: end())
+            *_, end = self._lasting.pop(key)
+            self._later.at(0.0, lambda _: end(self._left))
 
     def of(self, fault: LinkFault, key: Hashable, now: float) -> list[Action]:
         """What ``fault`` does now; ``key`` names what of it lasts."""
         if isinstance(fault, Lasting):
             begin, end = self._change(fault, now)
-            self._last(key, end, fault.for_, now)
+            self._last(key, fault, end, now)
             return begin
         return self._once(fault, now)
 
-    def _last(self, key: Hashable, end: End, span: timedelta | None, now: float) -> None:
+    def _last(self, key: Hashable, fault: Lasting, end: End, now: float) -> None:
         number = next(self._numbers)
-        self._lasting[key] = (number, end)
-        if span is None:
+        self._lasting[key] = (number, fault, end)
+        if fault.for_ is None:
             return
 
         def over(_: float) -> list[Action]:
             # Fired again meanwhile, it lasts longer.
-            if self._lasting.get(key, (None, end))[0] != number:
+            if self._lasting.get(key, (None,))[0] != number:
                 return []
             del self._lasting[key]
-            return end()
+            return end(self._left)
 
-        self._later.at(now + span.total_seconds(), over)
+        self._later.at(now + fault.for_.total_seconds(), over)
+
+    @property
+    def _left(self) -> list[Lasting]:
+        return [fault for _, fault, _ in self._lasting.values()]
 
     def _change(self, fault: Lasting, now: float) -> tuple[list[Action], End]:
         """How a lasting fault begins and how it ends."""
         out = self.outflow
         match fault:
             case specs.HalfOpen():
-                return [Wire(reading=False, writing=False)], lambda: [Wire(reading=True, writing=True)]
+                return [Wire(reading=False, writing=False)], _thaw
             case specs.StopReading():
-                return [Wire(reading=False)], lambda: [Wire(reading=True)]
+                return [Wire(reading=False)], _thaw
             case specs.Pongs(delay=delay):
                 late = math.inf if delay is None else delay.total_seconds()
-                return [Wire(pong_delay=late)], lambda: [Wire(pong_delay=0.0)]
+                return [Wire(pong_delay=late)], lambda _: [Wire(pong_delay=0.0)]
             case specs.Drip(rate=rate):
-                return [Wire(bytes_per_second=rate)], lambda: [Wire(bytes_per_second=math.inf)]
+                return [Wire(bytes_per_second=rate)], lambda _: [Wire(bytes_per_second=math.inf)]
             case specs.Delay(by=by):
                 out.delay = by.total_seconds()
-                return [], lambda: _set(out, "delay", 0.0)
+                return [], lambda _: _set(out, "delay", 0.0)
             case specs.NotResumable():
-                begin = out.queue([Send({"sessionResumptionUpdate": {"resumable": False}})], now)
+                begin = self._queue(fault, [Send({"sessionResumptionUpdate": {"resumable": False}})], now)
                 out.without_handles = True
-                return begin, lambda: _set(out, "without_handles", False)
+                return begin, lambda _: _set(out, "without_handles", False)
             case specs.Mute() | specs.Stall():
                 mind = self._thinking()
                 mind.silence(keeps=fault.for_ is not None)
-                return [], mind.speak
+                return [], lambda _: mind.speak()
         out.silent = True
-        return [], lambda: _set(out, "silent", False)
+        return [], lambda _: _set(out, "silent", False)
 
     def _once(self, fault: LinkFault, now: float) -> list[Action]:
         out = self.outflow
@@ -118,9 +125,9 @@ class Effects:
             case specs.Reset(how=how):
                 return [Reset(orderly=how == "fin")]
             case specs.Frame(what=what, raw=raw, size=size):
-                return out.queue([SendRaw(odd(what, raw=raw, size=size))], now)
+                return self._queue(fault, [SendRaw(odd(what, raw=raw, size=size))], now)
             case specs.Burst(frames=frames, what=what):
-                return out.queue([SendRaw(odd(what, raw="", size=OVERSIZED))] * frames, now)
+                return self._queue(fault, [SendRaw(odd(what, raw="", size=OVERSIZED))] * frames, now)
             case specs.Duplicate(frames=frames, kind=kind):
                 out.double(frames, kind)
             case specs.Drop(frames=frames, kind=kind):
@@ -155,7 +162,13 @@ class Effects:
         if wait is None:
             wait = timedelta(0) if left is None or fault.then == "silence" else left
         self._later.at(now + wait.total_seconds(), then[fault.then])
-        return self.outflow.queue([Send({"goAway": body})], now)
+        return self._queue(fault, [Send({"goAway": body})], now)
+
+    def _queue(self, fault: LinkFault, frames: list[Action], now: float) -> list[Action]:
+        """Frames of a fault's own."""
+        known = min(self.sent_elsewhere, len(frames)) if fault.on == "connect" else 0
+        self.sent_elsewhere -= known
+        return self.outflow.queue(frames[known:], now)
 
     def _call_again(self, *, new: bool) -> list[Action]:
         if not self.call:
@@ -175,6 +188,13 @@ def refusal(preset: str, code: int | None = None, reason: str | None = None) -> 
     """A close by name, with other words where they are given."""
     known = CLOSES[preset]
     return Refusal(known.code if code is None else code, known.text if reason is None else reason)
+
+
+def _thaw(left: list[Lasting]) -> list[Action]:
+    """The socket is read, and written to, unless another fault still keeps it from that."""
+    frozen = any(isinstance(fault, specs.HalfOpen) for fault in left)
+    unread = frozen or any(isinstance(fault, specs.StopReading) for fault in left)
+    return [Wire(reading=not unread, writing=not frozen)]
 
 
 def _set(outflow: Outflow, name: str, value: float | bool) -> list[Action]:

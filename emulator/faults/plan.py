@@ -81,6 +81,8 @@ class FaultPlan:
         self._effects = Effects(self._later, draw("faults", conversation, dial))
         self._record: LinkRecord | None = None
         self._unrecorded: list[tuple[float, dict[str, Any]]] = []
+        self.frames = 0
+        """That faults have sent before there was a link."""
         self._audible = False
         """Whether the turn under way has been heard."""
 
@@ -108,6 +110,13 @@ class FaultPlan:
     def dial(self) -> int:
         """How often the conversation was dialled, this time included; once there is a link, its number."""
         return self._link
+
+    def goes_on(self, frames: int) -> None:
+        """The connection was accepted by another process, where faults sent so many frames: these are not sent again.
+
+        What lasts begins anew.
+        """
+        self._effects.sent_elsewhere = frames
 
     def withdraw(self) -> list[dict[str, Any]]:
         """Before a setup was accepted: none of it counts. What had been told."""
@@ -143,7 +152,7 @@ class FaultPlan:
         if moment in ("connect", "setup"):
             self._past.add(moment)
         meant = [armed for armed in self._armed if armed.fault.on == moment]
-        return [action for armed in meant for action in self._meet(armed, now)]
+        return self._counted([action for armed in meant for action in self._meet(armed, now)])
 
     @property
     def deadline(self) -> float | None:
@@ -162,7 +171,12 @@ class FaultPlan:
                 done += self._later.take()(now)
             else:
                 done += self._effects.outflow.tick(deadline)
-        return done
+        return self._counted(done)
+
+    def _counted(self, actions: list[Action]) -> list[Action]:
+        if self._record is None:
+            self.frames += sum(isinstance(action, Send | SendRaw) for action in actions)
+        return actions
 
     def passing(self, action: Action, now: float) -> list[Action]:
         """What an action becomes on its way out."""

@@ -1,6 +1,7 @@
 """What is said in an utterance, asked of a few recognisers: never more at a time than their queue holds."""
 
 import asyncio
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,9 @@ log = structlog.get_logger(__name__)
 # Of the queue, the part that guesses may fill: what has been said in full comes first.
 _FOR_GUESSES = 0.25
 
+_Outcome = tuple[str | None, str]
+"""What was understood; and why nothing was, where no recogniser has answered."""
+
 
 @dataclass
 class Counters:
@@ -22,7 +26,7 @@ class Counters:
     heard: int = 0
     not_understood: int = 0
     remembered: int = 0
-    """Of both: had been heard before, so that no recogniser was asked."""
+    """Had been heard before, or were being heard, so that no recogniser was asked."""
     dropped: int = 0
     """Queue full, time over, or the recogniser gone."""
     dropped_bytes: int = 0
@@ -53,6 +57,10 @@ class Ears:
         setup = {"grammars": grammars, "doubt": doubt}
         self._recognisers = [Recogniser(setup, timeout=bounds.timeout) for _ in range(processes)]
         self._remembered = Remembered(remembered)
+        self._shares = remembered > 0
+        """Whether who asks what is being asked already waits for that answer."""
+        self._asking: dict[object, asyncio.Task[_Outcome]] = {}
+        """By the key of what is asked, where that is shared."""
         self._bounds = bounds
         self._waiting = 0
         self._waiting_bytes = 0
@@ -82,18 +90,19 @@ class Ears:
         if key in self._remembered:
             self._counters.remembered += 1
             return self._counted(self._remembered[key])
-        if self._waiting >= self._bounds.utterances or self._waiting_bytes + len(pcm) > self._bounds.size:
+        asking = self._asking.get(key)
+        if asking is not None:
+            self._counters.remembered += 1
+        elif self._waiting >= self._bounds.utterances or self._waiting_bytes + len(pcm) > self._bounds.size:
             self._drop(pcm, "queue full")
             return None
-        try:
-            text = await self._ask({"grammar": grammar, "free": free}, pcm)
-        except TimeoutError:
-            self._drop(pcm, "too late")
+        else:
+            asking = self._asked(key, {"grammar": grammar, "free": free}, pcm)
+        # Whoever asked first may go: others may wait for the answer.
+        text, lost = await asyncio.shield(asking)
+        if lost:
+            self._drop(pcm, lost)
             return None
-        except (Gone, HearingError, OSError) as error:
-            self._drop(pcm, str(error) or "recogniser gone")
-            return None
-        self._remembered.keep(key, text)
         return self._counted(text)
 
     async def guess(self, grammar: str, pcm: bytes, *, free: bool = False) -> str | None:
@@ -115,10 +124,32 @@ class Ears:
     async def stop(self) -> None:
         """End the processes; safe to repeat."""
         await asyncio.gather(*(recogniser.stop() for recogniser in self._recognisers))
+        await asyncio.gather(*self._asking.values())
 
-    async def _ask(self, question: dict[str, Any], pcm: bytes) -> str | None:
+    def _asked(self, key: bytes, question: dict[str, Any], pcm: bytes) -> asyncio.Task[_Outcome]:
+        name = key if self._shares else object()
+        asking = asyncio.create_task(self._outcome(key, self._ask(question, pcm)), name="hearing")
+        self._asking[name] = asking
+        asking.add_done_callback(lambda _: self._asking.pop(name))
+        return asking
+
+    async def _outcome(self, key: bytes, answer: Coroutine[Any, Any, str | None]) -> _Outcome:
+        try:
+            text = await answer
+        except TimeoutError:
+            return None, "too late"
+        except (Gone, HearingError, OSError) as error:
+            return None, str(error) or "recogniser gone"
+        self._remembered.keep(key, text)
+        return text, ""
+
+    def _ask(self, question: dict[str, Any], pcm: bytes) -> Coroutine[Any, Any, str | None]:
+        """Waits from now on, not only once it is awaited."""
         self._waiting += 1
         self._waiting_bytes += len(pcm)
+        return self._answer(question, pcm)
+
+    async def _answer(self, question: dict[str, Any], pcm: bytes) -> str | None:
         try:
             return await _least_busy(self._recognisers).ask(question, pcm)
         finally:

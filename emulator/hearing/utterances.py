@@ -1,5 +1,6 @@
 """The caller's utterances on their way to the recogniser and back."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -35,7 +36,10 @@ class Utterances:
     def __init__(self, config: Callable[[], Config]) -> None:
         self._config = config
         self._number = 0
+        """Of the one that is, or was last, spoken: what guesses are told apart by."""
         self._spoken: InputTranscript | None = None
+        self._numbers = itertools.count(1)
+        """Of those to be understood."""
         self._listening: dict[int, Utterance] = {}
         self._guessing = False
         self.began_at = 0.0
@@ -82,7 +86,6 @@ class Utterances:
 
     def read(self, pcm: bytes) -> Listen | None:
         """Audio in a turn; None where too many wait already."""
-        self._number += 1
         return self._listen(pcm, None)
 
     def understood(self, number: int) -> Utterance:
@@ -92,5 +95,6 @@ class Utterances:
     def _listen(self, pcm: bytes, transcript: InputTranscript | None) -> Listen | None:
         if len(self._listening) >= _MAX_LISTENING:
             return None
-        self._listening[self._number] = Utterance(pcm, transcript)
-        return Listen(self._number, pcm)
+        number = next(self._numbers)
+        self._listening[number] = Utterance(pcm, transcript)
+        return Listen(number, pcm)

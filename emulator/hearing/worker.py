@@ -72,8 +72,7 @@ class Hearing:
 
     def sentence(self, grammar: str, pcm: bytes) -> tuple[str | None, float]:
         """The best sentence and its doubt: the mean cost of a frame of speech, in nats."""
-        decoder = self._activated(grammar)
-        decoder.start_utt()
+        decoder = self._started(grammar)
         try:
             decoder.process_raw(_SILENCE + pcm + _SILENCE, full_utt=True)
         finally:
@@ -90,20 +89,25 @@ class Hearing:
         """The words so far of an utterance under way."""
         if not free and grammar not in self._grammars:
             return None
-        decoder = self._activated(self._free() if free else grammar)
-        decoder.start_utt()
+        decoder = self._started(self._free() if free else grammar)
         try:
-            decoder.process_raw(_SILENCE + pcm, full_utt=True)
+            # No silence before it: behind none as perfect as that, half of the wrong first words are not heard.
+            decoder.process_raw(pcm, full_utt=True)
             # Before the end is told, so that no whole sentence is made of it.
             hypothesis = decoder.hyp()
             return str(hypothesis.hypstr) or None if hypothesis is not None else None
         finally:
             decoder.end_utt()
 
-    def _activated(self, search: str) -> Decoder:
+    def _started(self, search: str) -> Decoder:
+        """The decoder, ready for an utterance."""
         if search != self._active:
             self._decoder.activate_search(search)
             self._active = search
+        # It goes on from the loudness and noise of what it heard before, whoever said that: what is understood must
+        # depend on nothing but what is asked.
+        self._decoder.reinit_feat()
+        self._decoder.start_utt()
         return self._decoder
 
     def _free(self) -> str:

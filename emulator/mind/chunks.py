@@ -12,20 +12,39 @@ from emulator.audio import BYTES_PER_SAMPLE
 from emulator.voice import MIME_TYPE, RATE, Piece, Voice
 
 _KEPT_SECONDS = 200.0
-"""Of speech, for all conversations together: some 26 MB at most."""
+"""Of speech, for all conversations together: some 10 MB that grow to 39 MB at most as it is sent in frames of 40 ms."""
 
 
-@dataclass(frozen=True, slots=True)
 class Chunk:
-    """One frame of speech. Conversations that say the same share it: nobody changes what it holds."""
+    """One frame of speech, encoded when it is first sent. Conversations that say the same share it."""
 
-    words: tuple[str, ...]
-    """Words that begin in it."""
-    seconds: float
-    turn: dict[str, Any]
-    """``modelTurn``: where one text ends and another begins, the end of the one and the beginning of the other."""
-    alone: Send
-    """The message where the words are told elsewhere or not at all."""
+    __slots__ = ("_alone", "_pcms", "_turn", "seconds", "words")
+
+    def __init__(self, pcms: tuple[bytes, ...], words: tuple[str, ...]) -> None:
+        self.words = words
+        """Words that begin in it."""
+        self.seconds = sum(map(len, pcms)) / (RATE * BYTES_PER_SAMPLE)
+        self._pcms = pcms
+        self._turn: dict[str, Any] | None = None
+        self._alone: Send | None = None
+
+    @property
+    def turn(self) -> dict[str, Any]:
+        """``modelTurn``: where one text ends and another begins, the end of the one and the beginning of the other."""
+        if self._turn is None:
+            blobs = [
+                {"inlineData": {"mimeType": MIME_TYPE, "data": base64.b64encode(pcm).decode()}} for pcm in self._pcms
+            ]
+            self._turn, self._pcms = server_content.model_turn(blobs), ()
+        return self._turn
+
+    @property
+    def alone(self) -> Send:
+        """The message where the words are told elsewhere or not at all."""
+        if self._alone is None:
+            message = server_content.content(modelTurn=self.turn)
+            self._alone = Send(message, protocol.encode(message))
+        return self._alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +95,7 @@ def _cut(texts: Sequence[Sequence[Piece]], size: int) -> Cut:
         if parts and cut:
             cut[:1] = _joined(parts.pop(), cut[0])
         parts += cut
-    chunks = tuple(_chunk(*part) for part in parts)
+    chunks = tuple(Chunk(*part) for part in parts)
     words = tuple(piece.text for pieces in texts for piece in pieces)
     return Cut(chunks, words, sum(chunk.seconds for chunk in chunks))
 
@@ -94,11 +113,3 @@ def _parts(pieces: Sequence[Piece], size: int) -> list[Part]:
 def _joined(end: Part, beginning: Part) -> list[Part]:
     """The end of one text and the beginning of the next, in one frame."""
     return [(end[0] + beginning[0], end[1] + beginning[1])]
-
-
-def _chunk(pcms: Sequence[bytes], words: tuple[str, ...]) -> Chunk:
-    blobs = [{"inlineData": {"mimeType": MIME_TYPE, "data": base64.b64encode(pcm).decode()}} for pcm in pcms]
-    turn = server_content.model_turn(blobs)
-    message = server_content.content(modelTurn=turn)
-    seconds = sum(map(len, pcms)) / (RATE * BYTES_PER_SAMPLE)
-    return Chunk(words, seconds, turn, Send(message, protocol.encode(message)))

@@ -4,7 +4,7 @@ import base64
 
 from emulator.actions import Action, Disturbance, IssueHandle, Send
 from emulator.api.protocol import Audio, ClientContent, Event, Text, Video
-from emulator.audio import rate_of
+from emulator.hearing.listening import check
 from emulator.record import LinkRecord
 from emulator.session.handles import Snapshot
 from emulator.voice import MIME_TYPE
@@ -19,10 +19,10 @@ class Echo:
         self._record = record
 
     def apply(self, event: Event, now: float) -> list[Action]:
-        """The audio again, byte for byte, whatever its rate was."""
+        """The audio again, byte for byte, whatever its rate was. Raises a refusal for what is no PCM."""
         match event:
             case Audio(data, mime_type):
-                self._record.heard_audio(data, rate_of(mime_type), now=now)
+                self._record.heard_audio(data, check(mime_type), now=now)
                 blob = {"mimeType": MIME_TYPE, "data": base64.b64encode(data).decode()}
                 return [Send({"serverContent": {"modelTurn": {"parts": [{"inlineData": blob}]}}})]
             case Text(text):

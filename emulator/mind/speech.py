@@ -6,6 +6,8 @@ from emulator.mind.chunks import Chunk, Cut
 
 # Nothing is sent more often: what is produced faster comes in bursts, as the service's does, and costs one write.
 _BURST_SECONDS = 0.04
+# Of speech, sent in one go: 64 kB. However fast it is produced, who reads can take it in between.
+_AT_ONCE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -62,12 +64,17 @@ class Answer:
         return sum(chunk.seconds for chunk in self._chunks[: self._next])
 
     def due(self, now: float) -> list[Chunk]:
-        """The chunks to send now."""
-        chunks = []
+        """The chunks to send now; where there are many, the rest is due at once."""
+        chunks: list[Chunk] = []
+        seconds = 0.0
         while not self.generated and self._chunk_at <= now:
+            if seconds >= _AT_ONCE_SECONDS:
+                self._burst_at = now - _BURST_SECONDS
+                break
             self._burst_at = now
             chunk = self._chunks[self._next]
             self._sent.extend(chunk.words)
             self._next += 1
+            seconds += chunk.seconds
             chunks.append(chunk)
         return chunks

@@ -38,6 +38,8 @@ class Passed:
     conversation: str | None = None
     dial: int | None = None
     """How often the conversation had been dialled there."""
+    frames: int = 0
+    """That faults have sent the client there."""
 
 
 class Crew:
@@ -113,7 +115,7 @@ class Crew:
         secret, *said = request.headers.get(_PASSED_ON.decode(), "").split(" ")
         if not hmac.compare_digest(secret.encode(), self.terms.secret.encode()):
             raise web.HTTPForbidden(text="only the emulator's own processes speak here")
-        return Passed(said[0], int(said[1])) if said else Passed()
+        return Passed(said[0], *map(int, said[1:])) if said else Passed()
 
     def tap(self, request: web.Request) -> Tap:
         """Keeps what a client sends, from the end of its upgrade request on, until it is known whose it is."""
@@ -169,7 +171,7 @@ class Crew:
     def _write_head(self, end: End, request: web.Request, passed: Passed) -> None:
         said = [self.terms.secret]
         if passed.conversation is not None:
-            said += [passed.conversation, str(passed.dial)]
+            said += [passed.conversation, str(passed.dial), str(passed.frames)]
         kept = [(name, value) for name, value in request.raw_headers if name.lower() != _PASSED_ON]
         head = [f"{request.method} {request.raw_path} HTTP/1.1".encode("utf-8", "surrogateescape")]
         head += [name + b": " + value for name, value in [*kept, (_PASSED_ON, " ".join(said).encode())]]

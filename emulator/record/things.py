@@ -9,7 +9,7 @@ any other by what was understood.
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from emulator.record.journal import Entry, Utterance
@@ -51,6 +51,8 @@ class Things:
         """Words of the longest."""
         self._returned: list[tuple[Thing, tuple[str, ...]]] = []
         """Tool responses, each with the words of what it returned."""
+        self._fresh: list[tuple[Thing, tuple[str, str]]] = []
+        """Given first by the link that is being added, each with what it will be known by."""
 
     def of(self, link: int, entry: Entry) -> tuple[Thing, ...]:
         """What an entry gave: nothing where it says nothing, several where it joins what was given one by one."""
@@ -59,24 +61,27 @@ class Things:
     def add(self, link: LinkRecord, held: set[Thing]) -> None:
         """A link's entries; ``held``: what the model knew when the link began."""
         here = set(held)
-        fresh: list[tuple[Thing, tuple[str, str]]] = []
         for entry in link.journal.entries:
             key = _key(entry)
             if key is None or (entry.kind == "tool_responses" and entry.index not in link.journal.acted_on):
                 continue
             frames = list(link.frames_of(entry.item)) if isinstance(entry.item, Utterance) else []
-            found = self._again(entry, key, frames, here)
-            if not found or (found[0].kind == "tool_responses" and entry.kind != "tool_responses"):
+            found = self._again(link.facts.index, entry, key, frames, here)
+            if not found or (entry.kind != "tool_responses" and all(one.kind == "tool_responses" for one in found)):
                 # A text that tells an outcome is something of its own as well.
-                thing = Thing(entry.kind, link.facts.index, entry)
-                self.all.append(thing)
-                fresh.append((thing, key))
-                found = (thing, *found)
+                found = (self._new(link.facts.index, entry, key), *found)
             _share(frames, found)
             here.update(found)
             self._of[link.facts.index, entry.index] = found
-        for thing, key in fresh:
+        for thing, key in self._fresh:
             self._remember(thing, key)
+        self._fresh.clear()
+
+    def _new(self, link: int, entry: Entry, key: tuple[str, str]) -> Thing:
+        thing = Thing(entry.kind, link, entry)
+        self.all.append(thing)
+        self._fresh.append((thing, key))
+        return thing
 
     def _remember(self, thing: Thing, key: tuple[str, str]) -> None:
         for stream, (first, after) in thing.frames:
@@ -87,7 +92,9 @@ class Things:
         if thing.kind == "tool_responses":
             self._returned.append((thing, tuple(_returned(thing.entry.item["response"]))))
 
-    def _again(self, entry: Entry, key: tuple[str, str], frames: list[Frames], here: set[Thing]) -> tuple[Thing, ...]:
+    def _again(
+        self, link: int, entry: Entry, key: tuple[str, str], frames: list[Frames], here: set[Thing]
+    ) -> tuple[Thing, ...]:
         """What earlier links were given that this entry gives again."""
         if frames:
             overlapping = self._overlapping(frames)
@@ -109,7 +116,7 @@ class Things:
             return joined
         if side == "model":
             return tuple(self._cut_short(words, here))
-        if entry.kind == "turns" and (parts := self._by_parts(side, entry.item.get("parts", ()), here)):
+        if entry.kind == "turns" and (parts := self._by_parts(link, entry, side, here)):
             return parts
         return tuple(self._reported(words, here))
 
@@ -118,15 +125,27 @@ class Things:
         told = (thing for thing in self._reported(words, here) if thing not in here) if side == "user" else ()
         return (*_choice(self._known[side, words], here), *told)
 
-    def _by_parts(self, side: str, parts: Iterable[str], here: set[Thing]) -> tuple[Thing, ...]:
-        """What the parts of one turn give again, each by itself: known texts, and outcomes of tools beside them."""
-        found: list[Thing] = []
-        for words in map(normalise, parts):
+    def _by_parts(self, link: int, entry: Entry, side: str, here: set[Thing]) -> tuple[Thing, ...]:
+        """What the parts of one turn give again, each by itself: known texts, and outcomes of tools beside them.
+
+        A part that is new among them is something of its own. Nothing where all are new: then the turn is.
+        """
+        parts = [(part, words) for part in entry.item.get("parts", ()) if (words := normalise(part))]
+        again: list[tuple[Thing, ...]] = []
+        for _, words in parts:
             if (side, words) in self._known:
-                found += self._known_text(side, words, here | set(found))
+                found = self._known_text(side, words, here)
             else:
-                found += self._joined(side, words.split(), here | set(found)) or self._reported(words, here)
-        return tuple(found)
+                found = self._joined(side, words.split(), here) or tuple(self._reported(words, here))
+            again.append(found)
+            here = here | set(found)
+        if not any(again):
+            return ()
+        things: list[Thing] = []
+        for (part, words), found in zip(parts, again, strict=True):
+            alone = replace(entry, item={"role": entry.item["role"], "text": part})
+            things += found or (self._new(link, alone, (side, words)),)
+        return tuple(things)
 
     def _overlapping(self, frames: Iterable[Frames]) -> list[Thing]:
         found: dict[Thing, None] = {}

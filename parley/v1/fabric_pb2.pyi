@@ -450,14 +450,16 @@ class CheckpointRecord(_message.Message):
     def __init__(self, schema_version: _Optional[int] = ..., epoch: _Optional[int] = ..., handle: _Optional[str] = ..., covered_uplink_seq: _Optional[int] = ..., config: _Optional[_Union[_live_pb2.SessionConfig, _Mapping]] = ..., tools: _Optional[_Iterable[_Union[_tools_pb2.Tool, _Mapping]]] = ..., traceparent: _Optional[str] = ..., handle_position: _Optional[int] = ..., exact: _Optional[bool] = ..., log_position: _Optional[int] = ..., turns: _Optional[int] = ..., turn_end_downlink_seq: _Optional[int] = ..., begun: _Optional[_Union[AnswerBegun, _Mapping]] = ..., caller_calls: _Optional[_Iterable[_Union[CallerCall, _Mapping]]] = ...) -> None: ...
 
 class CallerCall(_message.Message):
-    __slots__ = ("call_id", "name", "arguments_json")
+    __slots__ = ("call_id", "name", "arguments_json", "turn")
     CALL_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     ARGUMENTS_JSON_FIELD_NUMBER: _ClassVar[int]
+    TURN_FIELD_NUMBER: _ClassVar[int]
     call_id: str
     name: str
     arguments_json: str
-    def __init__(self, call_id: _Optional[str] = ..., name: _Optional[str] = ..., arguments_json: _Optional[str] = ...) -> None: ...
+    turn: int
+    def __init__(self, call_id: _Optional[str] = ..., name: _Optional[str] = ..., arguments_json: _Optional[str] = ..., turn: _Optional[int] = ...) -> None: ...
 
 class AnswerBegun(_message.Message):
     __slots__ = ("turn", "given_seq", "log_position", "first_downlink_seq", "generated_downlink_seq", "said")
@@ -510,32 +512,42 @@ class EpochBegins(_message.Message):
     def __init__(self, worker: _Optional[str] = ...) -> None: ...
 
 class ModelSaid(_message.Message):
-    __slots__ = ("text", "interrupted", "given_seq", "turn")
+    __slots__ = ("text", "interrupted", "given_seq", "turn", "given_position", "last_downlink_seq")
     TEXT_FIELD_NUMBER: _ClassVar[int]
     INTERRUPTED_FIELD_NUMBER: _ClassVar[int]
     GIVEN_SEQ_FIELD_NUMBER: _ClassVar[int]
     TURN_FIELD_NUMBER: _ClassVar[int]
+    GIVEN_POSITION_FIELD_NUMBER: _ClassVar[int]
+    LAST_DOWNLINK_SEQ_FIELD_NUMBER: _ClassVar[int]
     text: str
     interrupted: bool
     given_seq: int
     turn: int
-    def __init__(self, text: _Optional[str] = ..., interrupted: _Optional[bool] = ..., given_seq: _Optional[int] = ..., turn: _Optional[int] = ...) -> None: ...
+    given_position: int
+    last_downlink_seq: int
+    def __init__(self, text: _Optional[str] = ..., interrupted: _Optional[bool] = ..., given_seq: _Optional[int] = ..., turn: _Optional[int] = ..., given_position: _Optional[int] = ..., last_downlink_seq: _Optional[int] = ...) -> None: ...
 
 class ToolRecord(_message.Message):
-    __slots__ = ("call_id", "name", "arguments_json", "response_json", "outcome", "claim_key")
+    __slots__ = ("call_id", "name", "arguments_json", "response_json", "outcome", "claim_key", "turn", "told_as", "silent")
     CALL_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     ARGUMENTS_JSON_FIELD_NUMBER: _ClassVar[int]
     RESPONSE_JSON_FIELD_NUMBER: _ClassVar[int]
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     CLAIM_KEY_FIELD_NUMBER: _ClassVar[int]
+    TURN_FIELD_NUMBER: _ClassVar[int]
+    TOLD_AS_FIELD_NUMBER: _ClassVar[int]
+    SILENT_FIELD_NUMBER: _ClassVar[int]
     call_id: str
     name: str
     arguments_json: str
     response_json: str
     outcome: _live_pb2.ToolOutcome
     claim_key: str
-    def __init__(self, call_id: _Optional[str] = ..., name: _Optional[str] = ..., arguments_json: _Optional[str] = ..., response_json: _Optional[str] = ..., outcome: _Optional[_Union[_live_pb2.ToolOutcome, str]] = ..., claim_key: _Optional[str] = ...) -> None: ...
+    turn: int
+    told_as: str
+    silent: bool
+    def __init__(self, call_id: _Optional[str] = ..., name: _Optional[str] = ..., arguments_json: _Optional[str] = ..., response_json: _Optional[str] = ..., outcome: _Optional[_Union[_live_pb2.ToolOutcome, str]] = ..., claim_key: _Optional[str] = ..., turn: _Optional[int] = ..., told_as: _Optional[str] = ..., silent: _Optional[bool] = ...) -> None: ...
 
 class ClaimRecord(_message.Message):
     __slots__ = ("schema_version", "epoch", "state", "turn", "number", "tool", "arguments_json", "call_id", "idempotent", "execution_id", "executor", "timeout", "outcome", "attempt", "compensation")

@@ -97,6 +97,11 @@ class SequenceReceiver(Generic[T]):
                 self._early[seq] = None
         return lost, self._release(now)
 
+    def wait_anew(self, now: float) -> None:
+        """The sender could send nothing again until now: what is missing is waited for from here on."""
+        if self._hole_since is not None:
+            self._hole_since = now
+
     def _release(self, now: float) -> list[T]:
         released: list[T] = []
         before = self.received

@@ -22,6 +22,8 @@ _refusals = telemetry.meter().create_counter(names.METRIC_REFUSALS, "{call}", "C
 MAX_METADATA: Final = 16 * 1024
 """Bytes, counted as HTTP/2 does. Far above it gRPC itself refuses the call, which nothing here sees."""
 _PER_ENTRY: Final = 32
+_UNDER_WAY: Final = 0.5
+"""Seconds that a call may take to get here: its deadline began to run, and ends, that much earlier at the caller."""
 R = TypeVar("R")
 AnyContext = grpc.aio.ServicerContext[Any, Any]
 
@@ -45,7 +47,7 @@ def metadata_of(context: AnyContext) -> list[tuple[str, str | bytes]]:
 def count_expired(context: AnyContext) -> None:
     """The call was ended from outside: if its deadline did that, it counts. What a caller ends itself does not."""
     remaining: float | None = context.time_remaining()
-    if remaining is not None and remaining <= 0:
+    if remaining is not None and remaining < _UNDER_WAY:
         code: int = grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
         _refusals.add(1, {names.RPC_STATUS: code})
 

@@ -6,28 +6,37 @@ from dataclasses import dataclass, replace
 
 from parley.v1 import fabric_pb2
 from services.session_worker.conversation import Conversation
-from services.session_worker.journal import Journal
-from services.session_worker.turns import TurnState
+from services.session_worker.journal import Extent, Journal
+from services.session_worker.turns import Turn, TurnState
 
 
 @dataclass(frozen=True, slots=True)
 class Begun:
     """The model has begun to answer."""
 
-    at: float
-    """What was sent after that is not what it answers; monotonic seconds."""
-    seq: int
-    """Number of the last request before."""
+    question: Extent
+    """What it answers of the input."""
     position: int
     """Entries of the conversation before."""
     turn: int
-    """Number of the turn."""
+    """Number of the turn, the first where it takes several."""
     first_seq: int
     """Downlink `seq` with which the answer begins."""
     generated_seq: int = 0
     """Downlink `seq` with which all of it was produced."""
     said: str = ""
     """What it says, then."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Spoke:
+    """A turn that has begun to speak."""
+
+    turn: int
+    question: Extent
+    """What it can be about of the input."""
+    position: int
+    """Entries of the conversation before: what functions returned since is not what it is about."""
 
 
 class AnswerInProgress:
@@ -45,23 +54,36 @@ class AnswerInProgress:
         """None between answers."""
         self._here = False
         """The answer has begun on the link of the moment."""
+        self._spoke: _Spoke | None = None
+        """The newest turn of the answer that has begun on it."""
 
-    def begins(self, now: float, turn: int, first_seq: int) -> bool:
+    def begins(self, now: float, turn: int, first_seq: int, round_trip: float = 0.0) -> bool:
         """The model speaks, or calls a function; True when that is the beginning of its answer on this link."""
+        journal, conversation = self._journal, self._conversation
+        if self._spoke is None or self._spoke.turn != turn:
+            question = journal.question(now, round_trip, on_outcome=conversation.has_outcomes)
+            self._spoke = _Spoke(turn, self._at_most_asked(question, turn), conversation.position)
         if self._here:
             return False
         self._here = True
-        journal, conversation = self._journal, self._conversation
         if self.begun is None:
-            self.begun = Begun(now, journal.last_seq, conversation.position, turn, first_seq)
+            self.begun = Begun(self._spoke.question, conversation.position, turn, first_seq)
             journal.answer_begins()
         if self._covers_typed and self._is_about_ordered_content:
             journal.typed_turn_taken_up(conversation.position)
         return True
 
+    def _at_most_asked(self, question: Extent, turn: int) -> Extent:
+        """Without what was typed since the answer began, unless this turn speaks while an earlier one's calls have no
+        results yet, of which it could speak: then it is about what was asked meanwhile."""
+        begun = self.begun
+        if begun is None or any(begun.turn <= made < turn for made in self._turns.pending_calls.values()):
+            return question
+        return replace(question, seq=begun.question.seq)
+
     def link_began(self) -> None:
         """Another link is asked for the answer."""
-        self._here = False
+        self._here, self._spoke = False, None
 
     @property
     def _is_about_ordered_content(self) -> bool:
@@ -81,12 +103,29 @@ class AnswerInProgress:
 
     def over(self) -> None:
         """It is complete, and in the conversation."""
-        self.begun, self._here = None, False
+        self.begun = None
+        self.link_began()
 
     @property
-    def given_seq(self) -> int:
-        """Number of the last request that the answer of the moment can be about."""
-        return self._journal.last_seq if self.begun is None else self.begun.seq
+    def turn(self) -> int:
+        """Number of the turn with which the answer of the moment began."""
+        return self._turns.count if self.begun is None else self.begun.turn
+
+    def answered(self, turn: Turn, now: float, round_trip: float = 0.0) -> tuple[Extent, int] | None:
+        """What this turn answered, which ends now, of the input and of the conversation; None: nothing, what was typed
+        waits on."""
+        journal, spoke, begun = self._journal, self._spoke, self.begun
+        if spoke is not None and spoke.turn == turn.number:
+            question, position = spoke.question, spoke.position
+        elif turn.interrupted and journal.asks:
+            return None  # by what was typed, or it was: the next turn is about all of it
+        else:
+            question = self._at_most_asked(journal.question(now, round_trip, cut_off=turn.interrupted), turn.number)
+            position = self._conversation.position if begun is None else begun.position
+        if turn.interrupted and turn.first_output is not None:
+            # What was typed while the first output was on its way cut it off.
+            question = replace(question, seq=journal.asked_until(turn.first_output - round_trip, question.seq))
+        return question, position
 
     @property
     def record(self) -> fabric_pb2.AnswerBegun | None:
@@ -96,7 +135,7 @@ class AnswerInProgress:
             return None
         return fabric_pb2.AnswerBegun(
             turn=begun.turn,
-            given_seq=begun.seq,
+            given_seq=begun.question.seq,
             log_position=begun.position,
             first_downlink_seq=begun.first_seq,
             generated_downlink_seq=begun.generated_seq,

@@ -22,6 +22,8 @@ log = structlog.get_logger()
 
 _STATUS_INTERVAL: Final = 0.5
 """Seconds after which the gateway hears from the worker although there is nothing to say."""
+_HEARD_JUST_NOW: Final = 1.5
+"""Seconds; a gateway says every 0.5 s that it is there."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,11 @@ class Attachment:
     def detached_since(self) -> float | None:
         """Since when nobody is attached; None: somebody is."""
         return self._detached_since
+
+    def in_touch(self, now: float) -> bool:
+        """The gateway was heard just now. Of one that is silent nothing is known: perhaps it sends again what is
+        missing, perhaps it is gone and the caller brings that by another one."""
+        return not self.detached and now - self._heard < _HEARD_JUST_NOW
 
     def stood_still(self, seconds: float, now: float) -> None:
         """The worker was out of touch for so long: nobody could be heard, nobody could come back."""

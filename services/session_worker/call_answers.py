@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 from google.genai import types
@@ -31,6 +30,17 @@ _SPEAKING: Final = 1.0
 """Seconds after a sound in which the caller counts as speaking."""
 
 
+class Links(Protocol):
+    """Whoever has the link. Handed in, not kept: the two would keep each other in memory."""
+
+    @property
+    def in_use(self) -> LinkInUse | None:
+        """The link of this moment."""
+
+    async def there(self) -> LinkInUse:
+        """The link, as soon as there is one."""
+
+
 class CallAnswers:
     """Of one session."""
 
@@ -41,20 +51,14 @@ class CallAnswers:
         turns: TurnState,
         journal: Journal,
         conversation: Conversation,
-        *,
-        there: Callable[[], Awaitable[LinkInUse]],
-        now_there: Callable[[], LinkInUse | None],
     ) -> None:
-        """`there`: the link, as soon as there is one; `now_there`: the link of this moment."""
         self._calls = calls
         self._model = model
         self._turns = turns
         self._journal = journal
         self._conversation = conversation
-        self._there = there
-        self._now_there = now_there
 
-    async def give(self, response: types.FunctionResponse, *, final: bool = True) -> None:
+    async def give(self, links: Links, response: types.FunctionResponse, *, final: bool) -> None:
         """A result that is in the conversation by now. `final`: no other follows."""
         repeats = final and self._calls.is_told(response)
         issued = self._calls.answered(response.id or "", final=final)
@@ -62,19 +66,19 @@ class CallAnswers:
             return  # cancelled, or called again since
         number, call = issued
         logged = self._conversation.position
-        link = await self._there()
+        link = await links.there()
         try:
             if link.number == number:
                 await self._on_its_link(link, response, final=final, repeats=repeats)
             elif link.told_until < logged:
-                await self._in_words(link, call, response)
+                await self._in_words(links, link, call, response)
         except LinkClosedError:
             # The next link is told of it with the rest of the exchange.
             log.info("a result goes to the next link", tool=call.name)
 
-    async def give_partly(self, response: types.FunctionResponse) -> None:
+    async def give_partly(self, links: Links, response: types.FunctionResponse) -> None:
         """A result that is not the last, and that nobody misses: on its link, if that is there, or not at all."""
-        issued, link = self._calls.answered(response.id or "", final=False), self._now_there()
+        issued, link = self._calls.answered(response.id or "", final=False), links.in_use
         if issued is None or link is None or link.number != issued[0]:
             return
         self._calls.answered_partly(response)
@@ -94,11 +98,13 @@ class CallAnswers:
             self._turns.call_settled(response.id or "", time.monotonic(), silent=silent)
         await link.link.send_tool_response(response)
 
-    async def _in_words(self, link: LinkInUse, call: events.FunctionCall, response: types.FunctionResponse) -> None:
+    async def _in_words(
+        self, links: Links, link: LinkInUse, call: events.FunctionCall, response: types.FunctionResponse
+    ) -> None:
         """A call that another link made cannot be answered on this one, as conversation it can."""
         if response.scheduling != _INTERRUPT:
-            await self._pause(link)
-        if self._now_there() is not link:
+            await self._pause(links, link)
+        if links.in_use is not link:
             return  # the next one is told with the rest of the exchange
         silent = response.scheduling == _SILENT
         if not silent:
@@ -107,10 +113,10 @@ class CallAnswers:
         record = responses.tool_record(call, response.response or {}, outcome)
         await link.link.send_turn(retelling.in_words(record), turn_complete=not silent)
 
-    async def _pause(self, link: LinkInUse) -> None:
+    async def _pause(self, links: Links, link: LinkInUse) -> None:
         """Until nobody speaks: ordered content cuts off what the model says."""
         until = time.monotonic() + _LONGEST_WAIT
-        while self._now_there() is link and (now := time.monotonic()) < until:
+        while links.in_use is link and (now := time.monotonic()) < until:
             if not (self._turns.speaks or self._journal.spoke_since(now - _SPEAKING)):
                 return
             await asyncio.sleep(_LOOK_EVERY)

@@ -1,7 +1,9 @@
 """Which call of the model is which: the same call has the same claim, under whatever id it comes. Plain code.
 
 The model's own ids do not tell: a backend may send a call twice with another id, and a turn that is generated anew
-calls with new ones. What tells is the turn, the tool, its arguments, and how often they came before.
+calls with new ones. What tells is the answer that it is made for, the tool, its arguments, and how often they came
+before. An answer may take several turns: those of calls alone, and the one that speaks. It goes by the number of the
+first, and is generated anew as a whole.
 """
 
 from __future__ import annotations
@@ -25,11 +27,12 @@ class Identity:
     key: str
     """Of its claim."""
     turn: int
+    """With which the answer began that it is made for."""
     number: int
-    """Which call of its turn, from 1."""
+    """Which call of its answer, from 1."""
     tool: str
     again: bool = False
-    """It was made before, in a turn that is generated anew or that another worker began."""
+    """It was made before, for an answer that is generated anew or that another worker began."""
 
 
 def canonical(arguments: dict[str, Any]) -> str:
@@ -38,19 +41,19 @@ def canonical(arguments: dict[str, Any]) -> str:
 
 
 class CallBook:
-    """The calls of one session's present turn."""
+    """The calls for one session's present answer."""
 
     def __init__(self, session: str) -> None:
         self._session = session
-        self._turn = 0
+        self._answer = 0
         self._made: dict[str, Identity] = {}
-        """Calls of the turn by key, in order."""
+        """Calls for the answer by key, in order."""
         self._earlier: dict[str, Identity] = {}
-        """Of those: made before the turn was generated anew, and not called for since."""
+        """Of those: made before the answer was generated anew, and not called for since."""
         self._counts: dict[str, int] = {}
-        """How often the same content came since the turn began (anew)."""
-        self._open: dict[str, Identity] = {}
-        """Calls that are not answered yet, by content."""
+        """How often the same content came since the answer began (anew)."""
+        self._open: dict[tuple[int, str], Identity] = {}
+        """Calls that have no result yet, by turn and content."""
         self.total = 0
         """Calls of the session so far."""
 
@@ -59,54 +62,56 @@ class CallBook:
         """No more calls can be claimed in this session."""
         return self.total >= MAX_CALLS
 
-    def identify(self, tool: str, arguments: str, turn: int, *, idempotent: bool) -> Identity:
-        """Which call this is; `arguments` are canonical.
+    def identify(self, tool: str, arguments: str, turn: int, answer: int, *, idempotent: bool) -> Identity:
+        """Which call this is; `arguments` are canonical, `answer` is the turn with which the answer began.
 
-        A call that comes again while it is not answered is that call: a model that has no answer yet has no reason to
-        repeat itself. In a turn generated anew, a tool that is not idempotent gets the calls made before even if the
-        arguments differ: its effect has been had.
+        A call that comes again in its turn while it has no result is that call: a model that waits has no reason to
+        repeat itself. For an answer generated anew, a tool that is not idempotent gets the calls made before even if
+        the arguments differ: its effect has been had.
         """
-        if turn != self._turn:
-            self._begin(turn)
+        if answer != self._answer:
+            self._begin(answer)
         content = f"{tool}\0{arguments}"
-        if (same := self._open.get(content)) is not None:
+        if (same := self._open.get((turn, content))) is not None:
             return same
         self._counts[content] = self._counts.get(content, 0) + 1
         identity = self._earlier_call(self._key(content), tool, idempotent=idempotent) or self._new(content, tool)
-        self._open[content] = identity
+        self._open[turn, content] = identity
         return identity
 
     def answered(self, key: str) -> None:
         """The model has, or will not want, the outcome: the same content is another call from now on."""
-        for content in [content for content, identity in self._open.items() if identity.key == key]:
-            del self._open[content]
+        for call in [call for call, identity in self._open.items() if identity.key == key]:
+            del self._open[call]
 
-    def restarted(self, turn: int) -> None:
-        """The model generates this turn anew: its calls may come again."""
-        if turn != self._turn:
-            self._begin(turn)
+    def restarted(self, answer: int) -> None:
+        """The model generates the answer anew that began with this turn: its calls may come again."""
+        if answer != self._answer:
+            self._begin(answer)
         self._earlier = dict(self._made)
         self._counts.clear()
         self._open.clear()
 
     def restore(self, records: Iterable[tuple[str, fabric_pb2.ClaimRecord]]) -> int:
-        """Take over what another worker claimed, in order; return the turn of the newest call (0: there is none).
+        """Take over what another worker claimed, in order; return the answer of the newest call (0: there is none).
 
-        That turn is taken for one that is generated anew until another begins.
+        It is taken for one that is generated anew until another begins.
         """
         records = list(records)
         self._begin(max((record.turn for _, record in records), default=0))
         self.total = len(records)
         for key, record in records:
-            if record.turn == self._turn:
+            if record.turn == self._answer:
                 self._made[key] = Identity(key, record.turn, record.number, record.tool, again=True)
         self._earlier = dict(self._made)
-        return self._turn
+        return self._answer
 
-    def _begin(self, turn: int) -> None:
-        self._turn = turn
-        for calls in (self._made, self._earlier, self._counts, self._open):
-            calls.clear()
+    def _begin(self, answer: int) -> None:
+        self._answer = answer
+        self._made.clear()
+        self._earlier.clear()
+        self._counts.clear()
+        self._open.clear()
 
     def _earlier_call(self, key: str, tool: str, *, idempotent: bool) -> Identity | None:
         if key not in self._earlier:
@@ -125,10 +130,10 @@ class CallBook:
     def _new(self, content: str, tool: str) -> Identity:
         key = self._key(content)
         number = max((made.number for made in self._made.values()), default=0) + 1
-        identity = self._made[key] = Identity(key, self._turn, number, tool)
+        identity = self._made[key] = Identity(key, self._answer, number, tool)
         self.total += 1
         return identity
 
     def _key(self, content: str) -> str:
-        parts = (self._session, str(self._turn), content, str(self._counts[content]))
+        parts = (self._session, str(self._answer), content, str(self._counts[content]))
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()

@@ -6,7 +6,8 @@ import json
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from services.fabric.claims import Claim
+from parley.v1 import live_pb2
+from services.fabric.claims import Claim, answer
 from services.session_worker import events
 from services.session_worker.call_book import Identity
 
@@ -27,16 +28,18 @@ class Owed:
 class Recovered:
     """What there is after a takeover."""
 
-    newest_turn: int
-    """Turn of the newest call; 0 when there is none. A turn with this number is taken for one that is generated anew;
-    other turns must have higher numbers."""
+    newest_answer: int
+    """Turn with which the answer began that the newest call was made for; 0 when there is none. It is taken for one
+    that is generated anew; other answers must have higher numbers."""
     owed: list[Owed]
     """In the order in which the model made the calls."""
 
 
 def owed(claims: Iterable[Claim], told: Collection[str]) -> list[Owed]:
-    """The calls that are not told; `told` has the claim keys that the log's tool records name."""
-    return [_owed(claim) for claim in claims if claim.key not in told]
+    """The calls that are not told; `told` has the claim keys that the log's tool records name. What the model took back
+    is owed to nobody, also where there was no time to say so in the log, and also when it had ended and is undone."""
+    cancelled = live_pb2.TOOL_OUTCOME_CANCELLED
+    return [_owed(claim) for claim in claims if claim.key not in told and answer(claim).outcome != cancelled]
 
 
 def _owed(claim: Claim) -> Owed:

@@ -10,7 +10,6 @@ from opentelemetry.context import Context
 
 from parley.v1 import fabric_pb2
 from services.fabric import telemetry
-from services.session_worker import responses
 from services.session_worker.answer_in_progress import AnswerInProgress
 from services.session_worker.callertools import CallerTools
 from services.session_worker.conversation import Conversation
@@ -80,7 +79,7 @@ class Checkpoints:
             turns=of.turns.over,
             turn_end_downlink_seq=self._turn_end_seq,
             begun=of.answering.record,
-            caller_calls=[responses.caller_call(call) for call in of.caller_tools.pending],
+            caller_calls=of.caller_tools.records,
         )
 
     def tick(self, now: float) -> None:
@@ -94,4 +93,5 @@ class Checkpoints:
     def _restorable(self) -> int:
         """Input up to here need not be given again to anybody; a picture that waits is not with the link yet."""
         of = self._sources
-        return of.uplink.queue.handed_over(of.journal.settled(exact=of.links.exact))
+        given = of.uplink.queue.handed_over(of.journal.settled(exact=of.links.exact))
+        return of.uplink.coverage.restorable(given)

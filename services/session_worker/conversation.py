@@ -35,6 +35,7 @@ How it is told, in the terms of :mod:`services.session_worker.retelling`:
 - An answer that was cut off ends with a dash, as in a written dialogue. What was not delivered is not told.
 - Outcomes of functions are told in words by the user's side: calls and responses mean nothing to a link that did not
   call. A result that the caller sent is told once: as the outcome that the model got, or by itself until there is one.
+  One that the model is not to speak of is told with what is over.
 - With the log off (`words=False`) nothing that was said or typed is known here, and nothing is told but what functions
   returned and the model has not spoken of. What was answered is counted, so that it can be named where it is lost.
 - Thoughts and context updates are no conversation (the latter are in the new set-up). Pictures in turns become a note:
@@ -96,6 +97,10 @@ class _Outcome(_Request):
     """The model got it; otherwise it is what the caller sent."""
     more: bool = False
     """More for the same call follows."""
+    turn: int = 0
+    """That made the call; 0: not known."""
+    silent: bool = False
+    """The model is not to speak of it."""
     sent_seq: int = 0
     """Number of the caller's request that brought it; 0: it came from elsewhere."""
 
@@ -122,6 +127,26 @@ def _led_to(piece: Piece, last_seq: float, end: float) -> bool:
             return piece.seq <= last_seq
         case _:
             return piece.position <= end
+
+
+def _was_taken_back(record: fabric_pb2.ToolRecord) -> bool:
+    """The model got no response."""
+    return record.outcome == live_pb2.TOOL_OUTCOME_CANCELLED and not record.response_json
+
+
+def _is_silent(piece: Piece) -> bool:
+    return isinstance(piece, _Outcome) and piece.silent
+
+
+def _came_too_late(piece: Piece, said: fabric_pb2.ModelSaid) -> bool:
+    """It came when this turn was being answered already, and is not about a call of its own."""
+    match piece:
+        case _Outcome(told=True):
+            return 0 < piece.turn < said.turn and 0 < said.given_position < piece.position
+        case _Request():
+            return 0 < said.given_seq < piece.seq
+        case _:
+            return False
 
 
 class Conversation:
@@ -162,7 +187,7 @@ class Conversation:
                 self._request(entry.request)
             case "input_transcript" if self.words:
                 self._transcript(entry.input_transcript)
-            case "tool":
+            case "tool" if not _was_taken_back(entry.tool):
                 self._outcome(entry.tool)
             case "model_said":
                 self._answer(entry.model_said)
@@ -178,12 +203,11 @@ class Conversation:
         What is up to `until` counts as over, whether it was answered or not; None stands for `settled`. Empty when
         nothing happened. Begins with a note where some of it is not remembered any more (`position` before `oldest`).
         """
-        if not self.words:
-            return []
         known = [piece for piece in self._until(until) if piece.position <= position]
         pieces = [piece for piece in self._until(until) if piece.position > position]
         after_user = bool(known) and known[-1].role == "user"
-        return retelling.settled(pieces, left_out=position < self._forgotten(until), after_user=after_user)
+        left_out = self.words and position < self._forgotten(until)
+        return retelling.settled(pieces, left_out=left_out, after_user=after_user)
 
     def untold(self, position: int) -> tuple[int, int] | None:
         """First and last `seq` of what was answered after `position` and cannot be told, as there are no words."""
@@ -193,7 +217,7 @@ class Conversation:
 
     def seed(self, history: Sequence[types.Content], until: int | None = None) -> Seed:
         """The configured history as it is, then the newest turns up to `until` (as in `since`), for a fresh link."""
-        known = self._until(until) if self.words else []
+        known = self._until(until)
         pieces = retelling.newest(known, MOST_TURNS, MOST_TOKENS)
         left_out = self.words and (self._forgotten(until) > 0 or len(pieces) < len(known))
         after_user = bool(history) and history[-1].role == "user"
@@ -215,7 +239,8 @@ class Conversation:
     def _asked(self, seq: int | None, position: int | None, known: int) -> list[Piece]:
         last = math.inf if seq is None else seq
         end = math.inf if position is None else position
-        return [piece for piece in self._open() if piece.position > known and _led_to(piece, last, end)]
+        asked = [piece for piece in self._open() if not _is_silent(piece)]
+        return [piece for piece in asked if piece.position > known and _led_to(piece, last, end)]
 
     def told_requests(self, position: int, seq: int | None = None, end: int | None = None) -> list[int]:
         """Numbers of the requests in what `since` (of `position`) and `unanswered` (of `seq`, `end`, known up to
@@ -231,11 +256,19 @@ class Conversation:
     @property
     def has_outcomes(self) -> bool:
         """The model was told what a function returned, and its answer to that is not complete."""
-        return any(isinstance(piece, _Outcome) and piece.told for piece in self._open())
+        return any(isinstance(piece, _Outcome) and piece.told and not piece.silent for piece in self._open())
 
-    def forget_outcomes(self) -> None:
-        """The model makes the calls again that it has not spoken of: what they returned comes again, too."""
-        for piece in [piece for piece in self._open() if isinstance(piece, _Outcome)]:
+    def renumber(self, seq: int, now: int) -> None:
+        """An open request of the caller's comes again, under another number: what answers it was given that one."""
+        for at, piece in enumerate(self._pieces):
+            if piece.position > self.settled and isinstance(piece, _Request) and piece.seq == seq:
+                again = replace(piece, seq=now)
+                self._pieces[at] = replace(again, sent_seq=now) if isinstance(again, _Outcome) else again
+
+    def forget_outcomes(self, turn: int) -> None:
+        """The model makes the calls of this turn and later ones again: what they returned comes again, too."""
+        outcomes = [piece for piece in self._open() if isinstance(piece, _Outcome)]
+        for piece in [piece for piece in outcomes if not 0 < piece.turn < turn]:
             self._drop(piece)
 
     # What entries say
@@ -276,7 +309,8 @@ class Conversation:
         )
 
     def _outcome(self, record: fabric_pb2.ToolRecord) -> None:
-        sent = self._outcomes(record.call_id, told=False)[:1]
+        call_id = record.told_as or record.call_id
+        sent = self._outcomes(call_id, told=False)[:1]
         for piece in sent:
             self._drop(piece)
         more = any(piece.more for piece in sent)
@@ -286,7 +320,17 @@ class Conversation:
         for piece in [piece for piece in self._open() if isinstance(piece, _Outcome) and piece.text == text]:
             self._drop(piece)
         self._keep(
-            _Outcome(self.position, "user", text, call_id=record.call_id, told=True, more=more, sent_seq=sent_seq)
+            _Outcome(
+                self.position,
+                "user",
+                text,
+                call_id=call_id,
+                told=True,
+                more=more,
+                turn=record.turn,
+                silent=record.silent,
+                sent_seq=sent_seq,
+            )
         )
 
     def _outcomes(self, call_id: str, *, told: bool) -> list[_Outcome]:
@@ -294,12 +338,12 @@ class Conversation:
         return [piece for piece in found if piece.told is told]
 
     def _answer(self, said: fabric_pb2.ModelSaid) -> None:
-        later = [piece for piece in self._open() if isinstance(piece, _Request) and 0 < said.given_seq < piece.seq]
+        later = [piece for piece in self._open() if _came_too_late(piece, said)]
         places = sorted({piece.position for piece in later})
         end = self.position - len(places)
         answer = Piece(end, "model", retelling.answer(said) if self.words else "", answer=True)
         if later:
-            # Sent while the model spoke: the next answer's.
+            # They came while the model spoke: the next answer's.
             before = [replace(piece, position=min(piece.position, end)) for piece in self._open() if piece not in later]
             after = [replace(piece, position=end + 1 + places.index(piece.position)) for piece in later]
             for piece in list(self._open()):
@@ -331,8 +375,9 @@ class Conversation:
         return [piece for piece in self._pieces if piece.position > self.settled]
 
     def _until(self, until: int | None) -> list[Piece]:
-        end = self.settled if until is None else until
-        return [piece for piece in self._pieces if piece.position <= end]
+        if until is not None:
+            return [piece for piece in self._pieces if piece.position <= until]
+        return [piece for piece in self._pieces if piece.position <= self.settled or _is_silent(piece)]
 
     def _forgotten(self, until: int | None) -> int:
         """How far what is up to `until` is not remembered."""

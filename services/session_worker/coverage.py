@@ -1,8 +1,9 @@
 """How far the caller may forget what it sent (design: `acked_seq`). Plain code: the time is an argument.
 
-A numbered request can be restored without the caller once it is stored in the log (text, turns, tool results), named
-in a gap, or covered: part of the state that the newest resumption handle restores, or media too old to be given again
-(see `journal`).
+A numbered request can be restored without the caller once it is stored in the log (text, turns, tool results), or
+covered by a checkpoint: part of the state that the newest resumption handle restores, or media too old to be given
+again (see `journal`). What a gap names is covered with the input before it. Not before: a new owner, which knows of no
+gap, would ask for it and for all that follows, and the caller would have forgotten that.
 """
 
 from __future__ import annotations
@@ -18,21 +19,39 @@ class Coverage:
         """Media up to here is in the model's state that the newest handle restores, or is not given again."""
         self._settled: set[int] = set()
         self._vital: set[int] = set()
+        self._lost: set[int] = set()
+        """Named in a gap, and not acked."""
 
     def restore(self, acked: int) -> None:
         """Begin where another owner ended."""
         self.acked = self.covered = acked
+
+    def renumber(self, received: int) -> None:
+        """Numbers beyond `received` may mean other messages now."""
+        self._settled = {seq for seq in self._settled if seq <= received}
+        self._vital = {seq for seq in self._vital if seq <= received}
+        self._lost = {seq for seq in self._lost if seq <= received}
 
     def vital(self, seq: int) -> None:
         """This request counts only when it is stored: a handle alone is not enough."""
         self._vital.add(seq)
 
     def stored(self, seq: int) -> int:
-        """This request is in the log, or named in a gap; return the new `acked`."""
+        """This request is in the log; return the new `acked`."""
         self._vital.discard(seq)
         if seq > self.acked:
             self._settled.add(seq)
         return self._advance()
+
+    def lost(self, first: int, last: int) -> None:
+        """A gap names these."""
+        self._lost.update(range(max(first, self.acked + 1), last + 1))
+
+    def restorable(self, seq: int) -> int:
+        """How far a checkpoint covers everything that covers the input up to `seq`."""
+        while seq + 1 in self._lost:
+            seq += 1
+        return seq
 
     def cover(self, seq: int) -> int:
         """Media up to here needs no keeping; return the new `acked`."""
@@ -40,7 +59,7 @@ class Coverage:
         return self._advance()
 
     def settled_beyond(self) -> list[tuple[int, int]]:
-        """Ranges beyond `acked` that are stored or named in a gap: nobody need keep them."""
+        """Ranges beyond `acked` that are stored: nobody need keep them."""
         ranges: list[tuple[int, int]] = []
         for seq in sorted(self._settled):
             if ranges and ranges[-1][1] == seq - 1:
@@ -56,4 +75,5 @@ class Coverage:
                 self._settled.discard(following)
             elif following > self.covered or following in self._vital:
                 return self.acked
+            self._lost.discard(following)
             self.acked = following

@@ -40,8 +40,10 @@ class Dialogue:
         ended = turns.on_event(event, now)
         turn = turns.current
         answers = turn is not None and turn.first_output is not None
-        if turn is not None and answers and parts.answering.begins(now, turn.number, parts.downlink.last_seq + 1):
-            parts.checkpoints.write()
+        if turn is not None and answers:
+            round_trip = parts.links.round_trip
+            if parts.answering.begins(now, turn.number, parts.downlink.last_seq + 1, round_trip):
+                parts.checkpoints.write()
         parts.spans.on_event(event, ended or turns.current, now)
         self._pass_on(event, now)
         if isinstance(event, events.GenerationComplete) and turn is not None and not turns.pending_calls:
@@ -62,7 +64,7 @@ class Dialogue:
             case events.FunctionCall() if event.name in parts.caller_tools:
                 self._call_caller(event, now)
             case events.FunctionCall():
-                parts.tools.start(event, parts.turns.count, parts.spans.context)
+                parts.tools.start(event, parts.turns.count, parts.answering.turn, parts.spans.context)
             case events.CallsCancelled(ids=ids):
                 parts.tools.cancel(ids)
                 self.tell_cancelled(parts.caller_tools.cancel(ids))
@@ -79,15 +81,24 @@ class Dialogue:
         parts.spans.finish(turn)
         if turn.tool_calls and not turn.said and turn.first_audio is None:
             return  # the answer is still to come
+        answered = parts.answering.answered(turn, now, parts.links.round_trip)
+        if answered is None:
+            return  # as well
+        question, position = answered
         # What was to be heard again has been, or was asked in words: the same words are new from now on.
         self._repeated = RepeatedTranscript("")
         said = fabric_pb2.ModelSaid(
-            text=turn.said, interrupted=turn.interrupted, given_seq=parts.answering.given_seq, turn=turn.number
+            text=turn.said,
+            interrupted=turn.interrupted,
+            given_seq=question.seq,
+            turn=turn.number,
+            given_position=position,
+            last_downlink_seq=parts.downlink.last_seq,
         )
         parts.log(fabric_pb2.LogEntry(model_said=said))
-        began = now if turn.first_output is None else turn.first_output
-        parts.journal.turn_ended(now, began, parts.conversation.settled, parts.links.round_trip)
+        parts.journal.turn_ended(now, question, parts.conversation.settled)
         parts.answering.over()
+        self.tell_cancelled(parts.caller_tools.answer_over())
         parts.checkpoints.turn_ended(parts.downlink.last_seq)
         parts.checkpoints.write()
         if turn.said or turn.first_audio is not None:
@@ -108,13 +119,19 @@ class Dialogue:
             parts.downlink.interrupt(live_pb2.INTERRUPTION_REASON_RESTARTED)
             parts.wake()
 
+    def generated_anew(self, answer: int) -> None:
+        """The answer that began with this turn is asked for again: its calls come again, and are the same calls."""
+        self._parts.tools.answer_restarted(answer)
+        self._parts.caller_tools.answer_restarted(answer)
+
     # Calls that the caller runs
 
     def _call_caller(self, call: events.FunctionCall, now: float) -> None:
-        match self._parts.caller_tools.call(call, now):
+        parts = self._parts
+        match parts.caller_tools.call(call, parts.turns.count, parts.answering.turn, now):
             case live_pb2.ToolCall() as told:
-                self._parts.say(live_pb2.ConverseResponse(tool_call=told))
-                self._parts.checkpoints.write()
+                parts.say(live_pb2.ConverseResponse(tool_call=told))
+                parts.checkpoints.write()
             case Answered() as answered:
                 self.answer(answered)
             case None:
@@ -123,7 +140,7 @@ class Dialogue:
     def expire_calls(self, now: float) -> None:
         """Calls that the caller has not answered in time are answered for it."""
         for answered in self._parts.caller_tools.expire(now):
-            self.tell_cancelled([answered.call.id])
+            self.tell_cancelled([answered.told_as])
             self.answer(answered)
 
     def tell_cancelled(self, call_ids: list[str]) -> None:
@@ -138,14 +155,18 @@ class Dialogue:
 
     async def _answer(self, answered: Answered) -> None:
         call, response = answered.call, answered.response
-        record = responses.tool_record(call, response.response or {}, answered.outcome)
+        silent = response.scheduling == types.FunctionResponseScheduling.SILENT
+        record = responses.tool_record(
+            call, response.response or {}, answered.outcome, turn=answered.turn, silent=silent
+        )
+        record.told_as = answered.told_as
         self._parts.log(fabric_pb2.LogEntry(tool=record))
-        await self._parts.links.answers.give(response, final=answered.final)
+        await self._parts.links.answer(response, final=answered.final)
 
     async def respond(self, response: types.FunctionResponse) -> None:
         """Give the model the result of a call that the tools service ran."""
-        await self._parts.links.answers.give(response)
+        await self._parts.links.answer(response)
 
     async def respond_partly(self, response: types.FunctionResponse) -> None:
         """The same of a result that is not the last: lost where the link that called is gone."""
-        await self._parts.links.answers.give_partly(response)
+        await self._parts.links.answer_partly(response)

@@ -119,12 +119,15 @@ class Downlink:
     def interrupt(self, reason: live_pb2.InterruptionReason) -> None:
         """The answer was cut off: void the audio that the caller has not acked, and tell it before anything else.
 
-        A caller that never acks may have played every answer before this one: only this one is void then.
+        A caller that never acks may have played every answer before this one: only this one is void then, and what
+        waits here of those before.
         """
-        after = self._ring.acked or self._turn_first - 1
-        audio = [entry.seq for entry in self._ring.after(after) if entry.item.audio_milliseconds]
-        first = audio[0] if audio else self._last_seq + 1
-        last = audio[-1] if audio else self._last_seq
+        waiting = [item.seq for item in self._outbox if item.audio_milliseconds]
+        after = self._ring.acked or min([self._turn_first, *waiting]) - 1
+        kept = [entry.seq for entry in self._ring.after(after) if entry.item.audio_milliseconds]
+        audio = [*waiting, *kept]
+        first = min(audio, default=self._last_seq + 1)
+        last = max(audio, default=self._last_seq)
         if audio:
             self._explained.append((first, last))
         self._skip_queued_audio(VOID)
@@ -187,6 +190,7 @@ class Downlink:
         self._gateway, self._generation = gateway, generation
         self._stream_end = None
         self._skips.clear()
+        self._missing = []
         self._in_flight.clear()
         self._in_flight_ms = 0
         self.acknowledge(last_received)

@@ -73,6 +73,11 @@ class Feeder:
         self._speaking = False
         """The caller marked the beginning of its speech, and not the end."""
 
+    @property
+    def behind(self) -> bool:
+        """The link has not been given all that the one before had."""
+        return bool(self._again)
+
     def wake(self) -> None:
         """There is input."""
         self._input.set()

@@ -32,6 +32,11 @@ class Intake:
             parts.wake()  # the window may have opened
         self._act_on(parts.uplink.take(envelope, now))
 
+    def renumbered(self) -> None:
+        """Another stream of the caller numbers what it sends from what was received on."""
+        self._parts.uplink.renumber()
+        self._tell()
+
     def tick(self, now: float) -> None:
         """Holes that waited too long become gaps."""
         self._act_on(self._parts.uplink.give_up(now))
@@ -59,13 +64,13 @@ class Intake:
         parts = self._parts
         for request in taken.to_store:
             parts.log(fabric_pb2.LogEntry(request=request), request.seq)
+        for before, now in taken.renumbered:
+            parts.conversation.renumber(before, now)
         for gap in taken.lost:
             parts.say(live_pb2.ConverseResponse(gap=gap))
         if taken.input_waits:
             parts.feeder.wake()
         parts.downlink.uplink.received = parts.uplink.received
-        if taken.lost:
-            self._tell()
 
     def _tell(self) -> None:
         coverage, told = self._parts.uplink.coverage, self._parts.downlink.uplink

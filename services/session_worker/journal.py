@@ -5,15 +5,17 @@ Exchanges that ended after that are told to the next link as text, from the log.
 given again as it was given the first time; it is kept here. Three things take input out of the journal: the turn that
 answers it is over, or an exact handle (Vertex) says that it was consumed, or it is audio older than what is replayed.
 
-What a turn answers was sent before its first output, one round trip ago. A handle holds no half utterance: what the
-caller said while the model was speaking is still open when the turn ends, from the first sound on.
+What a turn answers was sent before its first output, one round trip ago. A handle holds no half utterance: what is
+being said when the model begins to speak, or is cut off before it does, is no part of its question
+(`Journal.question`). It is open from the first sound on, and given to the next link.
 """
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -31,11 +33,15 @@ _LEAD: Final = 0.3
 _QUIET: Final = 5.0
 """Seconds for which silence is kept that nothing came before. Of a link that goes on exactly where the last one was, it
 ends what was said there; more of it would only delay what is said now."""
-_BREATH: Final = 0.12
-"""Seconds of silence that end nothing."""
+_BREATH: Final = 0.2
+"""Seconds of silence before an answer after which it is to what was said: a caller may have told the model to wait no
+longer than that."""
 _AT_ONCE: Final = 0.5
-"""Seconds of audio after which no model begins to answer yet: it waits as long for silence. Who speaks that shortly
-before an answer says something new."""
+"""Seconds of silence that end what is said: no model waits less by itself. A pause between words is shorter."""
+_PAUSE: Final = 2.0
+"""Seconds of silence that end what was said for sure: the service takes a while to find that it is over."""
+_STALL: Final = 5.0
+"""Seconds for which the audio of one who speaks may not come."""
 _MOST_REQUESTS: Final = 1024
 """Unanswered texts and the like that are kept; older ones are restored from the log as text, or named in a gap."""
 
@@ -53,8 +59,20 @@ class _Sent:
 
     @property
     def seqs(self) -> Range:
-        item = self.item
-        return (item.first_seq, item.last_seq) if isinstance(item, AudioBatch) else (item.seq, item.seq)
+        return _seqs(self.item)
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How far into the input: speech that was sent until `at`, and requests up to number `seq`."""
+
+    at: float
+    """Monotonic seconds."""
+    seq: int
+
+    def has(self, sent: _Sent) -> bool:
+        """Whether this is before it."""
+        return sent.at <= self.at if _is_speech(sent.item) else sent.seqs[0] <= self.seq
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +151,21 @@ class Journal:
             if sent.at > then
         )
 
+    def speaking(self, now: float) -> bool:
+        """Whether the caller may be in the middle of what it says: no silence has come that ends it. One of whom
+        nothing comes at all, not even silence, is done in the end."""
+        silence = 0.0
+        for sent in reversed(self._open):
+            if self._is_sound(sent):
+                return sent.at > now - _STALL
+            if isinstance(sent.item, AudioBatch):
+                silence += self.seconds(sent.item)
+                if silence >= _PAUSE:
+                    return False
+            elif not _stands_alone(sent.item):  # it says itself that it is done
+                return sent.at > now - _PAUSE
+        return False
+
     def answer_begins(self) -> None:
         """Of what it is about. Without words that is given again as it was, however long the answer takes."""
         if not self._words:
@@ -145,16 +178,25 @@ class Journal:
         if not self._ended:
             self.position = max(self.position, position)
 
-    def turn_ended(self, now: float, began: float, position: int, round_trip: float = 0.0) -> None:
-        """A turn is over whose first output came at `began`; the conversation has so many entries now."""
-        waiting = self._waiting
-        again = self._speaks_again(waiting, began - round_trip)
-        self._open = deque(
-            sent
-            for at, sent in enumerate(waiting)
-            # Audio goes on all the time: some of it was under way. What was typed led to the answer, or cut it off.
-            if sent.at > began or (isinstance(sent.item, AudioBatch) and at >= again)
-        )
+    def question(
+        self, now: float, round_trip: float = 0.0, *, cut_off: bool = False, on_outcome: bool = False
+    ) -> Extent:
+        """What the model answers that begins to speak now, or, `cut_off`, that ends a turn in which it said nothing.
+
+        Without what is being said, from a little before its first sound: of what the model knew of that, a round trip
+        ago, it awaits the end. `on_outcome`: the answer may be about what a function returned.
+        """
+        sent = self._waiting
+        # However late a ping came, a question has ended longer ago than that.
+        then = now - min(round_trip, _AT_ONCE - _BREATH)
+        speech = self._under_way(sent, then, cut_off=cut_off, spoken=not (on_outcome or self.asks))
+        first = self._lead(sent, len(sent) if speech is None else speech)
+        at = math.nextafter(sent[first].at, 0.0) if first < len(sent) else now
+        return Extent(at, self.last_seq if speech is None else sent[first].seqs[0] - 1)
+
+    def turn_ended(self, now: float, answered: Extent, position: int) -> None:
+        """A turn is over that answered this; the conversation has so many entries now."""
+        self._open = deque(sent for sent in self._waiting if not answered.has(sent))
         self._asked.clear()
         self._too_old.clear()
         self.answered_position = position
@@ -172,10 +214,10 @@ class Journal:
                     self.covered = max(self.covered, waiting.popleft().seqs[1])
         elif self.position >= self.answered_position and not self._asked:
             if not any(self._is_sound(sent) for sent in self._open):
-                # Silence that had arrived is in it, too.
-                while (
-                    self._open and self._open[0].at <= now - round_trip and isinstance(self._open[0].item, AudioBatch)
-                ):
+                # Silence that had arrived is in it, too; the end of it may be how something begins.
+                for sent in list(self._open)[: self._lead(list(self._open), len(self._open))]:
+                    if sent.at > now - round_trip or not isinstance(sent.item, AudioBatch):
+                        break
                     self._open.popleft()
             self.covered = max(self.covered, self._open_from() - 1)
 
@@ -193,6 +235,16 @@ class Journal:
     def _is_old_silence(sent: _Sent, now: float) -> bool:
         return sent.at <= now - _QUIET and isinstance(sent.item, AudioBatch) and not _has_voice(sent.item.pcm)
 
+    def asked_until(self, then: float, seq: int) -> int:
+        """Number of the last request, up to `seq`, that an answer can be about which began then: not what was typed
+        later while something else waited for its answer."""
+        waited = False
+        for sent in self._waiting:
+            if waited and sent.at > then and _is_question(sent.item):
+                return min(seq, sent.seqs[0] - 1)
+            waited = waited or self._is_sound(sent) or _is_question(sent.item)
+        return seq
+
     @property
     def awaits_handle(self) -> bool:
         """The newest handle does not restore all that was answered."""
@@ -203,22 +255,34 @@ class Journal:
         """Something was typed that is not answered."""
         return any(_is_question(sent.item) for sent in self._waiting)
 
+    def was_said(self, then: float) -> bool:
+        """Something was said until then, and has ended, that is not answered."""
+        waiting = self._waiting
+        spoke = any(self._is_sound(sent) for sent in waiting if sent.at <= then)
+        return spoke and self._under_way(waiting, then, cut_off=True, spoken=False) is None
+
     def asked_before(self, then: float) -> bool:
         """Something that waits for an answer was sent until then."""
         return any(self._is_sound(sent) or _is_question(sent.item) for sent in self._waiting if sent.at <= then)
+
+    def sent_until(self, then: float, known: Extent | None) -> Extent:
+        """All that was sent until then, and what is known besides."""
+        seqs = [sent.seqs[1] for sent in self._waiting if sent.at <= then]
+        at, seq = (0.0, 0) if known is None else (known.at, known.seq)
+        return Extent(max(at, then), max([seq, *seqs]))
 
     @property
     def _waiting(self) -> list[_Sent]:
         return [*self._asked, *self._open]
 
-    def replay(self, now: float, *, after: float = 0.0, exact: bool = False) -> Replay:
+    def replay(self, now: float, *, known: Extent | None = None, exact: bool = False) -> Replay:
         """What a link that begins now is to be given again; it stays here, to be marked as sent again.
 
-        `after`: what was sent until then is known to it. `exact`: silence in the beginning is given, too.
+        `known`: to the link, in words or by its handle. `exact`: silence in the beginning is given, too.
         """
         self.expire(now)
-        waiting = [sent for sent in self._waiting if sent.at > after]
-        result = Replay(dropped=list(self._too_old) if not after else [])
+        waiting = [sent for sent in self._waiting if known is None or not known.has(sent)]
+        result = Replay(dropped=list(self._too_old) if known is None else [])
         newest_picture = max((sent.seqs[0] for sent in waiting if _is_picture(sent.item)), default=0)
         for sent in self._from_first_sound(waiting, exact=exact):
             if _is_picture(sent.item) and sent.seqs[0] != newest_picture:
@@ -228,12 +292,15 @@ class Journal:
             _extend(result.replayed, sent.seqs)
         return result
 
-    def restart(self, *, told: bool) -> None:
-        """Another link has been told, or is about to be given, all that is here.
+    def restart(self, again: Sequence[Item], *, told: bool) -> None:
+        """Another link has been told, or is about to be given, all that is here; `again` is given to it.
 
         `told`: it began from nothing and was told every turn that is over, or the caller was told that it was not; else
         its handle covers what it did before.
         """
+        if again:
+            # It is handed over piece by piece. Until then nobody has it: neither a checkpoint nor a handle covers it.
+            self.last_seq = min(_seqs(item)[0] for item in again) - 1
         self._asked.clear()
         self._open.clear()
         self._too_old.clear()
@@ -244,19 +311,42 @@ class Journal:
 
     # How far
 
-    def _speaks_again(self, waiting: list[_Sent], then: float) -> int:
-        """Where in this what was sent after that time begins, or what was being said at that time: at most so much
-        before that no answer can be about it. In seconds of audio, which may have come all at once."""
-        first = next((at for at, sent in enumerate(waiting) if sent.at > then), len(waiting))
-        ago = heard_ago = 0.0
-        for at in range(first - 1, -1, -1):
-            if not isinstance(item := waiting[at].item, AudioBatch):
+    def _under_way(self, sent: list[_Sent], then: float, *, cut_off: bool, spoken: bool) -> int | None:
+        """Where in this the speech begins that was under way at that time, or has begun since; None: there is none.
+
+        It goes back to a pause that ends what is said. Without any, sounds are noise where the question was `spoken`:
+        it has ended, or the model would not speak. Of noise, only what came at once before is certain to be new.
+        """
+        mark = next((at for at in range(len(sent) - 1, -1, -1) if _marks_speech(sent[at].item)), -1)
+        if mark >= 0 and not _ends_stream(sent[mark].item):
+            return mark if self._is_sound(sent[mark]) else None
+        since = next((at for at, each in enumerate(sent) if each.at > then), len(sent))
+        first = at_once = next((at for at in range(since, len(sent)) if self._is_sound(sent[at])), None)
+        pause = _AT_ONCE if cut_off or first is not None else _BREATH
+        ago = silence = 0
+        for at in range((since if first is None else first) - 1, mark, -1):
+            item = sent[at].item
+            if not isinstance(item, AudioBatch):
                 continue
             if _has_voice(item.pcm):
-                first, heard_ago = at, ago
-            ago += self.seconds(item)
-            if ago > _AT_ONCE or ago - heard_ago > _BREATH + self.seconds(item):
+                first, silence, pause = at, 0, _AT_ONCE
+                at_once = at if ago <= _AT_ONCE * self._bytes_per_second else at_once
+            else:
+                silence += len(item.pcm)
+                if silence >= pause * self._bytes_per_second:
+                    return first
+            ago += len(item.pcm)
+        return at_once if spoken and not cut_off else first
+
+    def _lead(self, sent: list[_Sent], first: int) -> int:
+        """Where the silence right before this begins that is given with it."""
+        size, most = 0, _LEAD * self._bytes_per_second
+        while first > 0 and isinstance(before := sent[first - 1].item, AudioBatch):
+            # What waited together came as one, and may be longer than that by itself.
+            size += len(before.pcm)
+            if _has_voice(before.pcm) or (size > most and size > len(before.pcm)):
                 break
+            first -= 1
         return first
 
     def _credit(self, end: _TurnEnd) -> None:
@@ -264,8 +354,9 @@ class Journal:
         self.covered = max(self.covered, end.open_from - 1)
 
     def _open_from(self) -> int:
-        """First `seq` that may be part of something unanswered; silence before it is not."""
-        kept = self._from_first_sound(self._waiting, exact=False)
+        """First `seq` that may be part of something unanswered, be it of a sound to come; silence before it is not."""
+        waiting = self._waiting
+        kept = self._from_first_sound(waiting, exact=False) or waiting[self._lead(waiting, len(waiting)) :]
         return kept[0].seqs[0] if kept else self.last_seq + 1
 
     def _from_first_sound(self, sent: list[_Sent], *, exact: bool) -> list[_Sent]:
@@ -276,10 +367,7 @@ class Journal:
         first = next((at for at, each in enumerate(sent) if self._is_sound(each)), None)
         if first is None:
             return [each for each in sent if _stands_alone(each.item)]
-        lead = _LEAD * self._bytes_per_second
-        while first > 0 and lead > 0 and isinstance(before := sent[first - 1].item, AudioBatch):
-            lead -= len(before.pcm)
-            first -= 1
+        first = self._lead(sent, first)
         return [each for at, each in enumerate(sent) if at >= first or _stands_alone(each.item)]
 
     def _is_sound(self, sent: _Sent) -> bool:
@@ -303,6 +391,10 @@ class Journal:
             _extend(self._too_old, oldest.seqs)
 
 
+def _seqs(item: Item) -> Range:
+    return (item.first_seq, item.last_seq) if isinstance(item, AudioBatch) else (item.seq, item.seq)
+
+
 def _has_voice(pcm: bytes) -> bool:
     samples = array("h", pcm[: len(pcm) & ~1])[::4]
     return bool(samples) and (max(samples) > _VOICE or min(samples) < -_VOICE)
@@ -311,6 +403,22 @@ def _has_voice(pcm: bytes) -> bool:
 def _is_input(item: Item) -> bool:
     """The model is given it as it is: results of calls go their own way, and an end is none of its business."""
     return isinstance(item, AudioBatch) or item.WhichOneof("payload") not in ("tool_result", "end")
+
+
+def _is_speech(item: Item) -> bool:
+    return isinstance(item, AudioBatch) or _marks_speech(item)
+
+
+def _marks_speech(item: Item) -> bool:
+    """The caller says where its speech begins or ends."""
+    if isinstance(item, AudioBatch):
+        return False
+    return item.WhichOneof("payload") in ("activity_start", "activity_end", "audio_stream_end")
+
+
+def _ends_stream(item: Item) -> bool:
+    """The caller sends no audio for a while; when it does, it may speak at once."""
+    return not isinstance(item, AudioBatch) and item.HasField("audio_stream_end")
 
 
 def _is_picture(item: Item) -> bool:

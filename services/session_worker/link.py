@@ -212,8 +212,9 @@ class Link:
     async def send_tool_response(self, response: types.FunctionResponse) -> None:
         """Answer of a function call; id and name must be the call's."""
         self._sending()
+        given = wire.as_called(response, self._session)
         try:
-            await self._session.send_tool_response(function_responses=response)
+            await self._session.send_tool_response(function_responses=given)
         except websockets.exceptions.ConnectionClosed as error:
             raise _closed(error) from None
 

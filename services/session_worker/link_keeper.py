@@ -55,7 +55,7 @@ class Keeps:
     restart: Callable[[Turn], None]
     """The link was lost in the middle of this turn, which begins anew: tell the caller."""
     generated_anew: Callable[[int], None]
-    """The turn of this number comes again: its calls are the same calls."""
+    """The answer that began with the turn of this number comes again: its calls are the same calls."""
     handle_came: Callable[[], None]
     keep: Callable[[Coroutine[Any, Any, None], str], object]
     """Run this to its end."""
@@ -78,15 +78,7 @@ class LinkKeeper:
         self._there = asyncio.Event()
         self._next = NextLink(keeps.spec, keeps.settings, keeps.dialer, keeps.context)
         self._calls = ModelCalls(gets_stuck=keeps.context.model.stuck_on_lost_calls)
-        self.answers = CallAnswers(
-            self._calls,
-            keeps.context.model,
-            keeps.turns,
-            keeps.journal,
-            keeps.conversation,
-            there=self.there,
-            now_there=lambda: self._link,
-        )
+        self._answers = CallAnswers(self._calls, keeps.context.model, keeps.turns, keeps.journal, keeps.conversation)
         self._exact = False
         self._lost_at = 0.0
         self.round_trip = 0.0
@@ -127,6 +119,20 @@ class LinkKeeper:
         """Calls of the model are without their results."""
         return self._calls.out
 
+    @property
+    def in_use(self) -> LinkInUse | None:
+        """The link of this moment."""
+        return self._link
+
+    async def answer(self, response: types.FunctionResponse, *, final: bool = True) -> None:
+        """Give the model the result of a function, which is in the conversation by now: on the link that called, or
+        else in words, unless a link that came meanwhile was told of it with the rest of the exchange."""
+        await self._answers.give(self, response, final=final)
+
+    async def answer_partly(self, response: types.FunctionResponse) -> None:
+        """The same of a result that is not the last: lost where the link that called is gone."""
+        await self._answers.give_partly(self, response)
+
     async def there(self) -> LinkInUse:
         """The link, as soon as there is one."""
         while (in_use := self._link) is None:
@@ -163,7 +169,9 @@ class LinkKeeper:
         before it came, takes the place of the next question's answer: that question is asked again.
         """
         turn = self._keeps.turns.current
-        if not isinstance(event, events.TurnComplete) or (turn is not None and turn.first_output is not None):
+        if not isinstance(event, events.TurnComplete) or not event.idle:
+            return False
+        if turn is not None and turn.first_output is not None:
             return False
         if self._calls.empty_turn(between_turns=turn is None):
             return True
@@ -176,7 +184,7 @@ class LinkKeeper:
             keeps.keep(self._ask(question), "ask again")
         elif self._link is not None:
             again = keeps.journal.replay(now)
-            keeps.journal.restart(told=False)
+            keeps.journal.restart(again.items, told=False)
             keeps.feeder.give(self._link.link, again.items)
         return True
 
@@ -253,13 +261,13 @@ class LinkKeeper:
         rotating = live_pb2.Rotating(cause=cause)
         self._keeps.say(live_pb2.ConverseResponse(link_state=live_pb2.LinkState(rotating=rotating)))
 
-    def _take(self, link: Link, began_with: Restoration) -> None:
+    def _take(self, link: Link, began_with: Restoration, *, may_be_stuck: bool = False) -> None:
         now = time.monotonic()
         keeps = self._keeps
         age = keeps.settings.link_age
         self.number += 1
         keeps.answering.link_began()
-        self._calls.link_began(resumed=began_with.seed is None, closed=bool(began_with.closes))
+        self._calls.link_began(may_be_stuck=may_be_stuck, closed=bool(began_with.closes))
         if began_with.answered:
             keeps.turns.asked(now, typed=True)
         most_age = age.total_seconds() if age is not None else None
@@ -307,9 +315,12 @@ class LinkKeeper:
     def _go_on(self, outage: Outage, link: Link, begins_with: Restoration) -> None:
         """On this link, and tell the caller."""
         keeps = self._keeps
-        keeps.journal.restart(told=begins_with.seed is not None or begins_with.untold is not None)
-        self._take(link, begins_with)
-        keeps.feeder.give(link, begins_with.replay.items)
+        again = begins_with.replay.items
+        keeps.journal.restart(again, told=begins_with.seed is not None or begins_with.untold is not None)
+        # Who called had something to answer. What another worker's link owed, its gateway knows.
+        may_be_stuck = begins_with.seed is None and (begins_with.owed or outage.taken_over)
+        self._take(link, begins_with, may_be_stuck=may_be_stuck)
+        keeps.feeder.give(link, again)
         for response in begins_with.responses(time.monotonic() - outage.began, outage.replayed):
             keeps.say(response)
 
@@ -323,13 +334,11 @@ class LinkKeeper:
             keeps.restart(turn)
         begun = keeps.answering.begun
         # A turn of calls alone may be over, but not the answer that it belongs to.
-        first = keeps.turns.over + 1 if begun is None else begun.turn
-        for number in range(first, keeps.turns.count + 1):
-            keeps.generated_anew(number)
-        pending = keeps.turns.restart(first)
-        # The question that they belong to is asked again, and so are they; or it is answered already, and then what
-        # they return is told in words.
+        pending = keeps.turns.restart(keeps.turns.over + 1 if begun is None else begun.turn)
+        # The question that they belong to is asked again, and they come again; or it is answered already, and then what
+        # they return is told in words, as it is with calls of earlier answers.
         if begun is not None:
+            keeps.generated_anew(begun.turn)
             self._calls.cancelled(pending)
 
     def _restoration(self, resumed: bool) -> Restoration:

@@ -32,7 +32,7 @@ class ModelCalls:
         self._stale_end = False
         """The end of a turn is due that is nobody's: of a call that was lost."""
         self._may_be_stuck = False
-        """The link was resumed, and the model has not answered anything on it yet."""
+        """It was answering when the link before ended, and has not answered anything on this one yet."""
 
     # Calls
 
@@ -84,21 +84,19 @@ class ModelCalls:
         self._since_handle.extend(calls)
 
     def handle_came(self) -> None:
-        """No call waits in the state that it restores, or only those that are out, and whose results may take long."""
-        out = [call for call in self._since_handle if call.id in self._issued]
+        """No call waits in the state that it restores."""
         self._since_handle.clear()
-        self._since_handle.extend(out)
 
     @property
     def since_handle(self) -> list[events.FunctionCall]:
         """Calls that may wait for their results, in the state that the newest handle restores, for ever."""
         return list(self._since_handle) if self._gets_stuck else []
 
-    def link_began(self, *, resumed: bool, closed: bool) -> None:
-        """There is a new link. `resumed`: its model may wait for a call that nobody knows of. `closed`: calls that it
-        waited for were answered with errors; the turn that this ends is nobody's."""
+    def link_began(self, *, may_be_stuck: bool, closed: bool) -> None:
+        """There is a new link. `may_be_stuck`: its model may wait for a call that nobody knows of. `closed`: calls that
+        it waited for were answered with errors; the turn that this ends is nobody's."""
         self._since_handle.clear()
-        self._may_be_stuck = resumed and self._gets_stuck
+        self._may_be_stuck = may_be_stuck and self._gets_stuck
         self._stale_end = closed
 
     def answering(self) -> None:

@@ -148,7 +148,7 @@ class Parts:
                 on_event=dialogue.on_event,
                 say=self.say,
                 restart=dialogue.restart,
-                generated_anew=self.tools.turn_restarted,
+                generated_anew=dialogue.generated_anew,
                 handle_came=lambda: self.checkpoints.write(),  # noqa: PLW0108
                 keep=self.tasks.keep,
             )

@@ -44,9 +44,16 @@ def audio_milliseconds(event: events.Audio) -> int:
 
 
 def tool_record(
-    call: events.FunctionCall, response: dict[str, Any], outcome: live_pb2.ToolOutcome, claim_key: str = ""
+    call: events.FunctionCall,
+    response: dict[str, Any],
+    outcome: live_pb2.ToolOutcome,
+    claim_key: str = "",
+    *,
+    turn: int = 0,
+    silent: bool = False,
 ) -> fabric_pb2.ToolRecord:
-    """A call and what the model was answered, for the log; without a claim when the caller ran it."""
+    """A call of this turn and what the model was answered, for the log; without a claim when the caller ran it.
+    `silent`: the model is not to speak of it."""
     return fabric_pb2.ToolRecord(
         call_id=call.id,
         name=call.name,
@@ -54,12 +61,9 @@ def tool_record(
         response_json=json.dumps(response),
         outcome=outcome,
         claim_key=claim_key,
+        turn=turn,
+        silent=silent,
     )
-
-
-def caller_call(call: events.FunctionCall) -> fabric_pb2.CallerCall:
-    """A call that the caller runs, for a checkpoint."""
-    return fabric_pb2.CallerCall(call_id=call.id, name=call.name, arguments_json=json.dumps(call.args))
 
 
 def response_for(event: events.Event, config: live_pb2.SessionConfig) -> live_pb2.ConverseResponse | None:

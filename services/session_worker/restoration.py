@@ -72,6 +72,11 @@ class Restoration:
         return self.asks or (self.seed is not None and self.seed.answered)
 
     @property
+    def owed(self) -> bool:
+        """The link before was given something that it had not answered when it ended."""
+        return self.asks or bool(self.replay.items)
+
+    @property
     def method(self) -> str:
         """As callers are told."""
         return "RESUMED" if self.seed is None else "RESEEDED"
@@ -97,20 +102,22 @@ def restoration(of: Situation, *, resumed: bool) -> Restoration:
     """`resumed`: by the newest handle; else the link begins from nothing. Changes nothing: it may be asked again."""
     begun, journal, conversation = of.begun, of.journal, of.conversation
     known = journal.position if resumed and of.heard_until is None else 0
-    seq, end = (0, 0) if begun is None else (begun.seq, begun.position)
+    seq, end = (0, 0) if begun is None else (begun.question.seq, begun.position)
     asks = bool(conversation.unanswered(seq, end)) if begun is not None else conversation.has_outcomes
-    if begun is not None and not conversation.words and journal.asked_before(begun.at):
+    if begun is not None and not conversation.words and journal.asked_before(begun.question.at):
         asks = False  # what functions returned is part of it: they are called again
     question = conversation.unanswered(seq, end, known=known) if asks else []
-    after = begun.at if begun is not None and asks else 0.0
+    heard = begun.question if begun is not None and asks else None
     untold = conversation.untold(journal.position if resumed else 0)
     told: list[types.Content] = []
     seed: Seed | None = None
     if not resumed:
         seed = conversation.seed(of.history)
     elif of.heard_until is not None:
-        # All that the link had heard is in its state; what was on its way is given again.
-        after, asks = max(after, of.heard_until), asks or journal.asks
+        # All that the link had heard is in its state; what was on its way is given again, silence too: it may be what
+        # ends an utterance. One that has ended nobody answers by itself.
+        heard = journal.sent_until(of.heard_until, heard)
+        asks = asks or journal.asks or journal.was_said(of.heard_until)
     else:
         told = conversation.since(known)
     return Restoration(
@@ -119,10 +126,10 @@ def restoration(of: Situation, *, resumed: bool) -> Restoration:
         told=told,
         question=question,
         asks=asks,
-        replay=journal.replay(of.now, after=after, exact=of.exact),
+        replay=journal.replay(of.now, known=heard, exact=of.exact or of.heard_until is not None),
         told_again=_told_again(of, told=bool(told), asked=bool(question), known=known),
         untold=untold,
-        outcomes_until=conversation.position if question or not conversation.has_outcomes else 0,
+        outcomes_until=conversation.position if question or ((told or seed) and not conversation.has_outcomes) else 0,
         state_restored=untold is None and (resumed or _is_told(of, seed, question)),
     )
 
@@ -135,7 +142,7 @@ def _is_told(of: Situation, seed: Seed | None, question: list[types.Content]) ->
 
 def _told_again(of: Situation, *, told: bool, asked: bool, known: int) -> list[Range]:
     conversation, begun = of.conversation, of.begun
-    seq, end = (0, 0) if begun is None else (begun.seq, begun.position)
+    seq, end = (0, 0) if begun is None else (begun.question.seq, begun.position)
     since = known if told else max(known, conversation.settled)
     return ranges_of(conversation.told_requests(since, seq, end)) if told or asked else []
 

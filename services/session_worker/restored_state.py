@@ -6,7 +6,6 @@ of the checkpoint, the claims ahead of both, and what the caller has may be behi
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -58,8 +57,8 @@ class RestoredState:
     lost_calls: list[events.FunctionCall]
     """Calls since the handle that were answered: in the state that it restores they may wait for their results for
     ever."""
-    caller_calls: list[events.FunctionCall]
-    """Calls that the caller runs."""
+    caller_calls: list[fabric_pb2.CallerCall]
+    """Calls that the caller runs, whose outcomes the model was not told."""
 
     def responses(self, cause: str = "WORKER_LOST") -> list[live_pb2.ConverseResponse]:
         """What the caller is told, in order. Of what is undelivered its gateway tells it, in a gap."""
@@ -91,8 +90,9 @@ def restored(
         said = finished
     answering = None if said is not None else _answering(checkpoint, conversation)
     begins_anew = said is None and checkpoint.HasField("begun")
-    if begins_anew and answering is None:
-        conversation.forget_outcomes()
+    called_again = checkpoint.begun.turn if begins_anew and answering is None else 0
+    if called_again:
+        conversation.forget_outcomes(called_again)
     covered = checkpoint.covered_uplink_seq
     if said is not None:
         covered = max(covered, said.given_seq)
@@ -100,18 +100,19 @@ def restored(
         covered = max(covered, answering.given_seq)
     given = 0 if answering is None else answering.given_seq
     received = max(_contiguous(covered, entries), request.uplink_acked_seq)
-    ended = 0 if said is not None else checkpoint.turn_end_downlink_seq
+    ended = checkpoint.turn_end_downlink_seq if said is None else said.last_downlink_seq
     tools = [entry.tool for entry in entries if entry.HasField("tool")]
+    untold = {call.call_id: _untold(call, entries, called_again) for call in checkpoint.caller_calls}
     return RestoredState(
         conversation=conversation,
         checkpoint=checkpoint,
         received=received,
         stored=_stored(entries),
-        to_give=_to_give(entries, conversation, checkpoint, given),
+        to_give=_to_give(entries, conversation, checkpoint, given).union(*filter(None, untold.values())),
         answering=answering,
         turns=_turns(checkpoint, said),
         heard="" if answering is not None else _heard(entries, conversation),
-        void=None if said is not None else _void(request, checkpoint),
+        void=_void(request, checkpoint, said),
         finished=finished,
         begins_anew=begins_anew,
         undelivered=(request.floor + 1, ended) if ended > request.floor else None,
@@ -121,10 +122,7 @@ def restored(
             for entry in entries
             if entry.HasField("tool") and entry.position > checkpoint.handle_position
         ],
-        caller_calls=[
-            events.FunctionCall(call.call_id, call.name, json.loads(call.arguments_json or "{}"))
-            for call in checkpoint.caller_calls
-        ],
+        caller_calls=[call for call in checkpoint.caller_calls if untold[call.call_id] is not None],
     )
 
 
@@ -140,7 +138,13 @@ def _finished(request: fabric_pb2.TakeOver, checkpoint: fabric_pb2.CheckpointRec
     begun = checkpoint.begun
     if not 0 < begun.generated_downlink_seq <= request.floor:
         return None
-    return fabric_pb2.ModelSaid(text=begun.said, given_seq=begun.given_seq, turn=begun.turn)
+    return fabric_pb2.ModelSaid(
+        text=begun.said,
+        given_seq=begun.given_seq,
+        turn=begun.turn,
+        given_position=begun.log_position,
+        last_downlink_seq=begun.generated_downlink_seq,
+    )
 
 
 def _answering(checkpoint: fabric_pb2.CheckpointRecord, conversation: Conversation) -> Answering | None:
@@ -181,6 +185,21 @@ def _to_give(
     return opened | updates
 
 
+def _untold(call: fabric_pb2.CallerCall, entries: Sequence[fabric_pb2.LogEntry], called_again: int) -> set[int] | None:
+    """Numbers of the results of a call of the caller's that the model was not told; None when it knows the outcome.
+
+    The log has each result as it came, and then, once the model was told, as the model was. One that did not come in
+    time is in it as that alone. `called_again`: what the model was told of calls of this turn and later ones is
+    forgotten, and the calls come again; 0: of none.
+    """
+    results = [entry.request for entry in entries if entry.request.tool_result.call_id == call.call_id]
+    told = sum((entry.tool.told_as or entry.tool.call_id) == call.call_id for entry in entries)
+    if called_again and not 0 < call.turn < called_again:
+        told = 0
+    over = told > len(results) or (told > 0 and not results[told - 1].tool_result.will_continue)
+    return None if over else {result.seq for result in results[told:]}
+
+
 def _contiguous(covered: int, entries: Sequence[fabric_pb2.LogEntry]) -> int:
     """How far everything is covered or stored: no more was acked."""
     stored = {entry.request.seq for entry in entries if _has_request(entry)}
@@ -205,14 +224,18 @@ def _heard(entries: Sequence[fabric_pb2.LogEntry], conversation: Conversation) -
     )
 
 
-def _void(request: fabric_pb2.TakeOver, checkpoint: fabric_pb2.CheckpointRecord) -> Range | None:
-    ended = checkpoint.turn_end_downlink_seq
-    if checkpoint.HasField("begun"):
+def _void(
+    request: fabric_pb2.TakeOver, checkpoint: fabric_pb2.CheckpointRecord, said: fabric_pb2.ModelSaid | None
+) -> Range | None:
+    """`said`: the newest answer, when the checkpoint does not know that it is over."""
+    if said is None and checkpoint.HasField("begun"):
         first = checkpoint.begun.first_downlink_seq
         if first > request.floor:
             return None
-    elif request.last_audio_seq > ended:
-        first = ended + 1  # it had begun, and there was no time to say so
     else:
-        return None
+        # Of the answer after it there was no time to say that it had begun.
+        ended = checkpoint.turn_end_downlink_seq if said is None else said.last_downlink_seq
+        if request.last_audio_seq <= ended or (said is not None and not ended):
+            return None
+        first = ended + 1
     return max(first, request.downlink_acked_seq + 1), request.floor

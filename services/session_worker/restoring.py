@@ -7,6 +7,7 @@ import time
 from parley.v1 import fabric_pb2
 from services.fabric import telemetry
 from services.session_worker.answer_in_progress import Begun
+from services.session_worker.journal import Extent
 from services.session_worker.parts import Parts
 from services.session_worker.takeover import Inherited
 
@@ -34,7 +35,7 @@ async def restore(parts: Parts, inherited: Inherited) -> int:
     begun = state.answering
     if begun is not None:
         turn, first_seq = parts.turns.count + 1, parts.downlink.last_seq + 1
-        parts.answering.begun = Begun(now, begun.given_seq, begun.position, turn, first_seq)
+        parts.answering.begun = Begun(Extent(now, begun.given_seq), begun.position, turn, first_seq)
     parts.links.restore(
         state.checkpoint.handle,
         [*state.lost_calls, *(owed.call for owed in calls.owed)],
@@ -43,8 +44,7 @@ async def restore(parts: Parts, inherited: Inherited) -> int:
     )
     parts.caller_tools.restore(state.caller_calls, now)
     if state.begins_anew:
-        cancelled = parts.caller_tools.cancel(tuple(call.id for call in state.caller_calls))
-        parts.dialogue.tell_cancelled(cancelled)
+        parts.caller_tools.answer_restarted(state.checkpoint.begun.turn)
     for call in parts.caller_tools.pending:
         parts.links.adopt(call)
     for owed in calls.owed:

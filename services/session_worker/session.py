@@ -25,9 +25,6 @@ from services.session_worker.takeover import Inherited
 
 log = structlog.get_logger()
 
-_SPEAKING = 2.0
-"""Seconds after a sound in which the caller counts as speaking: the service takes a while to find that it is over."""
-
 
 class BusyError(Exception):
     """Something is in progress: the session stays for now."""
@@ -111,9 +108,12 @@ class Session:
             raise ServiceError(errors_pb2.ERROR_REASON_SESSION_ENDED, f"session {self.id} is over")
         if self._leaving:
             raise _moving(self.id)
-        attached = self._attached(await self._parts.attachment.take_over(request))
-        self._parts.feeder.attached()
-        return attached
+        parts = self._parts
+        first_downlink_seq = await parts.attachment.take_over(request)
+        if request.presented_token_sha256 or request.new_token_sha256:  # else it is a stream that goes on as it was
+            parts.intake.renumbered()
+        parts.feeder.attached()
+        return self._attached(first_downlink_seq)
 
     def _attached(self, first_downlink_seq: int) -> fabric_pb2.Attached:
         parts = self._parts
@@ -152,7 +152,10 @@ class Session:
         parts = self._parts
         if self.ending is not None or self._leaving or parts.standby.lapsed:
             return
-        parts.intake.tick(now)
+        if parts.attachment.in_touch(now):
+            parts.intake.tick(now)
+        else:
+            parts.uplink.wait_anew(now)
         # Silence needs no answer, and what is too old is given to nobody: they are acked although no turn ends.
         parts.checkpoints.tick(now)
         parts.links.tick(now)
@@ -256,7 +259,9 @@ class Session:
             and not parts.links.calls_out
             and parts.recorder.idle
             and parts.downlink.delivered
-            and not parts.journal.spoke_since(now - _SPEAKING)
+            and not parts.uplink.missing()  # speech may wait behind it
+            and not parts.feeder.behind
+            and not parts.journal.speaking(now)
         )
         covered = parts.journal.position >= parts.journal.answered_position
         return Standing(attached=parts.downlink.attached, quiet=quiet, covered=covered)

@@ -42,7 +42,8 @@ class _Waiting:
     """A call of the model that waits for its outcome; several may wait for one execution."""
 
     call: events.FunctionCall
-    turn: int
+    answer: int
+    """Turn with which the answer began that it is made for."""
     identity: Identity | None
     """None: it cannot be run."""
     terms: Terms
@@ -87,70 +88,78 @@ class ToolCalls:
         self._executions = Executions(bus, session, epoch, own)
         self._book = CallBook(session.session_id)
         self._waiting: dict[str, _Waiting] = {}
-        self._over: dict[str, _Waiting] = {}
+        self._over: dict[str, tuple[events.FunctionCall, Identity, Terms] | None] = {}
+        """Calls that are over, by id: what is to be undone when the model takes them back; None: nothing."""
         self._left: dict[str, Owed] = {}
-        """Calls of a turn that began anew which have not come again, by the key of their claim."""
+        """Calls for an answer that began anew which have not come again, by the key of their claim."""
         self._large: list[Identity] = []
-        """Calls with large outputs, which their claims let go of when the turn is over."""
+        """Calls with large outputs, which their claims let go of when the answer is over."""
         self._handed_over = False
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def start(self, call: events.FunctionCall, turn: int, parent: Context) -> None:
-        """Run a call. An id that came before is ignored: the model gets one answer."""
+    def start(self, call: events.FunctionCall, turn: int, answer: int, parent: Context) -> None:
+        """Run a call of this turn, made for the answer that began with turn `answer`. An id that came before is
+        ignored: the model gets one result."""
         if call.id in self._waiting or call.id in self._over:
             return
-        self._let_go_before(turn)
-        identity, terms = self._identify(call, turn), _terms(self._tool(call.name))
-        task = asyncio.create_task(self._run(call, identity, terms, parent), name=f"tool {call.name}")
+        self._let_go_before(answer)
+        identity, terms = self._identify(call, turn, answer), _terms(self._tool(call.name))
+        task = asyncio.create_task(self._run(call, turn, identity, terms, parent), name=f"tool {call.name}")
         known = identity if isinstance(identity, Identity) else None
-        self._waiting[call.id] = waiting = _Waiting(call, turn, known, terms, task)
+        self._waiting[call.id] = waiting = _Waiting(call, answer, known, terms, task)
         self._left.pop(waiting.key, None)
         task.add_done_callback(lambda _: self._answered(call.id))
 
     def cancel(self, call_ids: Collection[str]) -> None:
-        """Nobody wants these results: stop the executions; nothing is answered."""
+        """Nobody wants these results: stop the executions; nothing is answered, by no later owner either."""
         for call_id in call_ids:
             waiting = self._waiting.get(call_id)
             if waiting is None:
                 # Its result was on its way: the model does not take it any more.
-                over = self._over.get(call_id)
-                if over is not None and over.identity is not None and over.terms.compensates:
-                    self._executions.take_back(over.call, over.identity, over.terms)
+                if (over := self._over.get(call_id)) is not None:
+                    self._executions.take_back(*over)
                 continue
             waiting.task.cancel()
             # Not those that are cancelled, and gone in a moment.
             others = any(one.key == waiting.key and not one.task.cancelling() for one in self._waiting.values())
             if waiting.identity is not None and not others:
                 self._executions.take_back(waiting.call, waiting.identity, waiting.terms)
+                taken_back = fabric_pb2.ToolRecord(
+                    call_id=call_id,
+                    name=waiting.call.name,
+                    claim_key=waiting.key,
+                    outcome=live_pb2.TOOL_OUTCOME_CANCELLED,
+                )
+                self._record(fabric_pb2.LogEntry(tool=taken_back))
 
-    def turn_restarted(self, turn: int) -> None:
-        """The model will generate this turn anew, on a new link.
+    def answer_restarted(self, answer: int) -> None:
+        """The model will generate the answer anew that began with this turn, on a new link.
 
         Its calls of the old link are not answered any more; what they run goes on. When they come again, under new
         ids, they get the same outcomes: see `CallBook.identify`. When they do not: see `left_behind`.
         """
         for waiting in self._waiting.values():
-            if waiting.turn == turn:
+            if waiting.answer == answer:
                 waiting.task.cancel()
                 if waiting.identity is not None:
                     terms = waiting.terms
                     self.comes_again(Owed(waiting.call, waiting.identity, terms.timeout, idempotent=terms.idempotent))
-        self._book.restarted(turn)
+        self._book.restarted(answer)
 
     async def recover(self, told: Collection[str]) -> Recovered:
         """After a takeover, before the link is read: what was claimed, and what of it is owed. ServiceError.
 
         `told`: claim keys of the log's tool records. Each call that is owed wants `finish`, or `comes_again` where its
-        turn is generated anew.
+        answer is generated anew.
         """
         found = await self._executions.claims.all(self._session.session_id)
         newest = self._book.restore((claim.key, claim.record) for claim in found)
         return Recovered(newest, owed(found, told))
 
     def comes_again(self, owed: Owed) -> None:
-        """The turn of this call is generated anew, and the call with it, most likely."""
+        """The answer that this call is for is generated anew, and the call with it, most likely."""
         self._left[owed.identity.key] = owed
 
     def left_behind(self, turn: int) -> list[Owed]:
@@ -173,7 +182,9 @@ class ToolCalls:
         except FencedError:
             self._fenced()
             return
-        await self._tell(owed.call, owed.identity, reply, partials, deliver, took=reply.duration)
+        await self._tell(
+            owed.call, owed.identity.turn, owed.identity, reply, partials, deliver=deliver, took=reply.duration
+        )
 
     async def close(self, *, hand_over: bool = False) -> None:
         """Stop everything. `hand_over`: the session goes on elsewhere, so what tools run goes on too."""
@@ -181,7 +192,7 @@ class ToolCalls:
         await stop_tasks([waiting.task for waiting in self._waiting.values()])
         await self._executions.close(hand_over=hand_over)
 
-    def _identify(self, call: events.FunctionCall, turn: int) -> Identity | str:
+    def _identify(self, call: events.FunctionCall, turn: int, answer: int) -> Identity | str:
         """Which call it is, or why it cannot be run."""
         tool = self._tool(call.name)
         if tool is None:
@@ -194,16 +205,21 @@ class ToolCalls:
             return f"not run: the arguments have more than {claims.MAX_ARGUMENTS} bytes; shorten them"
         if self._book.full:
             return "not run: this conversation has made too many calls; none is possible any more"
-        return self._book.identify(call.name, arguments, turn, idempotent=tool.idempotent)
+        return self._book.identify(call.name, arguments, turn, answer, idempotent=tool.idempotent)
 
     def _answered(self, call_id: str) -> None:
-        waiting = self._over[call_id] = self._waiting.pop(call_id)
+        waiting = self._waiting.pop(call_id)
+        identity, terms = waiting.identity, waiting.terms
+        undone = None if identity is None or not terms.compensates else (waiting.call, identity, terms)
+        self._over[call_id] = undone
         if len(self._over) > _REMEMBERED:
             del self._over[next(iter(self._over))]
         if not any(other.key == waiting.key for other in self._waiting.values()):
             self._book.answered(waiting.key)
 
-    async def _run(self, call: events.FunctionCall, identity: Identity | str, terms: Terms, parent: Context) -> None:
+    async def _run(
+        self, call: events.FunctionCall, turn: int, identity: Identity | str, terms: Terms, parent: Context
+    ) -> None:
         began = time.monotonic()
         partials = PartialResults(call, self._tool(call.name), self._model)
         self._activity(call, live_pb2.TOOL_PHASE_STARTED, arguments=responses.struct(dict(call.args)))
@@ -241,7 +257,7 @@ class ToolCalls:
                 span.set_status(trace.StatusCode.ERROR, reply.error)
         took = responses.duration(time.monotonic() - began)
         known = identity if isinstance(identity, Identity) else None
-        await self._tell(call, known, reply, partials, self._respond, took=took)
+        await self._tell(call, turn, known, reply, partials, deliver=self._respond, took=took)
 
     async def _report(
         self, call: events.FunctionCall, partials: PartialResults, execution: str, report: fabric_pb2.ToolReport
@@ -262,29 +278,31 @@ class ToolCalls:
     async def _tell(
         self,
         call: events.FunctionCall,
+        turn: int,
         identity: Identity | None,
         reply: fabric_pb2.ToolCallReply,
         partials: PartialResults,
-        deliver: Respond,
         *,
+        deliver: Respond,
         took: duration_pb2.Duration,
     ) -> None:
         response = _response(reply)
         key = "" if identity is None else identity.key
-        record = responses.tool_record(call, response, reply.outcome, key)
+        scheduling = partials.scheduling(reply.scheduling)
+        silent = scheduling == types.FunctionResponseScheduling.SILENT
+        record = responses.tool_record(call, response, reply.outcome, key, turn=turn, silent=silent)
         self._record(fabric_pb2.LogEntry(tool=record))
         if identity is not None and len(reply.output_json) + len(record.arguments_json) > claims.MAX_OUTPUT_KEPT:
             self._large.append(identity)
         # The caller learns of the outcome before the model can speak of it.
         self._activity(call, live_pb2.TOOL_PHASE_FINISHED, outcome=reply.outcome, message=reply.error, duration=took)
-        scheduling = partials.scheduling(reply.scheduling)
         await deliver(types.FunctionResponse(id=call.id, name=call.name, response=response, scheduling=scheduling))
 
-    def _let_go_before(self, turn: int) -> None:
+    def _let_go_before(self, answer: int) -> None:
         for old in self._large:
-            if old.turn != turn:
+            if old.turn != answer:
                 self._executions.later(self._executions.shorten(old.key))
-        self._large = [kept for kept in self._large if kept.turn == turn]
+        self._large = [kept for kept in self._large if kept.turn == answer]
 
     def _activity(self, call: events.FunctionCall, phase: live_pb2.ToolPhase, **fields: Any) -> None:
         activity = live_pb2.ToolActivity(call_id=call.id, name=call.name, phase=phase, **fields)

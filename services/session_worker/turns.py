@@ -148,10 +148,13 @@ class TurnState:
             case events.Usage():
                 if self.current is not None:
                     self.current.usage = event
+            case events.TurnComplete(idle=False) if self._is_empty and not self._is_cut_off:
+                pass  # it thinks on, and what it says or calls then belongs to this turn
             case events.TurnComplete(idle=idle):
                 ended, self.current = self.current, None
                 self.typed = self.typed and self._owed is not None
-                if idle:
+                # What was typed is not answered by a turn that was cut off before the model said anything.
+                if idle and not (ended is not None and ended.interrupted and ended.first_output is None):
                     self._answered_by(ended, now)
                 return ended
             case _:
@@ -168,6 +171,15 @@ class TurnState:
         pending, self.pending_calls = self.pending_calls, {}
         self._owed = None
         return {call_id for call_id, turn in pending.items() if turn >= first}
+
+    @property
+    def _is_empty(self) -> bool:
+        """The model has said nothing yet."""
+        return self.current is None or self.current.first_output is None
+
+    @property
+    def _is_cut_off(self) -> bool:
+        return self.current is not None and self.current.interrupted
 
     def _answered_by(self, turn: Turn | None, now: float) -> None:
         """`turn` settles what is owed, unless it began before that was asked. An empty turn settles it too."""

@@ -22,10 +22,22 @@ class Taken:
 
     to_store: list[live_pb2.ConverseRequest] = field(default_factory=list)
     """Requests for the log."""
+    renumbered: list[tuple[int, int]] = field(default_factory=list)
+    """Requests of the log that are to be given, under other numbers: the one that it has, the one of now."""
     lost: list[live_pb2.Gap] = field(default_factory=list)
     """What will not reach the model."""
     input_waits: bool = False
     """There is something new for the link."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A request that another owner stored."""
+
+    seq: int
+    words: bytes
+    give: bool
+    """It is to be given to the link."""
 
 
 class Uplink:
@@ -38,9 +50,9 @@ class Uplink:
         self.coverage = Coverage()
         # What is missing may be text, and the gateway answers at once with the message or a skip: no hurry.
         self._receiver: SequenceReceiver[live_pb2.ConverseRequest] = SequenceReceiver(audio_wait=HOLE_WAIT)
-        self._known: dict[int, bool] = {}
-        """Stored by another owner, by number; True: to be given to the link."""
-        self._known_words: deque[tuple[bytes, bool]] = deque()
+        self._known: dict[int, _Known] = {}
+        """Stored by another owner, by number."""
+        self._known_words: deque[_Known] = deque()
         """The same by content, where the numbers may be others now."""
 
     def restore(
@@ -57,12 +69,24 @@ class Uplink:
             if request.seq <= received:
                 if request.seq in give:
                     self.queue.append(request)
-            elif numbered:
-                self._known[request.seq] = request.seq in give
+                continue
+            known = _Known(request.seq, _words(request), give=request.seq in give)
+            if numbered:
+                self._known[request.seq] = known
                 self.coverage.stored(request.seq)
                 self._queue(self._receiver.message(request.seq, request, now, audio=False), Taken())
             else:
-                self._known_words.append((_words(request), request.seq in give))
+                self._known_words.append(known)
+
+    def renumber(self) -> None:
+        """Another stream of the caller sends from `received + 1` on: what it has of the messages there, or others.
+
+        What came early of the stream before goes: who sent it has it still, as it is not acked.
+        """
+        self._receiver = SequenceReceiver(self.received, audio_wait=HOLE_WAIT)
+        self.coverage.renumber(self.received)
+        self._known_words.extend(self._known.values())
+        self._known.clear()
 
     @property
     def received(self) -> int:
@@ -98,17 +122,23 @@ class Uplink:
         self._queue(released, taken)
         return taken
 
+    def wait_anew(self, now: float) -> None:
+        """The gateway is not heard: what is missing may come when it is."""
+        self._receiver.wait_anew(now)
+
     def missing(self) -> list[live_pb2.SeqRange]:
         """What to ask the gateway for."""
         return [live_pb2.SeqRange(from_seq=hole.first, to_seq=hole.last) for hole in self._receiver.missing()]
 
     def _queue(self, requests: list[live_pb2.ConverseRequest], taken: Taken) -> None:
         for request in requests:
-            known = self._is_known(request)
+            known = self._as_known(request)
             if known is not None:
                 self.coverage.stored(request.seq)
-                if not known:
+                if not known.give:
                     continue
+                if known.seq != request.seq:
+                    taken.renumbered.append((known.seq, request.seq))
             elif request.WhichOneof("payload") in VITAL:
                 if request.WhichOneof("payload") in self._kept:
                     self.coverage.vital(request.seq)
@@ -131,17 +161,22 @@ class Uplink:
                 ranges.append((seq, seq))
         return ranges
 
-    def _is_known(self, request: live_pb2.ConverseRequest) -> bool | None:
-        """Whether a request that is in the log already is to be given; None for one that is not in it."""
-        if (give := self._known.pop(request.seq, None)) is not None:
-            return give
-        if self._known_words and request.WhichOneof("payload") in VITAL and _words(request) == self._known_words[0][0]:
-            return self._known_words.popleft()[1]
+    def _as_known(self, request: live_pb2.ConverseRequest) -> _Known | None:
+        """A request as another owner stored it; None for one that is not in the log."""
+        if (known := self._known.pop(request.seq, None)) is not None:
+            return known
+        if not self._known_words or request.WhichOneof("payload") not in self._kept:
+            return None
+        # What was acked need not come again, and what does has its number or, if something was left out, a lower one.
+        words = _words(request)
+        while self._known_words:
+            known = self._known_words.popleft()
+            if known.words == words and request.seq <= known.seq:
+                return known
         return None
 
     def _lose(self, first: int, last: int, media_class: live_pb2.MediaClass, reason: str, taken: Taken) -> None:
-        for seq in range(first, last + 1):
-            self.coverage.stored(seq)
+        self.coverage.lost(first, last)
         taken.lost.append(
             live_pb2.Gap(
                 direction=live_pb2.DIRECTION_UPLINK,

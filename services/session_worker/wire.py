@@ -20,6 +20,7 @@ from google.genai import types
 from google.genai import version as sdk_version
 from google.genai.live import AsyncSession
 
+from services.fabric import ids
 from services.session_worker import events
 
 # An enum value of a newer server is passed through; it is not worth a line of log per frame.
@@ -27,6 +28,8 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"google\.genai")
 
 SUPPORTED_SDK: Final = "3.4.0"
 _DEFAULT_OUTPUT_RATE: Final = 24_000
+_UNNAMED: Final = "unnamed_"
+"""Begins the ids of calls that came without one: what is waited for, told and cancelled goes by its id."""
 _RATE: Final = re.compile(r"rate=(\d+)")
 _SECONDS: Final = re.compile(r"^(\d+(?:\.\d+)?)s$")
 
@@ -150,6 +153,21 @@ def _audio(data: bytes, mime_type: str) -> events.Audio:
     return events.Audio(data, int(rate.group(1)) if rate else _DEFAULT_OUTPUT_RATE)
 
 
+def _call(call: types.FunctionCall) -> events.FunctionCall:
+    call_id = call.id or f"{_UNNAMED}{ids.sortable_id()}"
+    return events.FunctionCall(call_id, call.name or "", dict(call.args or {}))
+
+
+def as_called(response: types.FunctionResponse, session: AsyncSession) -> types.FunctionResponse:
+    """The result of a function as the model that called it takes it: without an id where the call came without.
+
+    That was seen of Vertex alone; for the Developer API the SDK sends none without.
+    """
+    if session._api_client.vertexai and (response.id or "").startswith(_UNNAMED):
+        return response.model_copy(update={"id": None})
+    return response
+
+
 def _seconds(value: str | None) -> float | None:
     match = _SECONDS.match(value or "")
     return float(match.group(1)) if match else None
@@ -166,7 +184,7 @@ def _translate(message: types.LiveServerMessage) -> list[events.Event]:
         out += _content_before_end(content)
     if message.tool_call is not None:
         for call in message.tool_call.function_calls or []:
-            out.append(events.FunctionCall(call.id or "", call.name or "", dict(call.args or {})))
+            out.append(_call(call))
     if message.tool_call_cancellation is not None:
         out.append(events.CallsCancelled(tuple(message.tool_call_cancellation.ids or ())))
     if message.usage_metadata is not None:

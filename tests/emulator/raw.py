@@ -1,6 +1,7 @@
 """Clients without an SDK: WebSocket frames, and the bytes below them."""
 
 import asyncio
+import base64
 import json
 import socket
 import struct
@@ -31,6 +32,11 @@ def headers(faults: str = "", conversation: str = "", **switches: Any) -> dict[s
     return found
 
 
+def audio(pcm: bytes) -> dict[str, Any]:
+    """A message of speech at 16 kHz."""
+    return {"realtimeInput": {"audio": {"data": base64.b64encode(pcm).decode(), "mimeType": "audio/pcm;rate=16000"}}}
+
+
 class Socket:
     """A WebSocket by aiohttp. Pings are not answered and pongs are seen, so that tests can tell."""
 
@@ -39,7 +45,8 @@ class Socket:
     ) -> None:
         self._here = here
         self._path = path
-        self._headers = headers(faults, conversation, **switches)
+        self.headers = headers(faults, conversation, **switches)
+        """Of its upgrade request."""
         self.compress = 0
         self.close_timeout = 0.3
         """Seconds for the emulator to answer a close frame; some faults keep it from that."""
@@ -50,7 +57,7 @@ class Socket:
             self.socket = await self._http.ws_connect(
                 self._here.address + self._path,
                 ssl=self._here.ssl_context,
-                headers=self._headers,
+                headers=self.headers,
                 autoping=False,
                 compress=self.compress,
                 timeout=aiohttp.ClientWSTimeout(ws_close=self.close_timeout),

@@ -1,6 +1,7 @@
 """Answers cut into frames: what was cut lately is kept, for all conversations and never without bound."""
 
 import base64
+import binascii
 import json
 
 import pytest
@@ -26,6 +27,22 @@ def test_a_chunk_is_encoded_as_it_is() -> None:
         assert message == chunk.alone.message == {"serverContent": {"modelTurn": chunk.turn}}
         blobs = [part["inlineData"]["data"] for part in message["serverContent"]["modelTurn"]["parts"]]
         assert sum(len(base64.b64decode(blob)) for blob in blobs) == pytest.approx(chunk.seconds * RATE * 2)
+
+
+def test_a_chunk_is_encoded_once_when_it_is_first_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded: list[bytes] = []
+
+    def encode(pcm: bytes) -> bytes:
+        encoded.append(pcm)
+        return binascii.b2a_base64(pcm, newline=False)
+
+    monkeypatch.setattr("emulator.mind.chunks.base64.b64encode", encode)
+    first, *rest = Cutter(VOICE).cut(["hello how can i help you"], 0.5).chunks
+    assert encoded == []
+    assert first.alone is first.alone and first.turn is first.turn
+    # What waits is held as it sounds; what has been encoded is not held as sound, too.
+    assert (len(encoded), first._pcms) == (1, ())
+    assert all(chunk._turn is None and chunk._alone is None for chunk in rest)
 
 
 def test_what_was_not_said_for_longest_is_forgotten() -> None:

@@ -361,7 +361,7 @@ class TestEffects:
         ("fault", "begin", "end"),
         [
             ("half_open", Wire(reading=False, writing=False), Wire(reading=True, writing=True)),
-            ("stop_reading", Wire(reading=False), Wire(reading=True)),
+            ("stop_reading", Wire(reading=False), Wire(reading=True, writing=True)),
             ("pongs", Wire(pong_delay=float("inf")), Wire(pong_delay=0.0)),
             ("pongs delay=8s", Wire(pong_delay=8.0), Wire(pong_delay=0.0)),
             ("drip rate=10", Wire(bytes_per_second=10), Wire(bytes_per_second=float("inf"))),
@@ -370,6 +370,13 @@ class TestEffects:
     def test_what_lasts_begins_and_ends(self, fault: str, begin: Wire, end: Wire) -> None:
         assert Bench(f"{fault} for=3s").setup().run(20).done[1:] == [(0.0, begin), (3.0, end)]
         assert Bench(fault).setup().run(1e6).done[1:] == [(0.0, begin)]
+
+    @pytest.mark.parametrize("other", ["half_open", "stop_reading"])
+    def test_the_end_of_one_does_not_end_another_that_does_the_same(self, other: str) -> None:
+        bench = Bench(f"half_open for=3s; {other} for=5s; half_open for=1s").setup().run(20)
+        ends = [(at, what) for at, what in bench.done if at]
+        assert [(at, what.reading) for at, what in ends] == [(1.0, False), (3.0, False), (5.0, True)]
+        assert [what.writing for _, what in ends] == [False, other == "stop_reading", True]
 
     def test_what_is_brought_about_again_lasts_longer(self) -> None:
         bench = Bench("pongs on=first_audio times=2 for=12s").setup().say("answer").run(10)

@@ -4,6 +4,7 @@ import asyncio
 import functools
 import itertools
 import json
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest_asyncio
 import websockets
 from aiohttp import WSMsgType, web
 
+from emulator.actions import Wire
 from emulator.faults.text import MODELS
 from emulator.settings import EmulatorSettings
 from tests.emulator.behaviour import behaviour, patched
@@ -114,6 +116,21 @@ async def test_a_half_open_connection_neither_reads_nor_writes_nor_answers_pings
         frames = await client.until(COMPLETE)
         kinds = [frame.type for frame in frames]
         assert aiohttp.WSMsgType.PONG in [*kinds, *(frame.type for frame in await client.until(COMPLETE))]
+
+
+async def test_what_waits_behind_a_half_open_connection_is_not_let_through_by_another_such_fault(here: Here) -> None:
+    async with Socket(here) as client:
+        await client.send(SETUP)
+        await client.next()
+        (connection,) = here.emulator.connections
+        connection._rewire(Wire(writing=False))
+        connection._pong(b"held back")
+        connection._rewire(Wire(writing=False))
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert len(connection._outbox) == 1
+        connection._rewire(Wire(writing=True))
+        assert bytes((await client.frame()).data) == b"held back"
 
 
 @behaviour("10.6", "fault.half_open", off=patched("emulator.endpoint.wire.WireControl._pause", lambda self: None))
@@ -251,6 +268,23 @@ async def test_frames_trickle_and_stay_whole(here: Here) -> None:
     finally:
         pump.cancel()
         stream.writer.close()
+
+
+async def test_what_follows_a_drip_waits_for_its_last_frame(here: Here) -> None:
+    stream = await dial(here, "drip on=connect rate=100; frame on=connect what=oversized size=2000")
+    first = await stream.reader.readexactly(1)
+    (connection,) = here.emulator.connections
+    # Both before the writer, which is in the middle of the frame, sees anything of it.
+    connection._rewire(Wire(bytes_per_second=math.inf))
+    connection._pong(b"behind it")
+    rest = Stream(asyncio.StreamReader(), stream.writer)
+    rest.reader.feed_data(first)
+    async with in_time():
+        while b"behind it" not in bytes(rest.reader._buffer):  # type: ignore[attr-defined]
+            rest.reader.feed_data(await stream.reader.read(4096))
+    rest.reader.feed_eof()
+    assert [len((await rest.frame())[1]) >= 2000, await rest.frame()] == [True, (0xA, b"behind it")]
+    stream.leave()
 
 
 @pytest.mark.parametrize("leaves", ["close", "abort"])

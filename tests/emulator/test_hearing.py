@@ -74,6 +74,20 @@ async def test_questions_are_heard_right_at_other_rates(ears: Ears, rate: int) -
     assert heard == [[TEXTS["weather_london_noisy"]], [TEXTS["order_1234"]], [TEXTS["hello"]]]
 
 
+def louder(pcm: bytes, factor: float) -> bytes:
+    return np.clip(np.frombuffer(pcm, "<i2") * factor, -32768, 32767).astype("<i2").tobytes()
+
+
+async def test_what_was_heard_before_changes_nothing() -> None:
+    cut_short = question("order_4711")[:38400]
+    async with listening() as ears:
+        for name in TEXTS:
+            for factor in (0.05, 8.0):
+                await ears.hear("support", louder(question(name), factor))
+            assert await ears.hear("support", question("weather_london_noisy")) == TEXTS["weather_london_noisy"], name
+            assert await ears.guess("support", cut_short) == "where is my order", name
+
+
 async def test_noise_is_not_understood(ears: Ears) -> None:
     noise = np.random.default_rng(1).normal(0, 1500, RATE).astype("<i2").tobytes()
     assert await ears.hear("support", noise) is None
@@ -183,6 +197,29 @@ async def test_what_was_heard_before_is_understood_without_a_recogniser() -> Non
         # The oldest of all these is forgotten.
         assert await ears.hear("support", question("hello")) == "hello"
         assert ears.counters.remembered == 2
+
+
+async def test_who_says_the_same_meanwhile_waits_for_the_same_answer() -> None:
+    async with listening(remembered=10) as ears:
+        first = asyncio.create_task(ears.hear("support", question("hello")))
+        others = [asyncio.create_task(ears.hear("support", question("hello"))) for _ in range(30)]
+        await asyncio.sleep(0)
+        # Others than who asked first want to know it.
+        first.cancel()
+        assert await asyncio.gather(*others) == ["hello"] * 30
+        assert (ears.counters.heard, ears.counters.remembered, ears.counters.dropped) == (30, 30, 0)
+        assert (ears._waiting, ears._waiting_bytes, ears._asking) == (0, 0, {})
+
+
+async def test_who_says_the_same_meanwhile_loses_the_same_recogniser() -> None:
+    async with listening(remembered=10) as ears:
+        (pid,) = ears.pids
+        os.kill(pid, signal.SIGSTOP)
+        asked = [asyncio.create_task(ears.hear("support", question("hello"))) for _ in range(3)]
+        await asyncio.sleep(0)
+        os.kill(pid, signal.SIGKILL)
+        assert await asyncio.gather(*asked) == [None] * 3
+        assert (ears.counters.heard, ears.counters.not_understood, ears.counters.dropped) == (0, 0, 3)
 
 
 async def test_what_was_not_answered_is_not_remembered() -> None:

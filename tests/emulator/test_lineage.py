@@ -115,6 +115,36 @@ class TestForgotten:
         assert story.losses() == {}
         assert story.repeats() == {"turns": [f"2: please {told} as text of 1"] * 2}
 
+    def test_a_new_part_of_a_turn_beside_a_known_one_can_be_forgotten(self) -> None:
+        story = Story()
+        link = story.open()
+        link.type("alpha")
+        handle = link.handle()
+        story.open(handle).turns("user: alpha | bravo | charlie")
+        again = story.open(handle)
+        assert story.losses() == {"turns": ["1: bravo", "1: charlie"]}
+        # Each comes back by itself, beside another or joined with it.
+        again.turns("user: bravo")
+        assert story.losses() == {"turns": ["1: charlie"]}
+        story.open(handle).turns("user: bravo | charlie | delta")
+        assert story.losses() == {}
+        assert story.repeats() == {}
+        story.open().turns("user: alpha bravo | charlie", "user: delta")
+        assert story.losses() == {}
+        assert story.repeats() == {}
+
+    def test_a_new_part_of_a_turn_beside_an_outcome_can_be_forgotten(self) -> None:
+        story = Story()
+        link = story.open()
+        link.call("c1")
+        link.respond("c1", {"output": {"status": "shipped"}})
+        told = 'get_order returned {"status":"shipped"}'
+        story.open().turns(f"user: {told} | bravo")
+        story.open()
+        assert story.losses()["turns"] == ["1: bravo"]
+        story.open().turns(f"user: {told} | bravo")
+        assert "turns" not in story.losses()
+
     def test_a_fresh_link_has_forgotten_everything_it_was_not_seeded_with(self) -> None:
         story = one_exchange()
         link = story.open()

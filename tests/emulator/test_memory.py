@@ -12,17 +12,23 @@ from aiohttp.web_protocol import RequestHandler
 from emulator.endpoint.connection import Connection
 from emulator.endpoint.inbox import Inbox
 from emulator.faults.plan import FaultPlan
+from emulator.hearing.ears import Ears
 from emulator.mind.conversation import Conversation
 from emulator.mind.speaker import Speaker
 from emulator.record import Archive, LinkFacts, LinkRecord
 from emulator.record.conversation import ConversationRecord
 from tests.emulator.conftest import Here
-from tests.emulator.raw import HELLO, SETUP, Socket, gone
+from tests.emulator.patience import in_time
+from tests.emulator.raw import HELLO, SETUP, Socket, audio, gone
 from tests.support.eventually import eventually
+from tests.support.speech import question
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 BARGE_IN = {"clientContent": {"turns": [{"role": "user", "parts": [{"text": "hello"}]}], "turnComplete": True}}
+
+# Speech, and enough silence behind it.
+SPOKEN = audio(question("stop") + bytes(32000))
 
 
 def alive() -> Counter[str]:
@@ -64,12 +70,41 @@ def serving(monkeypatch: pytest.MonkeyPatch) -> list[asyncio.Task[Any]]:
     return tasks
 
 
-ENDS = ["hangs up", "answered", "refused", "no setup", "closes", "reset", "frozen", "closed", "cancelled"]
+class Recogniser:
+    """Stands for one that is busy: ``asked`` tells when it has begun, and nothing is understood."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+
+    async def hear(self, *_: Any, **__: Any) -> None:
+        self.asked.set()
+        await asyncio.Event().wait()
+
+
+@pytest.fixture
+def busy(monkeypatch: pytest.MonkeyPatch) -> Recogniser:
+    recogniser = Recogniser()
+    monkeypatch.setattr(Ears, "hear", recogniser.hear)
+    return recogniser
+
+
+ENDS = [
+    "hangs up",
+    "hangs up while listening",
+    "answered",
+    "refused",
+    "no setup",
+    "closes",
+    "reset",
+    "frozen",
+    "closed",
+    "cancelled",
+]
 
 
 @pytest.mark.parametrize("end", ENDS)
 async def test_a_connection_that_has_ended_is_freed_without_a_collector(
-    here: Here, uncollected: None, serving: list[asyncio.Task[Any]], end: str
+    here: Here, uncollected: None, serving: list[asyncio.Task[Any]], busy: Recogniser, end: str
 ) -> None:
     await gone(here)
     before = alive()
@@ -85,6 +120,10 @@ async def test_a_connection_that_has_ended_is_freed_without_a_collector(
         if end in ("answered", "frozen"):
             await client.send(BARGE_IN)
             await client.until("turnComplete")
+        if end == "hangs up while listening":
+            await client.send(SPOKEN)
+            async with in_time():
+                await busy.asked.wait()
         if end == "closes":
             await client.socket.close()
         if end == "cancelled":

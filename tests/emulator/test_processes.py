@@ -184,7 +184,7 @@ async def test_nobody_but_the_emulator_itself_passes_on(shared: tuple[Shared, Sh
         return crew.passed(make_mocked_request("GET", PATH, headers={"x-emulator-passed-on": value}))
 
     assert passed("secret") == Passed()
-    assert passed("secret conv_1 4") == Passed("conv_1", 4)
+    assert passed("secret conv_1 4 2") == Passed("conv_1", 4, 2)
     for wrong in ("", "secrets", " secret", "s conv_1 4"):
         with pytest.raises(web.HTTPForbidden):
             passed(wrong)
@@ -328,7 +328,7 @@ async def test_tokens_and_quota_are_good_everywhere(emulator: RunningEmulator) -
         codes = []
         for _ in range(4):
             client = Socket(emulator, path=path + token)
-            del client._headers["x-goog-api-key"]
+            del client.headers["x-goog-api-key"]
             async with client:
                 await client.send(SETUP)
                 frame = await client.frame()
@@ -431,6 +431,22 @@ async def test_half_open_is_half_open_and_pongs_are_late(emulator: RunningEmulat
 
     await until_passed_on(emulator, frozen)
     await until_passed_on(emulator, late)
+
+
+@pytest.mark.parametrize("first", ["", "drip on=connect rate=5000 for=100ms; ", "half_open on=connect for=100ms; "])
+async def test_what_faults_send_at_once_is_sent_once_wherever_a_handle_lands(
+    emulator: RunningEmulator, first: str
+) -> None:
+    async def struck(_: str) -> None:
+        async with Socket(emulator) as client:
+            await client.send(RESUMABLE)
+            handle = await handle_after(client, "hello")
+        faults = "frame on=connect what=unknown_top; burst on=connect frames=3 what=usage_only"
+        async with Socket(emulator, first + faults) as again:
+            await again.send(setup(handle))
+            assert len(await again.until("setupComplete")) == 5
+
+    await until_passed_on(emulator, struck)
 
 
 async def test_frames_drip_through_byte_by_byte(emulator: RunningEmulator) -> None:

@@ -236,6 +236,19 @@ async def test_requests_that_make_no_sense_are_told_so(here: Here) -> None:
     await a_neighbour_is_well(here)
 
 
+@pytest.mark.parametrize("mime_type", ["audio/pcm;rate=0", "audio/pcm;rate=999999", "audio/mp3"])
+@pytest.mark.parametrize("scenario", ["support", "echo"])
+async def test_audio_that_cannot_be_heard_is_refused_in_every_scenario(
+    here: Here, scenario: str, mime_type: str
+) -> None:
+    client = Socket(here)
+    client.headers["x-emulator-scenario"] = scenario
+    async with client:
+        await client.send(SETUP, {"realtimeInput": {"audio": {"data": "AAAA", "mimeType": mime_type}}})
+        code, said = await client.closed()
+        assert code == 1007 and mime_type in said, said
+
+
 @pytest.mark.parametrize(
     ("message", "reason"),
     [
@@ -290,6 +303,15 @@ class Counted:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
+
+
+async def test_who_reads_gets_an_answer_that_is_produced_faster_than_it_may_wait() -> None:
+    settings = EmulatorSettings(generation_speed=1000, playback_speed=1000, outbox_bytes=50_000)
+    async with running(settings) as here, Socket(here) as client:
+        await client.send(SETUP, HELLO)
+        frames = await client.until("turnComplete")
+        assert sum(len(frame.data) for frame in frames) > 2 * settings.outbox_bytes
+        assert here.emulator._origin.counters.dropped == 0
 
 
 async def test_what_one_decision_brings_goes_out_in_one_write(here: Here) -> None:

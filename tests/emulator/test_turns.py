@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,10 +11,12 @@ from google.genai import types
 from emulator.actions import Note, Send
 from emulator.api import server_content
 from emulator.mind import plan
+from emulator.mind.chunks import Cutter
 from emulator.mind.speaker import Speaker
+from emulator.mind.speech import Answer
 from emulator.mind.turns import Question, Turns
 from tests.emulator.behaviour import behaviour, patched, without
-from tests.emulator.caller import GREETING_SECONDS, Caller, scenario, typed
+from tests.emulator.caller import GREETING_SECONDS, PACE, VOICE, Caller, scenario, typed
 
 NATIVE = "gemini-2.5-flash-native-audio-preview-12-2025"
 FLASH = "gemini-3.1-flash-live-preview"
@@ -39,6 +42,15 @@ def never(self: Any, grounding: Any) -> list[Any]:
 
 
 class TestSpeech:
+    def test_it_goes_out_a_second_at_a_time_however_fast_it_is_produced(self) -> None:
+        cut = Cutter(VOICE).cut(["hello how can i help you"], PACE.chunk)
+        answer = Answer(cut, replace(PACE, generation_speed=1e6), 5.0, 0.0)
+        sent = []
+        while not answer.generated:
+            assert answer.deadline <= 6.0
+            sent.append(sum(chunk.seconds for chunk in answer.due(6.0)))
+        assert sent == [1.0] * 6
+
     @behaviour("10.17", "13.9", off=patched("emulator.mind.chunks.MIME_TYPE", "audio/wav;rate=24000"))
     def test_speech_is_24_khz_pcm_in_the_first_part_of_each_frame(self) -> None:
         caller = Caller()

@@ -12,6 +12,7 @@ from emulator.mind.conversation import Conversation
 from tests.emulator.activities import FLASH, NATIVE, SPEECH, configured, ruled, spoken
 from tests.emulator.behaviour import behaviour, patched, without
 from tests.emulator.caller import Caller, typed
+from tests.support.speech import question
 
 
 def at_once(self: Conversation, turns: tuple[Content, ...], complete: bool, now: float) -> None:
@@ -117,6 +118,25 @@ class TestTurns:
         assert spoken(caller) == ["hello how can i help you"]
         caller.send(clientContent=audio_turn(SPEECH, turnComplete=False))
         assert caller.understood("hello") == []
+
+    def test_other_audio_in_a_turn_may_come_while_somebody_speaks(self) -> None:
+        caller = Caller(switches={"interim_transcripts": "always"})
+        caller.begin_to_speak()
+        caller.send(clientContent=audio_turn(SPEECH, 8000))
+        # A guess that was under way is still about what is being spoken.
+        assert caller.guessed("what is") == ["interimInputTranscription"]
+        caller.hear(question("weather_paris")[32000:] + bytes(24000))
+        in_turn, spoken_aloud = caller.listening
+        assert len(in_turn.pcm) < len(spoken_aloud.pcm)
+        for listen, text, told in (
+            (in_turn, "hello", []),
+            (spoken_aloud, "what is the weather in paris", ["what is the weather in paris"]),
+        ):
+            caller.messages.clear()
+            caller._take(caller.mind.heard(listen.number, text, caller.now))
+            assert [one["text"] for one in caller.contents("inputTranscription")] == told
+        heard = [entry.text for entry in caller.record.journal.utterances]
+        assert heard == ["what is the weather in paris"]
 
     @behaviour("13.14", off=ruled(audio_in_seeds=True))
     def test_audio_in_a_seed_closes_on_2_5(self) -> None:

@@ -144,3 +144,12 @@ def test_any_order_duplication_and_loss_comes_out_in_order_once_and_holes_are_na
     assert named == lost - skipped
     assert receiver.received == last
     assert receiver.duplicates == len(arriving) - len(set(arriving))
+
+
+def test_what_is_missing_is_waited_for_anew_while_nobody_could_send_it() -> None:
+    receiver: SequenceReceiver[str] = SequenceReceiver()
+    receiver.wait_anew(1.0)  # nothing is
+    receiver.message(2, "b", 1.0, audio=False)
+    receiver.wait_anew(9.0)
+    assert receiver.give_up(9.0 + HOLE_WAIT - 0.1) == ([], [])
+    assert receiver.give_up(9.0 + HOLE_WAIT) == ([Lost(1, 1)], ["b"])

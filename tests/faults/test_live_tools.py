@@ -17,7 +17,7 @@ from parley import events
 from parley.cli.stack import Stack, StackConfig
 from tests.faults.call import Call, calling, check
 from tests.faults.scene import kill, owner
-from tests.faults.stories import Stories, chosen
+from tests.faults.stories import Stories, chosen, long
 from tests.support import live_tools
 from tests.support.counts import heard
 from tests.support.eventually import eventually
@@ -336,7 +336,14 @@ def told(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return asyncio.run(all_of_them())
 
 
-@pytest.mark.parametrize("story", [*stories.names, *mortal.names])
+LONG = {"a_call_that_runs_while_a_later_answer_is_cut_off", "a_link_that_is_lost_in_the_middle_of_a_stream[9211]"}
+"""Told at length, or much like another."""
+
+
+SHORT = [name for name in stories.names if name not in LONG]
+
+
+@pytest.mark.parametrize("story", [*SHORT, mortal.names[0], *long([*sorted(LONG), *mortal.names[1:]])])
 def test_what_tools_say_before_their_end(told: dict[str, BaseException | None], story: str) -> None:
     problem = told[story]
     if problem is not None:

@@ -21,9 +21,12 @@ class Talk:
     def __init__(self, session: str = "ses_1") -> None:
         self.book = CallBook(session)
         self.turn = 1
+        self.answer = 0
+        """Turn with which the answer began; 0: the present one."""
 
     def call(self, tool: str, answered: bool = True, idempotent: bool = False, **arguments: Any) -> Identity:
-        identity = self.book.identify(tool, canonical(arguments), self.turn, idempotent=idempotent)
+        answer = self.answer or self.turn
+        identity = self.book.identify(tool, canonical(arguments), self.turn, answer, idempotent=idempotent)
         if answered:
             self.book.answered(identity.key)
         return identity
@@ -96,7 +99,32 @@ def test_anew_an_idempotent_tool_runs_with_other_arguments() -> None:
     assert talk.call("look", idempotent=True, city="Berlin").key == before.key
 
 
-def test_another_turn_owes_nothing_to_the_one_before() -> None:
+def test_an_answer_of_several_turns_is_generated_anew_as_a_whole() -> None:
+    talk = Talk()
+    talk.answer = 1
+    before = [talk.call("pay", sum=1)]
+    talk.turn = 2
+    before += [talk.call("pay", sum=2), talk.call("refund", sum=2)]
+    assert [(identity.turn, identity.number) for identity in before] == [(1, 1), (1, 2), (1, 3)]
+    talk.book.restarted(1)
+    # In whatever turns it makes them now.
+    talk.turn = 1
+    assert talk.call("refund", sum=2).key == before[2].key
+    talk.turn = 2
+    assert talk.call("pay", sum="one").key == before[0].key
+    talk.turn = 3
+    assert talk.call("pay", sum="two").key == before[1].key
+
+
+def test_a_call_without_its_result_may_be_made_again_in_another_turn() -> None:
+    talk = Talk()
+    talk.answer = 1
+    first = talk.call("pay", answered=False, sum=1)
+    talk.turn = 2  # the caller asked for another one
+    assert talk.call("pay", answered=False, sum=1).key != first.key
+
+
+def test_another_answer_owes_nothing_to_the_one_before() -> None:
     talk = Talk()
     before = talk.call("pay", answered=False, sum=1)
     talk.book.restarted(1)
@@ -174,6 +202,7 @@ def test_what_is_owed_is_what_was_not_told() -> None:
         claim(running, '{"sum":1}'),
         claim(settled, outcome=live_pb2.TOOL_OUTCOME_UNKNOWN),
         claim(given_up, "", outcome=live_pb2.TOOL_OUTCOME_FAILED),
+        claim(talk.call("pay", sum=5), outcome=live_pb2.TOOL_OUTCOME_CANCELLED),
     ]
     found = owed(claims, {told.key, "of another time"})
     assert [one.identity.key for one in found] == [running.key, settled.key, given_up.key]

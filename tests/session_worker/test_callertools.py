@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from google.genai import types
 
-from parley.v1 import live_pb2
+from parley.v1 import fabric_pb2, live_pb2
 from services.fabric.capabilities import MODELS
 from services.fabric.errors import ServiceError
 from services.session_worker import events
@@ -47,12 +47,12 @@ def answered(what: object) -> Answered:
 
 def test_the_caller_is_told_of_a_call_once() -> None:
     one = tools()
-    told = one.call(call(room="blue"), 0.0)
+    told = one.call(call(room="blue"), 1, 1, 0.0)
     assert isinstance(told, live_pb2.ToolCall)
     assert (told.call_id, told.name, dict(told.arguments)) == ("c1", "book", {"room": "blue"})
-    assert one.call(call(), 1.0) is None
+    assert one.call(call(), 1, 1, 1.0) is None
     one.result(result(output={}), 2.0)
-    assert one.call(call(), 3.0) is None
+    assert one.call(call(), 1, 1, 3.0) is None
 
 
 def test_only_declared_functions_are_the_callers() -> None:
@@ -70,7 +70,7 @@ def test_only_declared_functions_are_the_callers() -> None:
 )
 def test_a_result_is_the_models_with_id_and_name(given: Any, response: Any, outcome: int) -> None:
     one = tools()
-    one.call(call(), 0.0)
+    one.call(call(), 1, 1, 0.0)
     got = answered(one.result(result(**given), 1.0))
     assert got.response == types.FunctionResponse(id="c1", name="book", response=response)
     assert (got.outcome, got.final, len(one)) == (outcome, True, 0)
@@ -79,7 +79,7 @@ def test_a_result_is_the_models_with_id_and_name(given: Any, response: Any, outc
 @pytest.mark.parametrize("scheduling", ["SILENT", "WHEN_IDLE", "INTERRUPT"])
 def test_scheduling_is_passed_on_where_the_function_does_not_block(scheduling: str) -> None:
     one = tools()
-    one.call(call(name="go_on"), 0.0)
+    one.call(call(name="go_on"), 1, 1, 0.0)
     value = live_pb2.ResponseScheduling.Value(f"RESPONSE_SCHEDULING_{scheduling}")
     got = answered(one.result(result(output={}, scheduling=value), 1.0))
     assert got.response.scheduling == types.FunctionResponseScheduling[scheduling]
@@ -87,7 +87,7 @@ def test_scheduling_is_passed_on_where_the_function_does_not_block(scheduling: s
 
 def test_more_results_of_a_call_may_follow() -> None:
     one = tools()
-    one.call(call(name="go_on"), 0.0)
+    one.call(call(name="go_on"), 1, 1, 0.0)
     first = answered(one.result(result(output={"at": 1}, will_continue=True), 9.0))
     assert (first.final, first.response.will_continue, len(one)) == (False, True, 1)
     # The time runs from the latest.
@@ -109,7 +109,7 @@ def test_what_fits_neither_function_nor_model_is_refused_and_the_call_stays(
     model: Any, name: str, fields: dict[str, Any], problem: str
 ) -> None:
     one = tools(model)
-    one.call(call(name=name), 0.0)
+    one.call(call(name=name), 1, 1, 0.0)
     with pytest.raises(ServiceError, match=problem) as refused:
         one.result(result(output={}, **fields), 1.0)
     assert list(refused.value.violations) == [f"tool_result.{next(iter(fields))}"]
@@ -124,7 +124,7 @@ def test_a_result_of_a_call_that_never_was_is_a_mistake() -> None:
 def test_a_result_that_comes_twice_or_too_late_is_ignored() -> None:
     one = tools()
     for id_ in ("c1", "c2", "c3"):
-        one.call(call(id_), 0.0)
+        one.call(call(id_), 1, 1, 0.0)
     one.result(result("c1", output={}), 1.0)
     assert one.cancel(("c1", "c2", "never")) == ["c2"]
     assert [one.result(result(id_, output={}), 2.0) for id_ in ("c1", "c2")] == [None, None]
@@ -139,7 +139,75 @@ def test_a_result_that_comes_twice_or_too_late_is_ignored() -> None:
 def test_calls_that_nobody_answers_are_bounded() -> None:
     one = tools()
     for number in range(128):
-        assert isinstance(one.call(call(f"c{number}"), 0.0), live_pb2.ToolCall)
-    refused = answered(one.call(call("one more"), 0.0))
+        assert isinstance(one.call(call(f"c{number}"), 1, 1, 0.0), live_pb2.ToolCall)
+    refused = answered(one.call(call("one more"), 1, 1, 0.0))
     assert refused.outcome == live_pb2.TOOL_OUTCOME_FAILED
     assert len(one) == 128
+
+
+# An answer that is generated anew
+
+
+def test_a_call_that_is_made_again_is_the_same_call() -> None:
+    one = tools()
+    one.call(call(room="blue"), 1, 1, 0.0)
+    one.answer_restarted(1)
+    assert one.pending == []
+    assert [record.call_id for record in one.records] == ["c1"]
+    assert one.call(call("c2", room="blue"), 1, 1, 1.0) is None
+    assert one.call(call("c2", room="blue"), 1, 1, 1.0) is None
+    got = answered(one.result(result("c1", output={}), 2.0))
+    assert (got.told_as, got.call.id, got.response.id) == ("c1", "c2", "c2")
+    assert (one.answer_over(), len(one)) == ([], 0)
+    assert one.call(call("c2", room="blue"), 1, 1, 3.0) is None
+
+
+def test_a_result_that_comes_before_its_call_comes_again_is_kept_for_it() -> None:
+    one = tools()
+    one.call(call(room="blue"), 1, 1, 0.0)
+    one.answer_restarted(1)
+    assert one.result(result("c1", output={"n": 1}), 1.0) is None
+    got = answered(one.call(call("c2", room="blue"), 2, 1, 2.0))
+    assert (got.told_as, got.turn, got.response.id, got.response.response) == ("c1", 2, "c2", {"output": {"n": 1.0}})
+    assert (len(one), one.ignored) == (0, 0)
+
+
+def test_calls_that_are_not_made_again_are_cancelled_when_the_answer_is_over() -> None:
+    one = tools()
+    for id_, room in (("c1", "blue"), ("c2", "red"), ("c3", "green")):
+        one.call(call(id_, room=room), 1, 1, 0.0)
+    one.answer_restarted(1)
+    assert isinstance(one.call(call("d1", room="grey"), 1, 1, 1.0), live_pb2.ToolCall)
+    assert one.call(call("d2", room="red"), 1, 1, 1.0) is None
+    one.result(result("c3", output={}), 2.0)  # which the model did not want
+    assert one.answer_over() == ["c1"]
+    assert one.result(result("c1", output={}), 3.0) is None
+    assert [made.id for made in one.pending] == ["d1", "d2"]
+
+
+def test_a_call_that_was_made_again_is_cancelled_by_its_new_id_and_told_by_its_old_one() -> None:
+    one = tools()
+    one.call(call(), 1, 1, 0.0)
+    one.answer_restarted(1)
+    one.call(call("c2"), 1, 1, 1.0)
+    assert one.cancel(("c1",)) == []
+    assert one.cancel(("c2",)) == ["c1"]
+
+
+def test_calls_of_earlier_answers_wait_for_their_results() -> None:
+    one = tools()
+    one.call(call(), 1, 1, 0.0)
+    one.call(call("c2"), 3, 2, 0.0)
+    new = tools()
+    new.restore(one.records, 1.0)
+    for each in (one, new):
+        each.answer_restarted(2)
+        assert [made.id for made in each.pending] == ["c1"]
+        assert each.answer_over() == ["c2"]
+
+
+def test_calls_of_an_older_release_are_taken_for_those_of_the_answer() -> None:
+    one = tools()
+    one.restore([fabric_pb2.CallerCall(call_id="c1", name="book")], 0.0)
+    one.answer_restarted(5)
+    assert one.pending == []

@@ -126,7 +126,7 @@ async def test_a_call_taken_back_when_its_result_is_on_its_way_is_undone(
 async def test_a_call_of_an_owner_before_is_told_of_its_cancellation(booking: Booking, service: ToolsProcess) -> None:
     booking.call("c1", "book", held=True)
     await booking.entered()
-    booking.tools.turn_restarted(1)  # as after a takeover: the call comes again, and joins what runs
+    booking.tools.answer_restarted(1)  # as after a takeover: the call comes again, and joins what runs
     booking.tools._executions._running.clear()
     booking.call("c2", "book", held=True)
     booking.takes_back("c2")
@@ -140,7 +140,7 @@ async def test_a_session_that_ends_has_a_call_of_an_owner_before_undone(
 ) -> None:
     booking.call("c1", "book", held=True)
     await booking.entered()
-    booking.tools.turn_restarted(1)
+    booking.tools.answer_restarted(1)
     first = booking.tools._executions._running.popitem()[1]
     booking.call("c2", "book", held=True)
     running = booking.tools._executions._running

@@ -47,11 +47,17 @@ def heard(words: str, *, finished: bool = False) -> Entry:
     return Entry(input_transcript=live_pb2.Transcript(text=words, finished=finished))
 
 
-def said(words: str, *, interrupted: bool = False, given_seq: int = 0) -> Entry:
-    return Entry(model_said=fabric_pb2.ModelSaid(text=words, interrupted=interrupted, given_seq=given_seq))
+def said(words: str, *, interrupted: bool = False, given_seq: int = 0, given_position: int = 0, turn: int = 0) -> Entry:
+    return Entry(
+        model_said=fabric_pb2.ModelSaid(
+            text=words, interrupted=interrupted, given_seq=given_seq, given_position=given_position, turn=turn
+        )
+    )
 
 
-def returned(call_id: str = "c1", *, name: str = "get_order", arguments: Any = None, response: Any = None) -> Entry:
+def returned(
+    call_id: str = "c1", *, name: str = "get_order", arguments: Any = None, response: Any = None, **fields: Any
+) -> Entry:
     """A call and what the model got."""
     return Entry(
         tool=fabric_pb2.ToolRecord(
@@ -60,6 +66,7 @@ def returned(call_id: str = "c1", *, name: str = "get_order", arguments: Any = N
             arguments_json=json.dumps({"order_id": "4711"} if arguments is None else arguments),
             response_json=json.dumps({"output": {"status": "shipped"}} if response is None else response),
             outcome=live_pb2.TOOL_OUTCOME_SUCCEEDED,
+            **fields,
         )
     )
 
@@ -93,6 +100,34 @@ def content(role: str, *texts: str) -> types.Content:
 SHIPPED = '[The function get_order({"order_id":"4711"}) returned {"status":"shipped"}]'
 ORDER = [typed("where is my order"), returned(), said("it is shipped")]
 HELLO = [typed("hello"), said("how can i help")]
+
+
+class TestOutcomesOfEarlierTurns:
+    """What a function returned while the model spoke of something else."""
+
+    def entries(self, **outcome: Any) -> list[Entry]:
+        asked = [typed("order it", 1), said("one moment", given_seq=1, given_position=1, turn=1), typed("and now", 2)]
+        return [*asked, returned(**outcome), said("now this", given_seq=2, given_position=3, turn=2)]
+
+    def test_it_waits_for_an_answer_of_its_own(self) -> None:
+        conversation = told(*self.entries(turn=1))
+        assert conversation.has_outcomes
+        assert short(conversation.unanswered()) == [f"user: {SHIPPED}"]
+        assert short(conversation.since(2)) == ["user: and now", "model: now this"]
+        conversation.add(said("it is shipped", given_seq=2, given_position=5, turn=3))
+        assert not conversation.has_outcomes
+        assert short(conversation.since(4)) == [f"user: {SHIPPED}", "model: it is shipped"]
+
+    @pytest.mark.parametrize("turn", [2, 0])
+    def test_what_its_own_turn_called_for_is_answered_by_it(self, turn: int) -> None:
+        """0: an older release does not say."""
+        assert not told(*self.entries(turn=turn)).has_outcomes
+
+    def test_what_was_there_when_the_turn_began_is_answered_by_it(self) -> None:
+        conversation = told(
+            typed("order it", 1), returned(turn=1), said("it is shipped", given_seq=1, given_position=2, turn=2)
+        )
+        assert not conversation.has_outcomes
 
 
 class TestWords:
@@ -226,6 +261,25 @@ class TestFunctions:
         (asked, _) = short(conversation.since(0))
         assert "A function that you called returned" in asked
         assert SHIPPED in asked
+
+    def test_a_call_that_the_model_took_back_is_none_of_the_conversation(self) -> None:
+        cancelled = fabric_pb2.ToolRecord(call_id="c1", name="get_order", outcome=live_pb2.TOOL_OUTCOME_CANCELLED)
+        conversation = told(typed("where is my order"), Entry(tool=cancelled))
+        assert not conversation.has_outcomes
+        assert short(conversation.unanswered()) == ["user: where is my order"]
+
+    @pytest.mark.parametrize("words", [True, False])
+    def test_what_the_model_is_not_to_speak_of_is_told_and_not_asked(self, words: bool) -> None:
+        conversation = Conversation(LIVE, words=words)
+        for entry in (typed("log it", 1), said("sure", given_seq=1), returned(silent=True), typed("and now", 2)):
+            conversation.add(entry)
+        asked = conversation.unanswered()
+        assert not conversation.has_outcomes
+        assert short(asked) == (["user: and now"] if words else [])
+        assert short(conversation.since(2)) == [f"user: {SHIPPED}", "model: (silence)"]
+        assert SHIPPED in short(conversation.seed([]).turns)[-2]
+        conversation.add(said("now this", given_seq=2))
+        assert not conversation.since(5)
 
 
 class TestPositions:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from parley.v1 import fabric_pb2, live_pb2
 from services.session_worker import events
 from services.session_worker.coverage import Coverage
@@ -131,7 +133,22 @@ class TestCoverage:
         coverage = Coverage()
         coverage.vital(2)
         assert coverage.stored(2) == 0
-        assert coverage.stored(1) == 2  # 1 was named in a gap
+        assert coverage.cover(1) == 2
+
+    def test_what_a_gap_names_is_acked_with_a_checkpoint_that_covers_it(self) -> None:
+        """Its new owner would ask for it, and for the text behind it, which is in the log."""
+        coverage = Coverage()
+        coverage.lost(2, 3)
+        coverage.vital(4)
+        assert coverage.stored(4) == 0
+        assert coverage.settled_beyond() == [(4, 4)]
+        assert coverage.restorable(0) == 0
+        assert coverage.cover(1) == 1
+        assert coverage.restorable(1) == 3
+        assert coverage.cover(3) == 4
+        assert coverage.restorable(4) == 4
+        coverage.lost(2, 5)
+        assert coverage.restorable(4) == 5
 
     def test_what_is_safe_behind_audio_is_told_so_that_nobody_keeps_it(self) -> None:
         coverage = Coverage()
@@ -139,7 +156,7 @@ class TestCoverage:
             coverage.vital(seq)
             coverage.stored(seq)
         assert coverage.settled_beyond() == [(2, 3), (5, 5)]
-        coverage.stored(1)
+        coverage.cover(1)
         assert coverage.acked == 3
         assert coverage.settled_beyond() == [(5, 5)]
 
@@ -162,6 +179,38 @@ class TestTurns:
         turns.asked(1.0)
         turns.on_event(events.TurnComplete("", False, True), 1.1)
         assert not turns.busy
+
+    @pytest.mark.parametrize("asked", ["typed", "spoken"])
+    def test_one_whose_model_thinks_on_does_not(self, asked: str) -> None:
+        turns = TurnState()
+        if asked == "typed":
+            turns.asked(1.0)
+        else:
+            turns.on_event(events.InputTranscript("book it", True, ""), 1.0)
+        assert turns.on_event(events.TurnComplete("", False, False), 1.1) is None
+        assert turns.busy
+        turns.on_event(events.FunctionCall("c1", "book", {}), 1.2)
+        assert turns.count == 1
+        ended = turns.on_event(events.TurnComplete("", False, True), 1.3)
+        assert ended is not None
+        assert (ended.number, ended.tool_calls) == (1, ["book"])
+
+    @pytest.mark.parametrize("said", [True, False])
+    def test_one_that_is_cut_off_answers_nothing(self, said: bool) -> None:
+        turns = TurnState()
+        turns.on_event(events.InputTranscript("book it", True, ""), 0.9)
+        turns.asked(1.0)
+        if said:
+            turns.on_event(events.Audio(bytes(2), 24000), 1.1)
+        turns.on_event(events.Interrupted(), 1.2)
+        turns.on_event(events.TurnComplete("", False, True), 1.2)
+        assert turns.owes_answer is not said
+
+    def test_one_that_is_cut_off_is_over_whatever_the_model_thinks(self) -> None:
+        turns = TurnState()
+        turns.on_event(events.InputTranscript("book it", True, ""), 1.0)
+        turns.on_event(events.Interrupted(), 1.1)
+        assert turns.on_event(events.TurnComplete("", False, False), 1.1) is not None
 
     def test_a_turn_begins_with_what_it_answers(self) -> None:
         turns = TurnState()
@@ -326,11 +375,25 @@ class TestDownlink:
     def test_without_acks_only_the_answer_in_progress_is_void(self) -> None:
         out = downlink()
         speak(out, 3)
+        envelopes(out)
         say(out)
         speak(out, 2)
         out.interrupt(live_pb2.INTERRUPTION_REASON_BARGE_IN)
         told = live_pb2.ConverseResponse.FromString(envelopes(out)[-1].items[-1].response).interrupted
         assert (told.void_from_seq, told.void_to_seq) == (5, 6)
+
+    def test_without_acks_what_waits_of_the_answer_before_is_named_as_void_too(self) -> None:
+        """It will not come, and nothing comes in its place."""
+        out = downlink(ahead=100)
+        speak(out, 5)
+        say(out)
+        assert seqs(envelopes(out)) == [1]
+        speak(out, 1)
+        out.interrupt(live_pb2.INTERRUPTION_REASON_BARGE_IN)
+        found = envelopes(out)
+        told = live_pb2.ConverseResponse.FromString(found[-1].items[-1].response).interrupted
+        assert (told.void_from_seq, told.void_to_seq) == (2, 7)
+        assert skipped(found) == [2, 3, 4, 5, 7]
 
     def test_what_is_missing_is_sent_again_and_what_is_forgotten_is_named(self) -> None:
         out = downlink()
@@ -405,7 +468,8 @@ class TestUplink:
         assert up.give_up(1.0).lost == []
         (gap,) = up.give_up(2.5).lost
         assert (gap.from_seq, gap.to_seq, gap.reason) == (1, 1, "LOST")
-        assert up.coverage.acked == 1
+        assert up.coverage.acked == 0
+        assert up.coverage.restorable(0) == 1
 
     def test_text_is_stored_and_a_skip_is_a_gap(self) -> None:
         up = Uplink(10**6)
@@ -426,6 +490,44 @@ class TestUplink:
         assert up.queue.pop(0.1) == AudioBatch(b"\x01\x01", 1, 1)
         assert up.queue.pop(0.1) == text(2)
         assert up.received == 2
+
+    def test_another_stream_numbers_anew_what_the_one_before_did_not_bring_in_order(self) -> None:
+        """What is early, and what is only known to exist, may be something else on the stream that comes back."""
+        letters = [text(seq, word) for seq, word in enumerate("ABCDE", 2)]
+        for before in (envelope_of(audio(3), audio(4)), fabric_pb2.UplinkEnvelope(last_seq=4)):
+            up = Uplink(10**6)
+            up.take(envelope_of(audio(1, 2)), 0.0)
+            up.queue.pop(0.0)
+            before.skips.add(range=live_pb2.SeqRange(from_seq=5, to_seq=5), media_class=live_pb2.MEDIA_CLASS_VIDEO)
+            up.take(before, 0.1)
+            up.renumber()
+            assert up.received == 1
+            assert not up.missing()
+            assert not up.give_up(10.0).lost
+            assert not up.coverage.settled_beyond(), "it is not known of what has these numbers now"
+            taken = up.take(envelope_of(*letters), 10.1)
+            assert taken.to_store == letters
+            assert [up.queue.pop(0.0) for _ in letters] == letters
+            assert up.coverage.acked == 0
+            assert up.coverage.cover(1) == 1
+
+    def test_what_the_log_has_is_known_by_its_words_to_a_stream_that_numbers_anew(self) -> None:
+        up = Uplink(10**6)
+        up.restore(9, [text(11, "A"), text(12, "B")], {12}, numbered=True, now=0.0)
+        up.renumber()
+        taken = up.take(envelope_of(audio(10), text(11, "B"), text(12, "C")), 1.0)
+        assert [request.text.text for request in taken.to_store] == ["C"]
+        up.queue.pop(1.0)
+        assert [up.queue.pop(1.0) for _ in "BC"] == [text(11, "B"), text(12, "C")]
+        assert taken.renumbered == [(12, 11)]
+
+    def test_what_is_typed_anew_is_not_taken_for_what_the_log_has(self) -> None:
+        """What was acked does not come again: the same words behind others, or under a higher number, are new."""
+        for fresh in ([text(11, "B"), text(12, "A")], [text(12, "A"), text(13, "A")]):
+            up = Uplink(10**6)
+            up.restore(10, [text(11, "A")], set(), numbered=False, now=0.0)
+            missing = [audio(seq) for seq in range(11, fresh[0].seq)]
+            assert up.take(envelope_of(*missing, *fresh), 1.0).to_store == fresh
 
     def test_with_the_log_off_text_is_acked_when_it_was_answered(self) -> None:
         for log in (True, False):

@@ -14,6 +14,7 @@ RATE = 16_000
 SILENCE = bytes(1280)
 """40 ms."""
 SOUND = struct.pack("<640h", *(3000 if n % 2 else -3000 for n in range(640)))
+SOFT = struct.pack("<640h", *(250 if n % 2 else -250 for n in range(640)))
 QUIET_ROOM = struct.pack("<640h", *(n % 200 for n in range(640)))
 
 
@@ -54,8 +55,16 @@ class Talk:
         self.journal.sent(item, self.now, self.messages)
         self.messages += 1
 
-    def turn(self, began, position=1):
-        self.journal.turn_ended(self.now, began, position)
+    def begins(self, round_trip=0.0, **what):
+        """The model begins to answer."""
+        return self.journal.question(self.now, round_trip, **what)
+
+    def turn(self, answered=None, position=1):
+        self.journal.turn_ended(self.now, answered or self.begins(), position)
+
+    def cut_off(self, round_trip=0.0):
+        """A turn ends in which the model said nothing."""
+        self.turn(self.begins(round_trip, cut_off=True))
 
     def replay(self, **options):
         return self.journal.replay(self.now, **options)
@@ -65,8 +74,8 @@ def seqs(replay):
     return [item.first_seq if isinstance(item, AudioBatch) else item.seq for item in replay.items]
 
 
-LEAD = 8
-"""Frames of 40 ms that are given before the first sound."""
+LEAD = 7
+"""Frames of 40 ms that are given before the first sound: at most 300 ms, of an open utterance that is heard twice."""
 
 
 class TestOpenUtterance:
@@ -86,11 +95,20 @@ class TestOpenUtterance:
         assert replay.replayed == [(21 - LEAD, 28)]
         assert replay.dropped == []
 
+    @pytest.mark.parametrize(("joined", "lead"), [(1, 7), (2, 6), (5, 5), (10, 10)])
+    def test_audio_that_waited_together_makes_that_little_no_longer(self, joined, lead):
+        talk = Talk()
+        for _ in range(9):
+            talk.audio(SILENCE * joined)
+        first = talk.seq + 1
+        talk.audio(SOUND)
+        assert seqs(talk.replay())[0] == first - lead // joined
+
     def test_what_was_answered_is_not_given_again_and_what_was_said_meanwhile_is(self):
         talk = Talk()
         talk.audio(SOUND, 10)
         talk.audio(SILENCE, 12)
-        began = talk.now
+        began = talk.begins()
         talk.audio(SILENCE, 10)
         first = talk.seq + 1
         talk.audio(SOUND, 4)
@@ -106,20 +124,20 @@ class TestOpenUtterance:
         talk.audio(SILENCE, 15)
         first = talk.seq + 1
         talk.audio(SOUND, 4)  # 160 ms, too short for the model to have noticed
-        began = talk.now
+        began = talk.begins()
         talk.audio(SOUND, 10)
         talk.turn(began)
-        assert seqs(talk.replay()) == list(range(first, first + 14))
+        assert seqs(talk.replay()) == list(range(first - LEAD, first + 14))
         talk.journal.handle(talk.now)
-        assert talk.journal.covered == first - 1
+        assert talk.journal.covered == first - LEAD - 1
 
     def test_what_came_all_at_once_is_told_apart_by_its_silence(self):
         talk = Talk()
         for pcm in [SOUND] * 10 + [SILENCE] * 15:
             talk.audio(pcm)
-            talk.now -= 0.04
-        began = talk.now + 0.01
-        talk.turn(began)
+            talk.now -= 0.0399
+        talk.now += 0.01
+        talk.turn()
         assert talk.replay().items == []
 
     def test_a_breath_does_not_end_what_is_said(self):
@@ -131,15 +149,15 @@ class TestOpenUtterance:
         talk.audio(SILENCE, 2)
         talk.audio(SOUND, 2)
         talk.audio(SILENCE, 2)
-        began = talk.now
+        began = talk.begins()
         talk.audio(SOUND, 3)
         talk.turn(began)
-        assert seqs(talk.replay())[0] == first
+        assert seqs(talk.replay())[0] == first - LEAD
 
     def test_noise_does_not_make_a_question_that_was_answered_open_again(self):
         talk = Talk()
         talk.audio(SOUND, 100)
-        began = talk.now
+        began = talk.begins()
         talk.audio(SOUND, 5)
         talk.turn(began)
         assert seqs(talk.replay())[0] >= 100 - 12  # half a second: less than any answer comes after its question
@@ -169,6 +187,201 @@ class TestOpenUtterance:
         assert not talk.journal.spoke_since(100.0)
 
 
+class TestCutOff:
+    """Somebody speaks on before the model has said anything, which ends that turn."""
+
+    @pytest.mark.parametrize("spoken", range(1, 60, 7))
+    @pytest.mark.parametrize("pause", [0, 1, 5, 11])
+    def test_what_is_being_said_is_open_however_long_and_also_in_a_pause_between_words(self, spoken, pause):
+        talk = Talk()
+        talk.audio(SOUND, 25)
+        talk.audio(SILENCE, 20)
+        first = talk.seq + 1
+        talk.audio(SOUND, spoken)
+        talk.audio(SILENCE, pause)
+        talk.cut_off(0.02)
+        talk.journal.handle(talk.now, round_trip=0.02)
+        talk.audio(SOUND, 10)
+        assert seqs(talk.replay()) == list(range(first - LEAD, talk.seq + 1))
+        assert talk.journal.covered == first - LEAD - 1
+
+    def test_words_are_followed_back_through_their_pauses(self):
+        talk = Talk()
+        talk.audio(SILENCE, 20)
+        for _ in range(6):
+            talk.audio(SOUND, 3)
+            talk.audio(SILENCE, 12)
+        talk.cut_off()
+        assert seqs(talk.replay())[0] == 21 - LEAD
+
+    def test_what_was_over_is_not(self):
+        talk = Talk()
+        talk.audio(SOUND, 25)
+        talk.audio(SILENCE, 13)
+        talk.cut_off()
+        assert talk.replay().items == []
+
+    def test_one_utterance_alone_is_open_from_its_beginning(self):
+        talk = Talk()
+        talk.audio(SOUND, 100)
+        talk.cut_off()
+        assert seqs(talk.replay()) == list(range(1, 101))
+
+
+class TestQuestion:
+    """What an answer is about, once it has begun: the rest is given to the next link if this one dies."""
+
+    @pytest.mark.parametrize("spoken", [1, 5, 12, 13, 25, 60])
+    @pytest.mark.parametrize("round_trip", [0.0, 0.1, 0.5])
+    @pytest.mark.parametrize("before", ["typed", "spoken"])
+    def test_speech_that_is_under_way_is_no_part_of_it(self, before, spoken, round_trip):
+        talk = Talk()
+        if before == "typed":
+            talk.say(text)
+        else:
+            talk.audio(SOUND, 20)
+            talk.audio(SILENCE, 15)
+        first = talk.seq + 1
+        talk.audio(SOUND, spoken)
+        question = talk.begins(round_trip)
+        talk.audio(SOUND, 5)
+        lead = 0 if before == "typed" else LEAD
+        assert seqs(talk.replay(known=question)) == list(range(first - lead, talk.seq + 1))
+        assert question.seq == first - lead - 1
+        talk.turn(question)
+        assert seqs(talk.replay()) == list(range(first - lead, talk.seq + 1))
+
+    @pytest.mark.parametrize("silence", range(13, 30))
+    @pytest.mark.parametrize("round_trip", [0.0, 0.1, 0.3, 0.5])
+    def test_the_end_of_the_question_is_nothing_new_however_late_a_ping_came(self, silence, round_trip):
+        talk = Talk()
+        talk.audio(SOUND, 20)
+        talk.audio(SILENCE, silence)
+        question = talk.begins(round_trip)
+        assert talk.replay(known=question).items == []
+        assert question.seq == talk.seq
+
+    def test_speech_that_began_on_its_way_is_no_part_of_it(self):
+        talk = Talk()
+        talk.audio(SOUND, 20)
+        talk.audio(SILENCE, 20)
+        talk.audio(SOUND, 2)
+        question = talk.begins(0.3)
+        talk.audio(SOUND, 2)
+        assert seqs(talk.replay(known=question)) == list(range(41 - LEAD, 45))
+
+    def test_silence_and_what_was_typed_are_however_shortly_before(self):
+        talk = Talk()
+        talk.audio(SOUND, 20)
+        talk.audio(SILENCE, 20)
+        talk.say(text)
+        talk.audio(SILENCE, 2)
+        question = talk.begins(0.5)
+        assert question.seq == 43
+        assert talk.replay(known=question).items == []
+        talk.say(text)
+        assert seqs(talk.replay(known=question)) == [44]
+
+    def test_an_answer_to_a_function_is_not_about_what_is_being_said(self):
+        talk = Talk()
+        talk.audio(SOUND, 50)
+        assert seqs(talk.replay(known=talk.begins(on_outcome=True))) == list(range(1, 51))
+        assert seqs(talk.replay(known=talk.begins())) == list(range(38, 51))  # noise, or it would not be answered
+
+    def test_a_short_wait_for_silence_is_the_callers_wish(self):
+        talk = Talk()
+        talk.audio(SOUND, 25)
+        talk.audio(SILENCE, 5)
+        assert talk.replay(known=talk.begins()).items == []
+
+    @pytest.mark.parametrize("pause", [0, 5, 50])
+    def test_what_the_caller_marks_is_open_from_its_mark(self, pause):
+        talk = Talk()
+        talk.say(mark, "activity_start")
+        talk.audio(SOUND, 5)
+        talk.say(mark, "activity_end")
+        talk.audio(SOUND, 2)
+        assert talk.replay(known=talk.begins()).items == []  # at once, and the rest is not heard
+        talk.say(mark, "activity_start")
+        talk.audio(QUIET_ROOM, 5)
+        talk.audio(SILENCE, pause)
+        question = talk.begins()
+        assert seqs(talk.replay(known=question)) == list(range(10, talk.seq + 1))
+        talk.turn(question)
+        assert seqs(talk.replay()) == list(range(10, talk.seq + 1))
+
+    @pytest.mark.parametrize("first", ["spoken", "typed", "nothing"])
+    def test_what_is_typed_on_the_way_to_another_question_cuts_off_its_answer(self, first):
+        talk = Talk()
+        if first == "spoken":
+            talk.audio(SOUND, 2)
+        elif first == "typed":
+            talk.say(text)
+        talk.now += 1
+        sent = talk.now
+        talk.say(text)
+        talk.now += 0.01
+        talk.say(text)
+        expected = talk.seq - 2 if first != "nothing" else talk.seq - 1
+        assert talk.journal.asked_until(sent - 0.1, talk.seq) == expected
+        assert talk.journal.asked_until(sent - 0.1, 0) == 0
+        assert talk.journal.asked_until(talk.now, talk.seq) == talk.seq
+
+    def test_requests_stay_as_long_as_they_are_open_in_the_conversation(self):
+        """However late the answer is cut off, and whenever the link was given them."""
+        talk = Talk()
+        talk.say(text)
+        question = talk.begins()
+        talk.say(text)
+        talk.journal.restart(talk.replay(known=question).items, told=False)
+        talk.give(text(2))
+        talk.turn(question)
+        assert seqs(talk.replay()) == [2]
+
+
+class TestSpeaking:
+    def test_silence_ends_it_and_not_that_nothing_comes(self):
+        talk = Talk()
+        assert not talk.journal.speaking(talk.now)
+        talk.audio(SILENCE)
+        assert not talk.journal.speaking(talk.now)
+        talk.audio(SOUND, 10)
+        assert talk.journal.speaking(talk.now + 4)  # on its way
+        talk.audio(SILENCE, 49)
+        assert talk.journal.speaking(talk.now)
+        talk.audio(SILENCE)
+        assert not talk.journal.speaking(talk.now)
+        talk.audio(SOUND)
+        assert talk.journal.speaking(talk.now)
+
+    def test_it_ends_where_nothing_more_comes_for_long(self):
+        talk = Talk()
+        talk.audio(SOUND)
+        talk.audio(SILENCE, 5)
+        assert not talk.journal.speaking(talk.now + 5)
+
+    @pytest.mark.parametrize("end", ["activity_end", "audio_stream_end"])
+    def test_it_ends_where_the_caller_says_so(self, end):
+        talk = Talk()
+        talk.audio(SOUND)
+        talk.say(mark, end)
+        assert talk.journal.speaking(talk.now + 1)
+        assert not talk.journal.speaking(talk.now + 2)
+
+    def test_it_begins_where_the_caller_says_so(self):
+        talk = Talk()
+        talk.say(mark, "activity_start")
+        talk.say(text)
+        assert talk.journal.speaking(talk.now)
+
+    def test_it_is_over_when_it_is_answered(self):
+        talk = Talk()
+        talk.audio(SOUND, 5)
+        talk.audio(SILENCE, 20)
+        talk.turn()
+        assert not talk.journal.speaking(talk.now)
+
+
 class TestRequests:
     def test_what_was_typed_is_given_again_in_its_place(self):
         talk = Talk()
@@ -187,7 +400,7 @@ class TestRequests:
         talk = Talk()
         talk.say(text)
         talk.now += 1
-        began = talk.now
+        began = talk.begins()
         talk.now += 1
         talk.say(text)
         talk.turn(began)
@@ -197,16 +410,16 @@ class TestRequests:
         talk = Talk()
         talk.say(text)
         talk.audio(SOUND, 2)
-        talk.journal.turn_ended(talk.now, talk.now, 1, round_trip=0.3)
+        talk.turn(talk.begins(0.3))
         assert seqs(talk.replay()) == [2, 3]
 
     def test_or_told_in_words(self):
         talk = Talk()
         talk.say(text)
-        told = talk.now
+        told = talk.begins()
         talk.now += 1
         talk.say(text)
-        assert seqs(talk.replay(after=told)) == [2]
+        assert seqs(talk.replay(known=told)) == [2]
 
     def test_results_and_ends_are_not_input(self):
         talk = Talk()
@@ -270,13 +483,13 @@ class TestAge:
         talk = Talk()
         talk.audio(SOUND, 1000)
         talk.journal.expire(talk.now)
-        talk.turn(talk.now)
+        talk.turn()
         assert talk.replay().dropped == []
 
     def test_what_is_told_in_words_lacks_nothing(self):
         talk = Talk()
         talk.audio(SOUND, 1000)
-        assert talk.replay(after=talk.now).dropped == []
+        assert talk.replay(known=talk.begins()).dropped == []
 
 
 class TestHandles:
@@ -284,29 +497,42 @@ class TestHandles:
         talk = Talk()
         talk.audio(SOUND, 10)
         talk.audio(SILENCE, 10)
-        talk.turn(talk.now, position=4)
+        talk.turn(position=4)
         talk.audio(SILENCE, 3)
         assert (talk.journal.covered, talk.journal.position) == (0, 0)
         talk.journal.handle(talk.now)
-        assert (talk.journal.covered, talk.journal.position) == (23, 4)
+        assert (talk.journal.covered, talk.journal.position) == (23 - LEAD, 4)
 
     def test_one_before_the_first_turn_covers_silence_only(self):
         talk = Talk()
         talk.audio(SILENCE, 30)
         talk.journal.handle(talk.now)
-        assert talk.journal.covered == 30
+        assert talk.journal.covered == 30 - LEAD
         talk.audio(SOUND, 1)
         talk.journal.handle(talk.now)
-        assert talk.journal.covered == 30
-        assert seqs(talk.replay()) == [31]  # what came before is in the handle
+        assert talk.journal.covered == 30 - LEAD
+        assert seqs(talk.replay()) == list(range(31 - LEAD, 32))
+
+    @pytest.mark.parametrize("soft", range(LEAD + 1))
+    def test_speech_that_begins_softly_is_in_none_that_comes_meanwhile(self, soft):
+        talk = Talk()
+        talk.audio(SILENCE, 10)
+        talk.turn()
+        talk.audio(SILENCE, 50)
+        talk.audio(SOFT, soft)
+        talk.journal.handle(talk.now + 0.02, round_trip=0.02)
+        assert talk.journal.settled(exact=False) == 60 + soft - LEAD
+        talk.audio(SOUND, 5)
+        assert seqs(talk.replay()) == list(range(61 + soft - LEAD, talk.seq + 1))
+        assert talk.journal.covered == 60 + soft - LEAD
 
     def test_one_that_lags_counts_for_its_own_turn(self):
         talk = Talk()
         talk.say(text)
-        talk.turn(talk.now, position=2)
+        talk.turn(position=2)
         talk.now += 1
         talk.say(text)
-        talk.turn(talk.now, position=4)
+        talk.turn(position=4)
         talk.journal.handle(talk.now)
         assert (talk.journal.position, talk.journal.covered) == (2, 1)
         talk.journal.handle(talk.now)
@@ -316,7 +542,7 @@ class TestHandles:
         talk = Talk()
         for position in (2, 4):
             talk.say(text)
-            talk.turn(talk.now, position=position)
+            talk.turn(position=position)
         talk.now += 10
         talk.journal.handle(talk.now)
         assert talk.journal.position == 4
@@ -324,15 +550,15 @@ class TestHandles:
     def test_handles_of_a_link_that_is_gone_do_not_come(self):
         talk = Talk()
         talk.say(text)
-        talk.turn(talk.now, position=2)
-        talk.journal.restart(told=False)
+        talk.turn(position=2)
+        talk.journal.restart([], told=False)
         talk.journal.handle(talk.now)
         assert (talk.journal.position, talk.journal.answered_position) == (0, 2)
 
     def test_a_link_that_began_from_nothing_was_told_everything(self):
         talk = Talk()
-        talk.turn(talk.now, position=2)
-        talk.journal.restart(told=True)
+        talk.turn(position=2)
+        talk.journal.restart([], told=True)
         assert talk.journal.position == 2
 
     def test_an_exact_one_says_itself_what_it_covers(self):
@@ -355,8 +581,39 @@ class TestHandles:
         talk = Talk()
         talk.audio(SOUND, 5)
         replay = talk.replay()
-        talk.journal.restart(told=told)
+        talk.journal.restart(replay.items, told=told)
         assert talk.replay().items == []
         for number, item in enumerate(replay.items):
             talk.journal.sent(item, talk.now, number)
         assert seqs(talk.replay()) == [1, 2, 3, 4, 5]
+
+    @pytest.mark.parametrize("exact", [True, False])
+    @pytest.mark.parametrize("handle", [True, False])
+    def test_nothing_covers_what_the_next_link_is_given_before_it_is(self, handle, exact):
+        """A caller that was told so would forget it, and a worker that dies then loses it."""
+        talk = Talk()
+        talk.audio(SILENCE, 20)
+        talk.say(text)
+        talk.audio(SILENCE, 20)
+        talk.audio(SOUND, 5)
+        replay = talk.replay()
+        first = seqs(replay)[0]
+        assert first == 21
+        talk.journal.restart(replay.items, told=False)
+        sounds = [item for item in replay.items if isinstance(item, AudioBatch) and item.pcm == SOUND]
+        for item in [*replay.items, None]:
+            if handle:
+                talk.journal.handle(talk.now)
+            given = talk.journal.last_seq + 1
+            assert talk.journal.settled(exact=exact) < given
+            assert talk.journal.settled(exact=exact) < sounds[0].first_seq
+            if item is not None:
+                talk.now += 0.01
+                talk.give(item)
+        assert talk.journal.last_seq == 46
+
+    def test_a_restart_with_nothing_to_give_leaves_what_was_given(self):
+        talk = Talk()
+        talk.audio(SILENCE, 20)
+        talk.journal.restart([], told=False)
+        assert talk.journal.last_seq == talk.journal.settled(exact=False) == 20

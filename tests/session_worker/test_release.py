@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
@@ -90,6 +91,32 @@ async def test_it_stays_while_something_is_in_progress_unless_it_is_forced(rig: 
     assert (checkpoint.begun.turn, checkpoint.begun.given_seq) == (1, 1)
     assert not any(told.HasField("interrupted") for told in rig.responses), "that is for the next worker to say"
     assert (await release(rig, session)).failure.reason == UNKNOWN
+
+
+async def test_it_stays_while_speech_may_be_on_its_way(rig: Rig) -> None:
+    """Behind what is missing, or not given to this link yet; and a pause is over when silence says so."""
+    session, link = await rig.open()
+    await answered(rig, session, link)
+    held = rig.worker._held(session)
+    await eventually(lambda: held._standing(time.monotonic()).quiet)
+    spoken = live_pb2.ConverseRequest(seq=3, audio=live_pb2.AudioInput(frames=[b"\x00\x10" * 640]))
+    await rig.send(session, spoken)
+    await eventually(held._parts.uplink.missing)
+    assert not held._standing(time.monotonic()).quiet
+    await rig.send(session, live_pb2.ConverseRequest(seq=2, audio=spoken.audio))
+    await eventually(lambda: link.audio)
+    assert not held._standing(time.monotonic() + 3).quiet
+    held._parts.feeder.release()
+    silence = [live_pb2.ConverseRequest(seq=seq, audio={"frames": [bytes(6400)]}) for seq in range(4, 14)]  # type: ignore[arg-type]
+    await rig.send(session, *silence)
+    await eventually(lambda: len(held._parts.uplink.queue) == len(silence))
+    again = held._parts.journal.replay(time.monotonic()).items
+    held._parts.journal.restart(again, told=False)
+    held._parts.feeder.give(held._parts.links._link.link, again)  # type: ignore[union-attr]
+    assert held._parts.feeder.behind
+    assert not held._standing(time.monotonic()).quiet
+    await eventually(lambda: held._standing(time.monotonic()).quiet)
+    assert not held._parts.feeder.behind
 
 
 async def test_what_comes_when_it_has_gone_is_nobodys_here(rig: Rig) -> None:

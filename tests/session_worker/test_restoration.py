@@ -28,6 +28,7 @@ class Talk:
 
     def __init__(self, model: ModelCapabilities = LIVE, *, words: bool = True) -> None:
         self.now = 100.0
+        self.step = 1.0
         self.journal = Journal(16_000, words=words)
         self.conversation = Conversation(model, words=words)
         self.turns = TurnState()
@@ -37,7 +38,7 @@ class Talk:
         self.seq = 0
 
     def later(self) -> float:
-        self.now += 1.0
+        self.now += self.step
         return self.now
 
     def give(self, item: Item, *, typed: bool = False) -> None:
@@ -45,9 +46,9 @@ class Talk:
         if not isinstance(item, AudioBatch):
             self.turns.asked(self.now, typed=typed)
 
-    def speak(self, words: str = "") -> int:
+    def speak(self, words: str = "", *, pcm: bytes = LOUD) -> int:
         self.seq += 1
-        self.give(AudioBatch(LOUD, self.seq, self.seq))
+        self.give(AudioBatch(pcm, self.seq, self.seq))
         if words:
             self.conversation.add(heard(words))
         return self.seq
@@ -73,10 +74,14 @@ class Talk:
 
     def answers(self, words: str, *, handle: bool = True) -> None:
         self.begins()
-        given = self.answering.given_seq
-        self.conversation.add(said(words, given_seq=given))
+        turn = self.turns.current
+        assert turn is not None
+        answered = self.answering.answered(turn, self.now)
+        assert answered is not None
+        question, position = answered
+        self.conversation.add(said(words, given_seq=question.seq, given_position=position, turn=turn.number))
         self.turns.on_event(TurnComplete("", False, True), self.later())
-        self.journal.turn_ended(self.now, self.now - 1, self.conversation.settled)
+        self.journal.turn_ended(self.now, question, self.conversation.settled)
         self.answering.over()
         if handle:
             self.journal.handle(self.later())
@@ -84,7 +89,7 @@ class Talk:
     def rotate(self, *, resumed: bool = True, calls: Sequence[FunctionCall] = ()) -> Restoration:
         """As the keeper does: the next link is asked again, and given what waits."""
         found = self.next_link(resumed=resumed, calls=calls)
-        self.journal.restart(told=not resumed or found.untold is not None)
+        self.journal.restart(found.replay.items, told=not resumed or found.untold is not None)
         self.answering.link_began()
         self.turns.restart(self.turns.count)
         if found.answered:
@@ -156,6 +161,34 @@ def test_a_question_whose_answer_is_cut_off_is_asked_again_and_listed() -> None:
     assert [item.text.text for item in found.replay.items if not isinstance(item, AudioBatch)] == ["and three"]
     assert replayed(found) == [(1, later)]
     assert (first, second) == (2, 3)
+
+
+@pytest.mark.parametrize("asked", ["typed", "spoken"])
+def test_speech_that_was_under_way_when_the_answer_began_is_given_again(asked: str) -> None:
+    talk = Talk()
+    talk.type("hello")
+    talk.answers("hi")
+    talk.step = 0.04
+    if asked == "typed":
+        talk.type("what is new")
+    else:
+        talk.speak("what is new")
+        for _ in range(15):
+            talk.speak(pcm=bytes(1280))
+    first = talk.seq + 1 - (0 if asked == "typed" else 7)
+    for _ in range(20):
+        talk.speak()
+    talk.begins()
+    talk.speak()
+    found = talk.next_link()
+    assert words(found.question) == [("user", "what is new")]
+    assert [item.first_seq for item in found.replay.items if isinstance(item, AudioBatch)] == [
+        *range(first, talk.seq + 1)
+    ]
+    # Nor does another owner take it for answered.
+    record = talk.answering.record
+    assert record is not None
+    assert record.given_seq == first - 1
 
 
 def test_a_question_that_the_state_has_is_not_told_again() -> None:
@@ -279,6 +312,39 @@ def test_a_handle_that_covers_later_input_leaves_what_was_on_its_way() -> None:
     assert found.told == []
 
 
+@pytest.mark.parametrize("silence", range(20))
+@pytest.mark.parametrize("on_its_way", [0, 3])
+def test_such_a_handle_has_speech_that_is_over_answered(silence: int, on_its_way: int) -> None:
+    talk = Talk()
+    talk.type("hello")
+    talk.answers("hi")
+    talk.step = 0.04
+    for frame in range(10 + silence):
+        talk.speak("what is new" if frame == 9 else "", pcm=LOUD if frame < 10 else bytes(1280))
+    heard_until, first = talk.now, talk.seq + 1
+    for _ in range(on_its_way):
+        talk.speak(pcm=bytes(1280))
+    found = talk.next_link(heard_until=heard_until)
+    assert found.asks == (silence * 0.04 >= 0.5)  # else the silence that comes ends it
+    assert found.question == []
+    assert [item.first_seq for item in found.replay.items if isinstance(item, AudioBatch)] == [
+        *range(first, talk.seq + 1)
+    ]
+
+
+def test_such_a_handle_has_nothing_answered_while_somebody_speaks() -> None:
+    talk = Talk()
+    talk.step = 0.04
+    for frame in range(30):
+        talk.speak(pcm=LOUD if frame < 10 else bytes(1280))
+    heard_until = talk.now
+    talk.speak()
+    assert not talk.next_link(heard_until=heard_until).asks
+    silent = Talk()
+    silent.speak(pcm=bytes(1280))
+    assert not silent.next_link(heard_until=silent.now).asks
+
+
 # With the log off
 
 
@@ -372,3 +438,18 @@ def test_a_checkpoint_has_no_words_with_the_log_off() -> None:
         record = talk.answering.record
         assert isinstance(record, fabric_pb2.AnswerBegun)
         assert (record.said, record.generated_downlink_seq) == ("hi there" if on else "", 9)
+
+
+@pytest.mark.parametrize("silent", [True, False])
+def test_it_says_which_outcomes_are_among_what_is_told(silent: bool) -> None:
+    talk = Talk()
+    talk.type("order it")
+    talk.answers("one moment")
+    assert talk.next_link().outcomes_until == 0
+    talk.conversation.add(returned(silent=silent))
+    assert talk.next_link().outcomes_until == talk.conversation.position
+    assert talk.next_link().asks is not silent
+    assert talk.next_link(resumed=False).outcomes_until == talk.conversation.position
+    # The handle covers what its link had heard, and there was no link when this came.
+    covered = talk.next_link(heard_until=talk.now)
+    assert covered.outcomes_until == (0 if silent else talk.conversation.position)

@@ -37,6 +37,12 @@ def said(words: str, given_seq: int, turn: int) -> fabric_pb2.LogEntry:
     return fabric_pb2.LogEntry(model_said=fabric_pb2.ModelSaid(text=words, given_seq=given_seq, turn=turn))
 
 
+def said_until(last_downlink_seq: int) -> fabric_pb2.LogEntry:
+    return fabric_pb2.LogEntry(
+        model_said=fabric_pb2.ModelSaid(text="sunny", given_seq=5, turn=2, last_downlink_seq=last_downlink_seq)
+    )
+
+
 def told(call_id: str, key: str = "") -> fabric_pb2.LogEntry:
     return fabric_pb2.LogEntry(tool=fabric_pb2.ToolRecord(call_id=call_id, name="look", claim_key=key))
 
@@ -45,13 +51,15 @@ def state(
     entries: list[fabric_pb2.LogEntry],
     request: dict[str, Any] | None = None,
     begun: dict[str, int] | None = None,
+    *,
+    words: bool = True,
     **checkpoint: Any,
 ) -> RestoredState:
     record = fabric_pb2.CheckpointRecord(**checkpoint)
     if begun is not None:
         record.begun.CopyFrom(fabric_pb2.AnswerBegun(**begun))
     assert MODEL is not None
-    return restored(fabric_pb2.TakeOver(**(request or {})), record, entries, Conversation(MODEL))
+    return restored(fabric_pb2.TakeOver(**(request or {})), record, entries, Conversation(MODEL, words=words))
 
 
 def words(contents: list[types.Content]) -> list[str]:
@@ -141,6 +149,37 @@ def test_an_answer_that_ended_in_the_last_moment_is_over() -> None:
     assert (found.answering, found.void, found.received, found.turns) == (None, None, 5, 2)
 
 
+@pytest.mark.parametrize(
+    ("ended", "last_audio", "void", "undelivered"),
+    [
+        (14, 13, None, None),
+        (12, 11, None, None),
+        (12, 14, (13, 14), None),  # the first of the answer after it
+        (17, 14, None, (15, 17)),
+        (0, 14, None, None),  # an older release did not say where it ended
+    ],
+)
+@pytest.mark.parametrize("begun", [None, {**BEGUN, "log_position": 1}])
+def test_an_answer_that_ended_in_the_last_moment_ended_there(
+    ended: int,
+    last_audio: int,
+    void: tuple[int, int] | None,
+    undelivered: tuple[int, int] | None,
+    begun: dict[str, int] | None,
+) -> None:
+    reached = {"floor": 14, "last_audio_seq": last_audio}
+    found = state(log(heard("the weather"), said_until(ended)), reached, begun, log_position=1, turn_end_downlink_seq=9)
+    assert (found.void, found.undelivered, found.turns) == (void, undelivered, 2)
+    kinds = [response.WhichOneof("payload") for response in found.responses()]
+    assert kinds == ["link_state", *["turn_complete"] * bool(undelivered), *["interrupted"] * bool(void)]
+
+
+def test_after_an_answer_that_the_caller_has_as_a_whole_another_may_have_begun() -> None:
+    begun: dict[str, Any] = {**BEGUN, "generated_downlink_seq": 12, "said": "sunny"}
+    found = state(log(text(1)), {"floor": 14, "last_audio_seq": 14}, begun)
+    assert (found.finished is not None, found.void) == (True, (13, 14))
+
+
 @pytest.mark.parametrize(("floor", "whole"), [(20, True), (21, True), (19, False)])
 def test_an_answer_that_the_caller_has_as_a_whole_is_over(floor: int, whole: bool) -> None:
     begun: dict[str, Any] = {**BEGUN, "generated_downlink_seq": 20, "said": "sunny"}
@@ -180,10 +219,65 @@ def test_calls_that_the_model_was_told_of() -> None:
     assert [call.id for call in found.lost_calls] == ["c2"]
 
 
+@pytest.mark.parametrize(("turn", "kept"), [(1, True), (2, False), (0, False)])
+def test_of_an_answer_that_begins_anew_the_outcomes_come_again(turn: int, kept: bool) -> None:
+    """Those of earlier answers do not. 0: an older release does not say."""
+    outcome = told("c1", "k1")
+    outcome.tool.turn = turn
+    outcome.tool.response_json = "{}"
+    entries = log(text(1), said("one moment", 1, 1), outcome)
+    begun = {**BEGUN, "log_position": 2}
+    # With the log off its question is given as it was, not asked again in words.
+    found = state(entries, {"floor": 14}, begun, words=False, covered_uplink_seq=2, log_position=3, turns=1)
+    assert (found.begins_anew, found.answering) == (True, None)
+    assert found.conversation.has_outcomes is kept
+
+
 def test_calls_that_the_caller_runs() -> None:
     call = fabric_pb2.CallerCall(call_id="c", name="open_door", arguments_json='{"door": 1}')
     [found] = state(log(), caller_calls=[call]).caller_calls
-    assert (found.id, found.name, found.args) == ("c", "open_door", {"door": 1})
+    assert found == call
+
+
+def result(seq: int, *, more: bool = False) -> fabric_pb2.LogEntry:
+    sent = live_pb2.ToolResult(call_id="c", will_continue=more)
+    return fabric_pb2.LogEntry(request=live_pb2.ConverseRequest(seq=seq, tool_result=sent))
+
+
+@pytest.mark.parametrize(
+    ("entries", "given", "pending"),
+    [
+        ([], set(), True),
+        ([result(2)], {2}, True),
+        ([result(2, more=True), told("c")], set(), True),
+        ([result(2, more=True), told("c"), result(3)], {3}, True),
+        ([result(2, more=True), result(3), told("c")], {3}, True),
+        ([result(2), told("c")], set(), False),
+        ([result(2, more=True), told("c"), result(3), told("c")], set(), False),
+        ([told("c")], set(), False),  # it did not come in time
+        ([told("other"), result(2)], {2}, True),
+    ],
+)
+def test_a_result_of_the_caller_is_given_to_the_model_once(
+    entries: list[fabric_pb2.LogEntry], given: set[int], pending: bool
+) -> None:
+    """It was acked when the log had it; whether the model was told is another matter, and the log has that, too."""
+    call = fabric_pb2.CallerCall(call_id="c", name="pay")
+    found = state(log(text(1), said("one moment", 1, 1), *entries), caller_calls=[call], log_position=2)
+    assert found.to_give == given
+    assert [call.call_id for call in found.caller_calls] == (["c"] if pending else [])
+
+
+@pytest.mark.parametrize(("turn", "again"), [(1, False), (2, True), (0, True)])
+def test_a_result_is_given_again_where_its_call_comes_again(turn: int, again: bool) -> None:
+    """Else the caller would be asked for it anew, and run the call twice."""
+    call = fabric_pb2.CallerCall(call_id="c", name="pay", turn=turn)
+    entries = log(text(1), said("one moment", 1, 1), result(3), told("c"))
+    begun = {**BEGUN, "log_position": 2}
+    known = {"caller_calls": [call], "covered_uplink_seq": 2, "log_position": 3, "turns": 1}
+    found = state(entries, {"floor": 14}, begun, words=False, **known)
+    assert (found.begins_anew, found.answering) == (True, None)
+    assert (found.to_give, bool(found.caller_calls)) == ({3} if again else set(), again)
 
 
 # Who may take over

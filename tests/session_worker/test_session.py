@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 from google.protobuf import struct_pb2
@@ -110,6 +111,58 @@ async def test_the_worker_asks_for_uplink_that_did_not_come(rig: Rig) -> None:
     assert link.texts[1] == "late"
 
 
+async def test_a_stream_that_comes_back_may_send_other_things_than_were_on_their_way(rig: Rig) -> None:
+    """A message was lost behind which others wait; then the gateway dies, and the caller has them no more."""
+    session, link = await rig.open()
+    await rig.send(session, text(1, "one"))
+    await rig.send(session, audio(3), audio(4), last_seq=5)
+    await eventually(lambda: any(envelope.uplink_missing for envelope in rig.envelopes))
+    known = {"session_id": session, "gateway": "gw-test", "tenant": "acme", "principal": "bot"}
+    attached = (await rig.control(attach={**known, "presented_token_sha256": TOKEN})).attached
+    assert attached.next_uplink_seq == 2
+    await rig.send(session, text(2, "late"), audio(3))  # of the stream before
+    rig.generation = attached.attach_generation
+    words = ["A", "B", "C", "D", "E"]
+    await rig.send(session, *[text(seq, word) for seq, word in enumerate(words, 2)])
+    await eventually(lambda: len(link.texts) >= 6)
+    assert link.texts == ["one", *words]
+    assert not link.audio
+    await eventually(lambda: rig.envelopes[-1].uplink_acked_seq == 6)
+    assert not [response for response in rig.responses if response.HasField("gap")]
+
+
+async def test_a_stream_that_goes_on_has_what_came_early(rig: Rig) -> None:
+    """It lost its worker, and the answer of the one that has the session by now: the numbers are those they were."""
+    session, link = await rig.open()
+    await rig.send(session, text(2, "two"), text(3, "three"))
+    known = {"session_id": session, "gateway": "gw-test", "tenant": "acme", "principal": "bot"}
+    await eventually(lambda: any(envelope.uplink_missing for envelope in rig.envelopes))
+    attached = (await rig.control(attach=known)).attached
+    assert attached.next_uplink_seq == 1
+    rig.generation = attached.attach_generation
+    await rig.send(session, text(1, "one"))
+    await eventually(lambda: link.texts == ["one", "two", "three"])
+
+
+async def test_what_is_missing_is_not_given_up_while_its_gateway_is_silent(rig: Rig) -> None:
+    """It may be gone: the caller has what it was not told of, and brings it by another one."""
+    session, link = await rig.open()
+    await rig.send(session, text(2, "two"))
+    await eventually(lambda: any(envelope.uplink_missing for envelope in rig.envelopes))
+    held = rig.worker._held(session)
+    now = time.monotonic()
+    held.tick(now + 3)
+    assert held._parts.uplink.received == 0
+    held._parts.attachment.heard(now + 3, leaving=False)
+    held.tick(now + 3.1)
+    assert held._parts.uplink.received == 0, "it is heard again, and may send it now"
+    held._parts.attachment.heard(now + 5, leaving=False)
+    held.tick(now + 5.1)
+    await eventually(lambda: link.texts == ["two"])
+    [gap] = [response.gap for response in rig.responses if response.HasField("gap")]
+    assert (gap.from_seq, gap.to_seq, gap.reason) == (1, 1, "LOST")
+
+
 async def test_a_stream_that_attaches_must_be_of_the_caller_and_know_the_token(rig: Rig) -> None:
     session, _ = await rig.open()
 
@@ -148,8 +201,8 @@ async def test_an_attach_that_cannot_be_recorded_leaves_stream_and_token_of_the_
 
 async def test_a_handle_becomes_a_checkpoint_and_acks_what_it_covers(rig: Rig) -> None:
     session, link = await rig.open()
-    await rig.send(session, audio(1))
-    await eventually(lambda: link.audio)
+    await rig.send(session, audio(1), text(2))
+    await eventually(lambda: link.texts)
     link.says(events.Audio(bytes(480), 24_000), DONE, events.HandleUpdate("handle-1", True, None))
     link.says(events.HandleUpdate("", False, None))  # the last good handle stays
 
@@ -158,8 +211,8 @@ async def test_a_handle_becomes_a_checkpoint_and_acks_what_it_covers(rig: Rig) -
         return record if record is not None and record.handle else None
 
     checkpoint = await eventually(written)
-    assert (checkpoint.handle, checkpoint.covered_uplink_seq, checkpoint.epoch) == ("handle-1", 1, 1)
-    await eventually(lambda: rig.envelopes[-1].uplink_acked_seq == 1)
+    assert (checkpoint.handle, checkpoint.covered_uplink_seq, checkpoint.epoch) == ("handle-1", 2, 1)
+    await eventually(lambda: rig.envelopes[-1].uplink_acked_seq == 2)
 
 
 async def test_an_owner_that_lost_its_session_stops_and_writes_nothing_more(rig: Rig) -> None:

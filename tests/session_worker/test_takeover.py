@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -149,33 +150,73 @@ async def test_an_answer_that_the_caller_has_is_ended_and_not_asked_for_again(ri
     await eventually(lambda: new.texts == ["thanks"])
 
 
-async def test_calls_of_the_caller_that_are_made_again_are_cancelled(rig: Rig) -> None:
+async def test_calls_of_the_caller_that_are_made_again_are_the_same_calls(rig: Rig) -> None:
     session, link = await rig.open(caller_tools=[live_pb2.FunctionDeclaration(name="open_door")])
-    await rig.send(session, text(1, "open the door"))
+    await rig.send(session, text(1, "open the doors"))
     await eventually(lambda: link.texts)
-    link.says(events.FunctionCall("c1", "open_door", {"door": 1}))
-    await eventually(lambda: rig.responses and rig.responses[-1].HasField("tool_call"))
+    link.says(*(events.FunctionCall(f"c{door}", "open_door", {"door": door}) for door in (1, 2)))
 
     async def stored() -> bool:
         checkpoint = await rig.records.read_checkpoint(session)
-        return checkpoint is not None and len(checkpoint.caller_calls) == 1
+        return checkpoint is not None and len(checkpoint.caller_calls) == 2
 
     await eventually(stored)
     floor = rig.responses[-1].seq
     await lose(rig, session, link)
     attached = (await take_over(rig, session, floor=floor, uplink_acked_seq=1, uplink_sent_seq=1)).attached
     rig.generation = attached.attach_generation
-    await eventually(lambda: "tool_call_cancelled" in told(rig))
     new = await eventually(lambda: rig.dialer.links[-1] if len(rig.dialer.links) == 2 else None)
     await eventually(lambda: new.turns)
 
     def result(seq: int, call_id: str) -> live_pb2.ConverseRequest:
         return live_pb2.ConverseRequest(seq=seq, tool_result=live_pb2.ToolResult(call_id=call_id, output={}))
 
-    # Of the call that was cancelled, and of one of the old owner's last moment, of which nobody knows.
-    await rig.send(session, result(2, "c1"), result(3, "c2"), text(4, "hurry"), epoch=3)
+    # Of one of the old owner's last moment nobody knows.
+    await rig.send(session, result(2, "c1"), result(3, "c9"), epoch=3)
+    new.says(events.FunctionCall("d1", "open_door", {"door": 1}))
+    await eventually(lambda: new.tool_responses)
+    assert [(sent.id, sent.name) for sent in new.tool_responses] == [("d1", "open_door")]
+    assert "tool_call" not in told(rig)
+    # The other one does not come again.
+    new.says(events.Text("it is open", thought=False), DONE)
+    await eventually(lambda: "tool_call_cancelled" in told(rig))
+    [cancelled] = [
+        list(each.tool_call_cancelled.call_ids) for each in rig.responses if each.HasField("tool_call_cancelled")
+    ]
+    assert cancelled == ["c2"]
+    await rig.send(session, result(4, "c2"), text(5, "hurry"), epoch=3)
     await eventually(lambda: new.texts == ["hurry"])
-    assert not new.tool_responses
+    assert len(new.tool_responses) == 1
+
+
+async def test_a_result_of_the_caller_that_the_model_was_not_told_is(rig: Rig) -> None:
+    """The log has it, so the caller need not send it again; there was no link for it."""
+    session, link = await rig.open(caller_tools=[live_pb2.FunctionDeclaration(name="pay")])
+    await rig.send(session, text(1, "pay"))
+    await eventually(lambda: link.texts)
+    call = events.FunctionCall("c1", "pay", {"euros": 5})
+    link.says(events.OutputTranscript("one moment", False, ""), call, DONE, events.HandleUpdate("good", True, None))
+
+    async def stored() -> bool:
+        checkpoint = await rig.records.read_checkpoint(session)
+        return checkpoint is not None and checkpoint.handle_position == 2 and len(checkpoint.caller_calls) == 1
+
+    await eventually(stored)
+    rig.worker._held(session)._parts.feeder.release()
+    result = live_pb2.ToolResult(call_id="c1")
+    result.output.update({"paid": True})
+    await rig.send(session, live_pb2.ConverseRequest(seq=2, tool_result=result))
+    await eventually(lambda: rig.envelopes[-1].uplink_acked_seq == 2)
+    floor = rig.responses[-1].seq
+    await lose(rig, session, link)
+    attached = (await take_over(rig, session, floor=floor, uplink_acked_seq=2, uplink_sent_seq=2)).attached
+    assert attached.next_uplink_seq == 3
+    new = await eventually(lambda: rig.dialer.links[-1] if len(rig.dialer.links) == 2 else None)
+    await eventually(lambda: new.turns)
+    [(contents, complete)] = new.turns
+    [words] = [part.text for part in contents[0].parts]
+    assert ("pay" in words, '"paid"' in words, complete) == (True, True, True)
+    assert not rig.worker._held(session)._parts.caller_tools.pending
 
 
 async def test_the_end_of_an_answer_that_reached_nobody_is_named_and_ended(rig: Rig) -> None:
@@ -220,13 +261,47 @@ async def test_a_caller_that_comes_back_may_number_its_text_anew(rig: Rig) -> No
     attached = (await take_over(rig, session, floor=floor, **back)).attached
     rig.generation = attached.attach_generation
     first = attached.next_uplink_seq
-    await rig.send(session, text(first, "and now"), text(first + 1, "more"), epoch=3)
+    await rig.send(session, text(first, "and now"), epoch=3)
     new = await eventually(lambda: rig.dialer.links[-1] if len(rig.dialer.links) == 2 else None)
+    await eventually(lambda: new.texts)
+    new.says(events.OutputTranscript("fine", False, ""), DONE)
+    conversation_now = rig.worker._held(session)._parts.conversation
+    await eventually(lambda: conversation_now.settled > 2)
+    assert not conversation_now.unanswered_requests, "it was answered, whatever its number was"
+    await rig.send(session, text(first + 1, "more"), epoch=3)
     await eventually(lambda: len(new.texts) == 2)
     assert new.texts == ["and now", "more"]
     await eventually(lambda: rig.envelopes[-1].uplink_acked_seq == first + 1)
     # Asked, answered, asked again by the first owner; the new one stored only what was new, after its beginning.
-    assert await rig.messages(subjects.log(session), subjects.LOG_STREAM) == 6
+    assert await rig.messages(subjects.log(session), subjects.LOG_STREAM) == 7
+
+
+async def test_text_behind_what_a_gap_names_is_given_whoever_has_it(rig: Rig) -> None:
+    """Nobody knows of the gap after a crash: what is behind it is acked when a checkpoint knows."""
+    for checkpoint in (False, True):
+        rig.generation, rig.envelopes = 1, []
+        session, link = await conversation(rig)
+        floor = rig.responses[-1].seq
+        shed = fabric_pb2.Skip(range={"from_seq": 2, "to_seq": 2}, media_class=live_pb2.MEDIA_CLASS_VIDEO)  # type: ignore[arg-type]
+        await rig.send(session, last_seq=2, skips=[shed])
+        await rig.send(session, text(3, "what do you see"))
+        await eventually(lambda: link.texts[1:])  # noqa: B023
+        await eventually(lambda: rig.envelopes[-1].uplink_stored)
+        assert rig.envelopes[-1].uplink_acked_seq == 1
+        if checkpoint:
+            rig.worker._held(session)._parts.checkpoints.tick(time.monotonic() + 10)
+            await eventually(lambda: rig.envelopes[-1].uplink_acked_seq == 3)
+        await lose(rig, session, link)
+        links = len(rig.dialer.links)
+        back = {"attach_generation": 0, "presented_token_sha256": TOKEN}
+        attached = (await take_over(rig, session, floor=floor, **back)).attached
+        new = await eventually(lambda: rig.dialer.links[-1] if len(rig.dialer.links) > links else None)  # noqa: B023
+        assert attached.next_uplink_seq == (4 if checkpoint else 2)
+        rig.generation = attached.attach_generation
+        if not checkpoint:
+            await rig.send(session, audio(2), text(3, "what do you see"), epoch=3)
+        await rig.send(session, text(4, "and now"), epoch=3)
+        await eventually(lambda: new.texts == ["what do you see", "and now"])  # noqa: B023
 
 
 async def test_a_fenced_owner_leaves_the_session_its_log_and_its_request_id(rig: Rig) -> None:

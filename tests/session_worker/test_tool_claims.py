@@ -70,11 +70,11 @@ async def test_a_turn_generated_anew_gets_the_outcomes_it_had(talk: Talk, servic
     talk.call("c1")
     talk.call("c2", "look", entry="sky")
     await talk.answers(2)
-    talk.tools.turn_restarted(1)
+    talk.tools.answer_restarted(1)
     talk.call("d1")
     talk.call("d2", "look", entry="sky")
     await talk.answers(4)
-    talk.tools.turn_restarted(1)
+    talk.tools.answer_restarted(1)
     talk.call("e1", entry="the rent")  # said in other words: its effect has been had
     talk.call("e2", "look", entry="the sky")  # may run as often as it likes
     await talk.answers(6)
@@ -90,7 +90,7 @@ async def test_a_call_that_runs_when_its_turn_begins_anew_is_answered_to_the_new
 ) -> None:
     talk.call("old", held=True)
     await talk.entered()
-    talk.tools.turn_restarted(1)
+    talk.tools.answer_restarted(1)
     talk.call("new", held=True)
     await eventually(lambda: len(talk.tools) == 1)
     talk.ledger.release()
@@ -118,7 +118,7 @@ async def test_a_call_that_is_not_made_again_in_a_turn_generated_anew_is_told_of
     talk.call("c1", held=True)
     await talk.entered()
     if ends == "before the new link":
-        talk.tools.turn_restarted(1)
+        talk.tools.answer_restarted(1)
         talk.ledger.release()
         await eventually(lambda: not len(talk.tools))
     await moved(talk)
@@ -183,23 +183,26 @@ async def test_with_the_session_its_claims_go(talk: Talk, service: ToolsProcess)
     assert await talk.claims.all(talk.id) == []
 
 
-async def test_large_outputs_leave_their_claims_when_the_turn_is_over(talk: Talk, service: ToolsProcess) -> None:
+async def test_large_outputs_leave_their_claims_when_the_answer_is_over(talk: Talk, service: ToolsProcess) -> None:
     arguments = {name: value for name, value in talk.ledger.arguments().items() if name != "hold"}
     talk.link.says(events.FunctionCall("c1", "fill", {**arguments, "size": 5000}))
     await talk.answers()
     talk.call("c2")
     await talk.answers(2)
-    assert len((await talk.claims.all(talk.id))[0].record.outcome.output_json) > 5000
     talk.link.says(events.TurnComplete("", False, True))
-    talk.call("c3")
+    talk.call("c3")  # for the same answer: nothing has been said
     await talk.answers(3)
+    assert len((await talk.claims.all(talk.id))[0].record.outcome.output_json) > 5000
+    talk.link.says(events.Text("done", thought=False), events.TurnComplete("", False, True))
+    talk.call("c4")
+    await talk.answers(4)
 
     async def shortened() -> bool:
         return not (await talk.claims.all(talk.id))[0].record.outcome.output_json
 
     await eventually(shortened)
     claims = await talk.claims.all(talk.id)
-    assert [claim.record.turn for claim in claims] == [1, 1, 2]
+    assert [claim.record.turn for claim in claims] == [1, 1, 1, 3]
     assert claims[0].record.outcome.outcome == live_pb2.TOOL_OUTCOME_SUCCEEDED
     assert claims[1].record.outcome.output_json
 
@@ -345,7 +348,7 @@ async def test_a_new_owner_knows_what_runs_what_ended_and_what_was_told(talk: Ta
     outcomes = [said.tool_activity.outcome for said in talk.rig.responses if said.HasField("tool_activity")]
     assert live_pb2.TOOL_OUTCOME_CANCELLED not in outcomes
     recovered = await new.tools.recover(told)
-    assert recovered.newest_turn == 1
+    assert recovered.newest_answer == 1
     assert [(owed.call.id, owed.call.name) for owed in recovered.owed] == [("running", "enter")]
     finishing = [asyncio.create_task(new.tools.finish(owed, new.deliver)) for owed in recovered.owed]
     talk.ledger.release()
@@ -354,4 +357,22 @@ async def test_a_new_owner_knows_what_runs_what_ended_and_what_was_told(talk: Ta
     assert {entry.tool.claim_key for entry in new.log} == {recovered.owed[0].identity.key}
     assert (await new.tools.recover(told | {recovered.owed[0].identity.key})).owed == []
     assert talk.ledger.entries() == ["food", "rent"]
+    await new.tools.close()
+
+
+async def test_a_new_owner_tells_nothing_of_a_call_that_the_model_took_back(talk: Talk, service: ToolsProcess) -> None:
+    talk.call(held=True)
+    await talk.entered()
+    talk.link.says(events.CallsCancelled(("c1",)))
+    key = (await talk.the_claim()).key
+
+    async def logged() -> bool:
+        return key in await talk.told()
+
+    await eventually(logged)
+    new = NewOwner(talk, await talk.take_over())
+    talk.session._ending.fail(FencedError(talk.id))
+    await talk.rig.ended()
+    assert (await new.tools.recover({key})).owed == []
+    talk.ledger.release()
     await new.tools.close()

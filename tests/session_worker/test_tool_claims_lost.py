@@ -32,7 +32,7 @@ async def test_an_executor_killed_after_its_effect_leaves_an_unknown_outcome(
         with tools_process(nats.url, tmp_path, modules=LEDGER):
             [answer] = await talk.answers()
             assert UNKNOWN_EFFECT in answer["error"]
-            talk.tools.turn_restarted(1)
+            talk.tools.answer_restarted(1)
             talk.call("c2", held=True)
             assert (await talk.answers(2))[1] == answer
     assert talk.ledger.entries() == ["rent"]

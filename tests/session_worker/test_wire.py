@@ -31,8 +31,9 @@ class Socket:
         self.sent.append(frame)
 
 
-def sdk_session(socket: object) -> AsyncSession:
-    client = genai.Client(api_key="k", http_options=types.HttpOptions(api_version="v1beta"))
+def sdk_session(socket: object, *, vertex: bool = False) -> AsyncSession:
+    options = types.HttpOptions(api_version="v1beta")
+    client = genai.Client(api_key="k", vertexai=vertex, http_options=options)
     return AsyncSession(client._api_client, cast(Any, socket))
 
 
@@ -168,6 +169,22 @@ async def test_progress_in_the_background_is_not_idle() -> None:
     (turn,) = await wire.decode(sdk_session(Socket()), raw, fast=True)
     assert isinstance(turn, events.TurnComplete)
     assert not turn.idle
+
+
+@pytest.mark.parametrize("vertex", [True, False])
+async def test_calls_that_come_without_ids_are_told_apart_and_answered_as_they_came(vertex: bool) -> None:
+    frame = {"toolCall": {"functionCalls": [{"name": "look", "args": {}}, {"name": "look", "args": {}}]}}
+    socket = Socket()
+    session = sdk_session(socket, vertex=vertex)
+    calls = await wire.decode(session, json.dumps(frame).encode(), fast=True)
+    ids = [call.id for call in calls if isinstance(call, events.FunctionCall)]
+    assert len({*ids} - {""}) == 2
+    for call_id in (ids[0], "named"):
+        response = types.FunctionResponse(id=call_id, name="look", response={"output": 1})
+        await session.send_tool_response(function_responses=wire.as_called(response, session))
+    sent = [json.loads(frame)["tool_response"]["functionResponses"][0] for frame in socket.sent]
+    # For the Developer API the SDK refuses results without an id.
+    assert [one.get("id") for one in sent] == [None if vertex else ids[0], "named"]
 
 
 def test_another_sdk_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
