@@ -113,6 +113,10 @@ fuzz-emulator: setup-test  ## Mutated frames against the emulator, 5,000 convers
 fuzz-converse: setup-test  ## Random and mutated messages to a gateway and its worker, 5,000 streams (some 2 minutes)
 	CONVERSE_FUZZ_EXAMPLES=5000 $(BIN)/python -m pytest tests/fuzz
 
+.PHONY: fuzz-tools
+fuzz-tools: setup-test  ## Random declarations of tools, what they allow and what they forbid, 6,000 of them (some 3 minutes)
+	TOOLS_SCHEMA_EXAMPLES=2000 $(BIN)/python -m pytest tests/tools/test_schema_corpus.py
+
 MINUTES ?= 30
 .PHONY: chaos
 chaos: setup-test  ## Calls under faults of every kind for MINUTES=30; SEED= repeats one

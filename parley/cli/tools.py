@@ -69,6 +69,9 @@ def tools_call(
         str, typer.Option("--args", metavar="JSON|-", help="Arguments as a JSON object; - reads them from stdin.")
     ] = "{}",
     caller: Annotated[str, typer.Option(help="Who calls, for the record.")] = "parley-cli",
+    tenant: Annotated[
+        str, typer.Option(help="Tenant on whose behalf; some tools exist for some tenants only.", show_default=False)
+    ] = "",
     idempotency_key: Annotated[
         str,
         typer.Option(
@@ -88,6 +91,7 @@ def tools_call(
         name=name,
         arguments=read_arguments(args),
         caller=caller,
+        tenant=tenant,
         idempotency_key=idempotency_key or f"req_{uuid.uuid4().hex}",
     )
 

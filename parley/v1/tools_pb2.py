@@ -27,7 +27,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from parley.v1 import live_pb2 as parley_dot_v1_dot_live__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15parley/v1/tools.proto\x12\tparley.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x14parley/v1/live.proto\"\xd4\x01\n\x04Tool\x12\x33\n\x0b\x64\x65\x63laration\x18\x01 \x01(\x0b\x32\x1e.parley.v1.FunctionDeclaration\x12*\n\x07timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nidempotent\x18\x03 \x01(\x08\x12\x31\n\nscheduling\x18\x04 \x01(\x0e\x32\x1d.parley.v1.ResponseScheduling\x12\x0f\n\x07reports\x18\x05 \x01(\x08\x12\x13\n\x0b\x63ompensates\x18\x06 \x01(\x08\"\x12\n\x10ListToolsRequest\"3\n\x11ListToolsResponse\x12\x1e\n\x05tools\x18\x01 \x03(\x0b\x32\x0f.parley.v1.Tool\"t\n\x0f\x43\x61llToolRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\targuments\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0e\n\x06\x63\x61ller\x18\x03 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x04 \x01(\t\"\xa0\x01\n\x10\x43\x61llToolResponse\x12\'\n\x07outcome\x18\x01 \x01(\x0e\x32\x16.parley.v1.ToolOutcome\x12\'\n\x06output\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\r\n\x05\x65rror\x18\x03 \x01(\t\x12+\n\x08\x64uration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration2\x9a\x01\n\x0bToolService\x12\x46\n\tListTools\x12\x1b.parley.v1.ListToolsRequest\x1a\x1c.parley.v1.ListToolsResponse\x12\x43\n\x08\x43\x61llTool\x12\x1a.parley.v1.CallToolRequest\x1a\x1b.parley.v1.CallToolResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15parley/v1/tools.proto\x12\tparley.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x14parley/v1/live.proto\"\xe5\x01\n\x04Tool\x12\x33\n\x0b\x64\x65\x63laration\x18\x01 \x01(\x0b\x32\x1e.parley.v1.FunctionDeclaration\x12*\n\x07timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nidempotent\x18\x03 \x01(\x08\x12\x31\n\nscheduling\x18\x04 \x01(\x0e\x32\x1d.parley.v1.ResponseScheduling\x12\x0f\n\x07reports\x18\x05 \x01(\x08\x12\x13\n\x0b\x63ompensates\x18\x06 \x01(\x08\x12\x0f\n\x07tenants\x18\x07 \x03(\t\"\x12\n\x10ListToolsRequest\"3\n\x11ListToolsResponse\x12\x1e\n\x05tools\x18\x01 \x03(\x0b\x32\x0f.parley.v1.Tool\"\x84\x01\n\x0f\x43\x61llToolRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\targuments\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0e\n\x06\x63\x61ller\x18\x03 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x04 \x01(\t\x12\x0e\n\x06tenant\x18\x05 \x01(\t\"\xa0\x01\n\x10\x43\x61llToolResponse\x12\'\n\x07outcome\x18\x01 \x01(\x0e\x32\x16.parley.v1.ToolOutcome\x12\'\n\x06output\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\r\n\x05\x65rror\x18\x03 \x01(\t\x12+\n\x08\x64uration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration2\x9a\x01\n\x0bToolService\x12\x46\n\tListTools\x12\x1b.parley.v1.ListToolsRequest\x1a\x1c.parley.v1.ListToolsResponse\x12\x43\n\x08\x43\x61llTool\x12\x1a.parley.v1.CallToolRequest\x1a\x1b.parley.v1.CallToolResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,15 +35,15 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'parley.v1.tools_pb2', _glob
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_TOOL']._serialized_start=121
-  _globals['_TOOL']._serialized_end=333
-  _globals['_LISTTOOLSREQUEST']._serialized_start=335
-  _globals['_LISTTOOLSREQUEST']._serialized_end=353
-  _globals['_LISTTOOLSRESPONSE']._serialized_start=355
-  _globals['_LISTTOOLSRESPONSE']._serialized_end=406
-  _globals['_CALLTOOLREQUEST']._serialized_start=408
-  _globals['_CALLTOOLREQUEST']._serialized_end=524
-  _globals['_CALLTOOLRESPONSE']._serialized_start=527
-  _globals['_CALLTOOLRESPONSE']._serialized_end=687
-  _globals['_TOOLSERVICE']._serialized_start=690
-  _globals['_TOOLSERVICE']._serialized_end=844
+  _globals['_TOOL']._serialized_end=350
+  _globals['_LISTTOOLSREQUEST']._serialized_start=352
+  _globals['_LISTTOOLSREQUEST']._serialized_end=370
+  _globals['_LISTTOOLSRESPONSE']._serialized_start=372
+  _globals['_LISTTOOLSRESPONSE']._serialized_end=423
+  _globals['_CALLTOOLREQUEST']._serialized_start=426
+  _globals['_CALLTOOLREQUEST']._serialized_end=558
+  _globals['_CALLTOOLRESPONSE']._serialized_start=561
+  _globals['_CALLTOOLRESPONSE']._serialized_end=721
+  _globals['_TOOLSERVICE']._serialized_start=724
+  _globals['_TOOLSERVICE']._serialized_end=878
 # @@protoc_insertion_point(module_scope)

@@ -54,7 +54,7 @@ class ToolServiceServicer:
     """
 
     def ListTools(self, request, context):
-        """The tools there are, by name.
+        """The tools there are, by name; of a gateway those that are there for the caller's tenant.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

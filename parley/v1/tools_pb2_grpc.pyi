@@ -36,7 +36,7 @@ class ToolServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ToolServiceAsyncStub: ...
     ListTools: _grpc.UnaryUnaryMultiCallable[_tools_pb2.ListToolsRequest, _tools_pb2.ListToolsResponse]
-    """The tools there are, by name."""
+    """The tools there are, by name; of a gateway those that are there for the caller's tenant."""
     CallTool: _grpc.UnaryUnaryMultiCallable[_tools_pb2.CallToolRequest, _tools_pb2.CallToolResponse]
     """Runs a tool outside a session. Internal port only; the gateway answers UNIMPLEMENTED."""
 
@@ -48,7 +48,7 @@ class ToolServiceAsyncStub(ToolServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListTools: _aio.UnaryUnaryMultiCallable[_tools_pb2.ListToolsRequest, _tools_pb2.ListToolsResponse]  # type: ignore[assignment]
-    """The tools there are, by name."""
+    """The tools there are, by name; of a gateway those that are there for the caller's tenant."""
     CallTool: _aio.UnaryUnaryMultiCallable[_tools_pb2.CallToolRequest, _tools_pb2.CallToolResponse]  # type: ignore[assignment]
     """Runs a tool outside a session. Internal port only; the gateway answers UNIMPLEMENTED."""
 
@@ -63,7 +63,7 @@ class ToolServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _tools_pb2.ListToolsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_tools_pb2.ListToolsResponse, _abc.Awaitable[_tools_pb2.ListToolsResponse]]:
-        """The tools there are, by name."""
+        """The tools there are, by name; of a gateway those that are there for the caller's tenant."""
 
     @_abc_1.abstractmethod
     def CallTool(

@@ -41,10 +41,18 @@ _HALF_CASCADE_LANGUAGES: Final = _words(
 
 
 SCHEMA_KEYWORDS: Final = _words(
-    """$id $defs $ref $anchor type format title description default enum items prefixItems minItems maxItems minimum
-    maximum anyOf oneOf properties additionalProperties required propertyOrdering nullable"""
+    """$id $defs $ref $anchor type format title description enum items prefixItems minItems maxItems minimum maximum
+    anyOf oneOf properties additionalProperties required propertyOrdering"""
 )
-"""Keywords of JSON Schema that models heed in a declaration. Others are accepted, and the model may go against them."""
+"""Keywords of JSON Schema that models heed in a declaration. Others are accepted, and the model may go against them.
+
+Source: google-genai 3.4.0, `types.GenerationConfig.response_json_schema`, and the same words in the REST reference of
+both backends. `FunctionDeclaration.parameters_json_schema` names no keywords of its own; its example has none but
+these. `nullable`, `pattern` and the limits of lengths are of `types.Schema`, the older form, which is not sent."""
+SCHEMA_ANNOTATIONS: Final = _words(
+    "default examples deprecated readOnly writeOnly $schema $comment contentMediaType contentEncoding"
+)
+"""Keywords that forbid nothing: it does not matter whether a model heeds them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,11 @@ _PREFIX: Final = "tool."
 _MIB: Final = 1024 * 1024
 
 
+def exists_for(tool: tools_pb2.Tool, tenant: str) -> bool:
+    """Whether the tool is there for a tenant; for others it is unknown, and the tools service refuses their calls."""
+    return not tool.tenants or tenant in tool.tenants
+
+
 class Catalog:
     """Tools by name."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
 import structlog
@@ -19,8 +19,23 @@ def _trace_ids(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> M
     return event
 
 
-def configure(service: str, instance: str, level: str) -> None:
-    """Set up logging of this process; libraries' warnings go the same way."""
+def _hider(hide: Callable[[str], str]) -> Callable[[Any, str, MutableMapping[str, Any]], MutableMapping[str, Any]]:
+    def hidden(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {hidden(key): hidden(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [hidden(item) for item in value]
+        text = value if isinstance(value, str) else repr(value)  # as JSON would have it
+        return value if (shown := hide(text)) == text else shown
+
+    def process(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        return {key: hidden(value) for key, value in event.items()}
+
+    return process
+
+
+def configure(service: str, instance: str, level: str, *, hide: Callable[[str], str] | None = None) -> None:
+    """Set up logging of this process; libraries' warnings go the same way. `hide` takes secrets out of every text."""
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -28,6 +43,7 @@ def configure(service: str, instance: str, level: str) -> None:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _trace_ids,
             structlog.processors.format_exc_info,
+            *(() if hide is None else (_hider(hide),)),
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),

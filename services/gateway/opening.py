@@ -14,7 +14,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 from parley.v1 import errors_pb2, fabric_pb2, live_pb2, sessions_pb2, tools_pb2
 from services.fabric import ids, names, records, subjects, telemetry
 from services.fabric.bus import Bus, NoResponderError
-from services.fabric.catalog import Catalog
+from services.fabric.catalog import Catalog, exists_for
 from services.fabric.errors import ServiceError
 from services.fabric.records import SessionRecords
 from services.gateway.auth import Identity
@@ -89,7 +89,7 @@ class Opener:
                 return await self._resume(stream, caller, opening.resume)
             config = self._config_of(opening)
             await self._fabric()
-            tools = await self._tools_of(opening, config)
+            tools = await self._tools_of(caller.tenant, opening, config)
             return await self._open(stream, caller, opening, config, tools)
         except BaseException:
             self._streams.remove(stream)
@@ -109,12 +109,14 @@ class Opener:
             )
         return config
 
-    async def _tools_of(self, opening: live_pb2.Open, config: live_pb2.SessionConfig) -> list[tools_pb2.Tool]:
+    async def _tools_of(
+        self, tenant: str, opening: live_pb2.Open, config: live_pb2.SessionConfig
+    ) -> list[tools_pb2.Tool]:
         path = "open.config.tools" if opening.WhichOneof("source") == "config" else "open.profile: tools"
         tools = []
         for index, name in enumerate(config.tools):
             tool = await self._catalog.get(name)
-            if tool is None:
+            if tool is None or not exists_for(tool, tenant):
                 error = unknown_tool(f"{path}[{index}]")
                 error.message = f"{error.message}: {name[:64]!r}"
                 raise error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from parley.v1 import errors_pb2, tools_pb2, tools_pb2_grpc
 from services.fabric.bus import Bus
-from services.fabric.catalog import Catalog
+from services.fabric.catalog import Catalog, exists_for
 from services.fabric.errors import ServiceError
 from services.gateway.auth import Authenticator, Identity
 from services.gateway.calls import AnyContext, answer
@@ -23,9 +23,12 @@ class ToolService(tools_pb2_grpc.ToolServiceServicer):
     async def ListTools(  # noqa: N802, D102
         self, request: tools_pb2.ListToolsRequest, context: AnyContext
     ) -> tools_pb2.ListToolsResponse:
-        async def listed(_caller: Identity) -> tools_pb2.ListToolsResponse:
+        async def listed(caller: Identity) -> tools_pb2.ListToolsResponse:
             await self._bus.wait_connected(self._settings.fabric_wait.total_seconds())
-            return tools_pb2.ListToolsResponse(tools=await self._catalog.all())
+            tools = [tool for tool in await self._catalog.all() if exists_for(tool, caller.tenant)]
+            for tool in tools:
+                del tool.tenants[:]  # who else has it is nothing to the caller
+            return tools_pb2.ListToolsResponse(tools=tools)
 
         return await answer(context, self._authenticator, listed)
 

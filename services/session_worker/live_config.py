@@ -10,6 +10,7 @@ from google.protobuf import json_format
 
 from parley.v1 import live_pb2, tools_pb2
 from services.fabric.capabilities import Backend, ModelCapabilities, capabilities_of
+from services.session_worker import live_schema
 
 _THINKING: Final = {
     live_pb2.THINKING_LEVEL_MINIMAL: types.ThinkingLevel.MINIMAL,
@@ -162,7 +163,7 @@ def _declaration(function: live_pb2.FunctionDeclaration, model: ModelCapabilitie
     return types.FunctionDeclaration(
         name=function.name,
         description=function.description or None,
-        parameters_json_schema=json_format.MessageToDict(function.parameters) or None,
+        parameters_json_schema=live_schema.as_taken(json_format.MessageToDict(function.parameters)) or None,
         behavior=_behavior(function.behavior, model),
     )
 

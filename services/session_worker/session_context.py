@@ -9,7 +9,7 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_r
 
 from parley.v1 import errors_pb2, fabric_pb2, live_pb2, tools_pb2
 from services.fabric.capabilities import Backend, ModelCapabilities, capabilities_of
-from services.fabric.catalog import Catalog
+from services.fabric.catalog import Catalog, exists_for
 from services.fabric.errors import ServiceError, invalid_field
 from services.fabric.records import MAX_SETTINGS
 from services.session_worker import live_config
@@ -80,7 +80,7 @@ class SessionContext:
             if name in mine:
                 raise invalid_field(path, f"{name} is one of the caller's own tools")
             tool = await self._catalog.get(name)
-            if tool is None:
+            if tool is None or not exists_for(tool, self._spec.tenant):
                 raise invalid_field(path, "no such tool in the catalog", errors_pb2.ERROR_REASON_TOOL_UNKNOWN)
             found.append(tool)
         return found

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from itertools import islice
 from typing import Any, Final
 
 import jsonschema_rs
 from pydantic import BaseModel, ValidationError
 
+from services.tools import violations
 from services.tools.schema import SchemaError
 
-MAX_PROBLEMS: Final = 5
-"""Problems named in one answer; a model mends a few at a time."""
-_MAX_SHOWN: Final = 60
-"""Characters of a wrong value that are repeated."""
+_SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
+"""How JSON writes halves of characters."""
 
 
 class ArgumentsError(Exception):
     """The arguments do not fit the tool."""
 
-    def __init__(self, violations: dict[str, str], more: int = 0) -> None:
-        self.violations = violations
+    def __init__(self, found: dict[str, str], more: int = 0) -> None:
+        self.violations = found
         """Path (`order_id`, `items[2].name`; empty for the whole) to what is wrong there."""
-        text = "; ".join(f"{path}: {problem}" if path else problem for path, problem in violations.items())
+        text = "; ".join(f"{path}: {problem}" if path else problem for path, problem in found.items())
         super().__init__(f"wrong arguments: {text}" + (f"; and {more} more" if more else ""))
 
 
@@ -38,8 +38,13 @@ def parse(arguments_json: str) -> dict[str, Any]:
         raise ArgumentsError({"": "nested too deeply"}) from None
     except ValueError as error:
         raise ArgumentsError({"": f"not JSON ({error})"}) from None
+    if _SURROGATE.search(arguments_json) is not None:  # may be half of a character, or both halves of one
+        try:
+            json.dumps(arguments, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ArgumentsError({"": "text that is not valid Unicode"}) from None
     if not isinstance(arguments, dict):
-        raise ArgumentsError({"": f"expected a JSON object, got {_kind(arguments)}"})
+        raise ArgumentsError({"": f"expected a JSON object, got {violations.kind_of(arguments)}"})
     return arguments
 
 
@@ -50,15 +55,8 @@ def check(model: type[BaseModel], arguments: dict[str, Any]) -> BaseModel:
         return model.model_validate_json(json.dumps(arguments), strict=True)
     except ValidationError as error:
         problems = error.errors(include_url=False, include_context=False)
-        violations: dict[str, str] = {}
-        for problem in problems[:MAX_PROBLEMS]:
-            path = _path(problem["loc"])
-            text = _explain(problem["type"], problem["msg"], problem["input"])
-            violations[path] = f"{violations[path]}, or {text}" if path in violations else text
-        if any(problem["type"] == "extra_forbidden" for problem in problems):
-            known = ", ".join(str(field.alias) for field in model.model_fields.values())
-            violations[""] = f"the arguments are: {known}" if known else "the tool takes no arguments"
-        raise ArgumentsError(violations, len(problems) - len(problems[:MAX_PROBLEMS])) from None
+        known = [str(field.alias) for field in model.model_fields.values()]
+        raise ArgumentsError(*violations.told(violations.of_pydantic(problems, arguments), known)) from None
     except RecursionError:
         raise ArgumentsError({"": "nested too deeply"}) from None
 
@@ -82,54 +80,13 @@ class SchemaCheck:
 
     def __call__(self, values: object) -> None:
         """ArgumentsError says what is wrong, and where."""
-        violations: dict[str, str] = {}
-        found = list(islice(self._validator.iter_errors(values), 10 * MAX_PROBLEMS))
-        for error in found[:MAX_PROBLEMS]:
-            path, text = _path(tuple(error.instance_path)), _explain_keyword(error)
-            violations[path] = f"{violations[path]}, and {text}" if path in violations else text
-        if not found:
+        if self._validator.is_valid(values):
             return
-        if any(error.kind.name == "additionalProperties" and not error.instance_path for error in found):
-            known = ", ".join(self._known)
-            hint = f"the arguments are: {known}" if known else "the tool takes no arguments"
-            violations[""] = f"{violations['']}; {hint}" if "" in violations else hint
-        raise ArgumentsError(violations, len(found) - len(found[:MAX_PROBLEMS]))
-
-
-def _explain_keyword(error: jsonschema_rs.ValidationError) -> str:
-    message = " ".join(error.message.split())
-    shown = repr(error.instance)
-    if len(shown) > _MAX_SHOWN and len(message) > 3 * _MAX_SHOWN:
-        # What is wrong stands behind the value, which is known to whoever sent it.
-        message = f"does not satisfy {error.kind.name}: {message[-2 * _MAX_SHOWN :]}"
-    return message[:1].lower() + message[1 : 4 * _MAX_SHOWN]
-
-
-def _explain(kind: str, message: str, value: object) -> str:
-    if kind == "missing":
-        return "is required"
-    if kind == "extra_forbidden":
-        return "is not an argument"
-    shown = _kind(value) if isinstance(value, dict | list) else json.dumps(value, ensure_ascii=False, default=repr)
-    if len(shown) > _MAX_SHOWN:
-        shown = shown[:_MAX_SHOWN] + "..."
-    return f"{message[:1].lower()}{message[1:]}, got {shown}"
-
-
-def _path(location: tuple[int | str, ...]) -> str:
-    path = ""
-    for part in location:
-        if isinstance(part, int):
-            path += f"[{part}]"
-        else:
-            path += f".{part}" if path else part
-    return path
-
-
-def _kind(value: object) -> str:
-    return {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}.get(
-        type(value), "a number"
-    )
+        # To say everything that is wrong with a megabyte takes seconds, in which nothing else would run.
+        looked_at = violations.beginning(values)
+        errors = islice(self._validator.iter_errors(looked_at), 10 * violations.MAX_PROBLEMS)
+        found = list(islice(violations.of_schema(errors, looked_at), 10 * violations.MAX_PROBLEMS))
+        raise ArgumentsError(*violations.told(found or [((), violations.TOO_MANY)], self._known))
 
 
 def _refuse_constant(name: str) -> Any:

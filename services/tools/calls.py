@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -13,7 +14,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from parley.v1 import live_pb2
 from services.fabric import names, telemetry
-from services.tools.execute import Call, Execution, Executor, Result
+from services.tools.execute import Call, Execution, Executor, Refusal, Result
 
 log = structlog.get_logger()
 
@@ -49,6 +50,8 @@ class CallCounts:
     by_tool: dict[str, ToolCounts] = field(default_factory=dict)
     gone: ToolCounts = field(default_factory=ToolCounts)
     """Of tools that are no more: their names may change without end."""
+    refusals: Counter[str] = field(default_factory=Counter)
+    """Calls that were not begun, by reason."""
     unreadable: int = 0
     """Messages on a tool's subject that were no calls."""
 
@@ -64,6 +67,7 @@ class CallCounts:
         setattr(counts, name, getattr(counts, name) + 1)
         if result.refusal is not None:
             counts.refused += 1
+            self.refusals[result.refusal.value] += 1
         counts.nanoseconds += round(result.duration.total_seconds() * 1e9)
         if result.error:
             counts.last_error = result.error_type
@@ -78,7 +82,8 @@ class CallCounts:
         """Sums over all tools, for the ops port."""
         all_counts = [*self.by_tool.values(), self.gone]
         sums = {name: sum(getattr(counts, name) for counts in all_counts) for name in _TOTALS}
-        return sums | {"unreadable": self.unreadable}
+        refused = {f"refused_{refusal.value}": self.refusals[refusal.value] for refusal in Refusal}
+        return sums | refused | {"unreadable": self.unreadable}
 
 
 async def run_traced(

@@ -15,6 +15,19 @@ class ToolError(Exception):
     """A failure whose message is written for the model, and reaches it word for word."""
 
 
+class ToolUnavailableError(ToolError):
+    """What the function stands on did not answer. The message is for the model, and holds no secret.
+
+    A tool that is idempotent is run again, within the time of the call. A call of another one that may have had its
+    effect ends as unknown, so that nobody makes it a second time.
+    """
+
+    def __init__(self, message: str, *, may_have_run: bool = True) -> None:
+        super().__init__(message)
+        self.may_have_run = may_have_run
+        """Its effect may have been had all the same."""
+
+
 class OutcomeUnknownError(ToolError):
     """What was asked for may or may not have happened. The model is told so, and nobody runs it again."""
 
@@ -42,6 +55,19 @@ class ToolContext:
     """When its time is up, on `time.perf_counter`."""
     reports: Reports = field(default_factory=Reports, repr=False)
     """Use `progress` and `schedule`."""
+
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Use `secret`."""
+
+    def secret(self, name: str) -> str:
+        """A secret that the operator gives to the source of the function. It is kept out of results, errors and logs as
+        it stands, but not when it is encoded or cut. LookupError when the source is given none of this name."""
+        try:
+            return self.secrets[name]
+        except KeyError:
+            raise LookupError(
+                f"the source of this tool is given no secret {name!r}: see `secrets` of docs/tools.md"
+            ) from None
 
     @property
     def cancelled(self) -> bool:

@@ -34,6 +34,8 @@ from services.tools.tool import (
 F = TypeVar("F", bound=Callable[..., Any])
 
 _MARK: Final = "__parley_tool__"
+_LARGE: Final = 8 * 1024
+"""Characters of arguments beyond which pydantic may have more faults to tell of than there is time for."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Options:
     behavior: Behavior | None
     scheduling: Scheduling | None
     compensate: Compensate | None
+    max_concurrency: int | None
 
 
 @overload
@@ -59,6 +62,7 @@ def tool(
     behavior: Behavior | None = None,
     scheduling: Scheduling | None = None,
     compensate: Compensate | None = None,
+    max_concurrency: int | None = None,
 ) -> Callable[[F], F]: ...
 def tool(
     function: F | None = None,
@@ -70,15 +74,18 @@ def tool(
     behavior: Behavior | None = None,
     scheduling: Scheduling | None = None,
     compensate: Compensate | None = None,
+    max_concurrency: int | None = None,
 ) -> F | Callable[[F], F]:
     """Mark a function as a tool. It stays an ordinary function.
 
-    Synchronous functions run in a thread, coroutine functions on the event loop (so they must not block). Of a
-    generator, of either kind, every value is a result, and the last one the answer. The model sees the first paragraph
-    of the docstring and the parameters; `Annotated[str, Field(description=...)]` describes one. `timeout` (seconds or
-    timedelta; default: the service's) bounds a call. `idempotent` promises that running it twice does no more than
-    running it once. `behavior` says whether the model waits for it (default: the model's), and `scheduling` when it
-    speaks of what it did not wait for: `silent` (never), `when_idle` (at the next pause) or `interrupt` (at once).
+    Synchronous functions run in a thread, coroutine functions on an event loop of their module (so they must not
+    block). Of a generator, of either kind, every value is a result, and the last one the answer. The model sees the
+    first paragraph of the docstring and the parameters; `Annotated[str, Field(description=...)]` describes one.
+    `timeout` (seconds or timedelta; default: the service's) bounds a call. `idempotent` promises that running it twice
+    does no more than running it once. `behavior` says whether the model waits for it (default: the model's), and
+    `scheduling` when it speaks of what it did not wait for: `silent` (never), `when_idle` (at the next pause) or
+    `interrupt` (at once). Of a tool with `max_concurrency` no more calls than that run at once in one process; others
+    wait a little.
 
     `compensate` undoes what a call did in a session when nobody gets its result: the model took the call back, the
     session ended, or its time was up. It is called once, when the function has ended, with the arguments (a dict, as
@@ -87,7 +94,7 @@ def tool(
     """
 
     def mark(target: F) -> F:
-        setattr(target, _MARK, Options(name, timeout, idempotent, behavior, scheduling, compensate))
+        setattr(target, _MARK, Options(name, timeout, idempotent, behavior, scheduling, compensate, max_concurrency))
         return target
 
     return mark if function is None else mark(function)
@@ -111,12 +118,19 @@ class FunctionTool(Tool):
 
     function: Callable[..., Any]
     _model: type[BaseModel]
+    _declared: arguments.SchemaCheck | None
+    """What the model was told, where that can be checked: some hints convert what their declaration forbids."""
     _context_parameter: str | None
     _streams: bool
 
     def bind(self, arguments_json: str, context: ToolContext) -> Callable[[], Any]:
         """The call, ready to be made. ArgumentsError when the arguments do not fit."""
-        values = arguments.check(self._model, arguments.parse(arguments_json))
+        given = arguments.parse(arguments_json)
+        if self._declared is not None and len(arguments_json) > _LARGE:
+            self._declared(given)  # which stops at the first faults
+        values = arguments.check(self._model, given)
+        if self._declared is not None:
+            self._declared(given)
         keywords = {str(field.alias): getattr(values, name) for name, field in self._model.model_fields.items()}
         if self._context_parameter is not None:
             keywords[self._context_parameter] = context
@@ -142,22 +156,25 @@ def _declare(function: object) -> FunctionTool:
         raise DeclarationError("is not a function; classes, methods and other callables cannot be tools")
     name = check_name(options.name if options.name is not None else function.__name__)
     model, context_parameter = _signature(function, name)
+    parameters = _json_schema(model)
     generates = _generates(function)
     behavior = _checked_behavior(options.behavior)
     return FunctionTool(
         name=name,
         description=_description(function),
-        parameters=_json_schema(model),
+        parameters=parameters,
         timeout=_checked_timeout(options.timeout),
         idempotent=bool(options.idempotent),
         behavior=behavior,
         scheduling=_checked_scheduling(options.scheduling, behavior),
         compensate=_checked_compensate(options.compensate),
         reports=generates or context_parameter is not None,
+        max_concurrency=_checked_limit(options.max_concurrency),
         site=site(function),
         is_async=inspect.isasyncgenfunction(function) or inspect.iscoroutinefunction(function),
         function=function,
         _model=model,
+        _declared=_check_of(parameters),
         _context_parameter=context_parameter,
         _streams=generates,
     )
@@ -177,6 +194,12 @@ def _checked_timeout(timeout: object) -> timedelta | None:
     if length <= timedelta(0):
         raise DeclarationError(f"timeout={timeout!r} is not allowed: expected seconds above 0, or a timedelta")
     return length
+
+
+def _checked_limit(limit: object) -> int | None:
+    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
+        raise DeclarationError(f"max_concurrency={limit!r} is not allowed: expected a whole number above 0")
+    return limit
 
 
 def _checked_behavior(behavior: Behavior | None) -> Behavior | None:
@@ -243,6 +266,13 @@ def _signature(function: types.FunctionType, name: str) -> tuple[type[BaseModel]
         return create_model(name, __config__=ConfigDict(extra="forbid"), **fields), context_parameter
     except Exception as error:
         raise DeclarationError(f"its parameters cannot be declared: {error}") from error
+
+
+def _check_of(parameters: dict[str, Any]) -> arguments.SchemaCheck | None:
+    try:
+        return arguments.SchemaCheck(parameters)
+    except schema.SchemaError:
+        return None  # such as a pattern that only Python has: then the hints alone decide
 
 
 def _json_schema(model: type[BaseModel]) -> dict[str, Any]:

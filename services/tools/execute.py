@@ -7,6 +7,7 @@ are left behind: they are counted as overrunning and keep their slot until they 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from parley.v1 import live_pb2
 from services.tools import results
 from services.tools.arguments import ArgumentsError
 from services.tools.context import OutcomeUnknownError, ToolContext, ToolError
+from services.tools.places import Claimant, Full, Places
 from services.tools.registry import Registry
 from services.tools.threads import DaemonThreads
 from services.tools.tool import Tool
@@ -28,6 +30,8 @@ log = structlog.get_logger()
 
 _MAX_ERROR: Final = 500
 """Characters of an error that the model is given."""
+_SHARE: Final = 0.75
+"""Of the process's places that one tool, or one tenant, may have unless somebody says otherwise."""
 
 
 class Refusal(Enum):
@@ -36,7 +40,10 @@ class Refusal(Enum):
     UNKNOWN_TOOL = "unknown_tool"
     UNAVAILABLE = "unavailable"
     WRONG_ARGUMENTS = "wrong_arguments"
+    NOT_PERMITTED = "not_permitted"
     BUSY = "busy"
+    TOOL_BUSY = "tool_busy"
+    TENANT_BUSY = "tenant_busy"
     DRAINING = "draining"
     RUNNING_ALREADY = "running_already"
 
@@ -85,13 +92,15 @@ class Ended:
 
 @dataclass
 class Execution:
-    """A call that was admitted. It holds its slot until its function has ended."""
+    """A call that was admitted: it has a place or waits for one. It holds it until its function has ended."""
 
     call: Call
     tool: Tool
     context: ToolContext
     stop: asyncio.Future[Result]
     """Set when somebody ends it from outside."""
+    turn: asyncio.Future[None]
+    """Set when it has a place."""
     admitted: float
     """When its time began to run, on `time.perf_counter`."""
     function: Callable[[], Any] | None = None
@@ -102,13 +111,29 @@ class Execution:
 
 
 class Executor:
-    """Runs calls. `admit` takes a slot at once, `run` does the work."""
+    """Runs calls. `admit` takes a place or one in the waiting room, `run` waits for it and does the work."""
 
     def __init__(
-        self, registry: Registry, *, max_concurrency: int, default_timeout: timedelta, max_result_bytes: int
+        self,
+        registry: Registry,
+        *,
+        max_concurrency: int,
+        default_timeout: timedelta,
+        max_result_bytes: int,
+        max_concurrency_per_tool: int | None = None,
+        max_concurrency_per_tenant: int | None = None,
+        queue_wait: timedelta = timedelta(seconds=2),
     ) -> None:
+        """Without limits of their own a tool and a tenant may have three quarters of the places. `queue_wait`: longest
+        time that a call waits where its tool or its tenant has as many as it may."""
+        share = math.ceil(max_concurrency * _SHARE)
         self._registry = registry
-        self._max_concurrency = max_concurrency
+        self._places = Places(
+            max_concurrency,
+            tool_limit=max_concurrency_per_tool or share,
+            tenant_limit=max_concurrency_per_tenant or share,
+        )
+        self._queue_wait = queue_wait
         self._default_timeout = default_timeout
         self._max_result_bytes = max_result_bytes
         self._threads = DaemonThreads(max_concurrency)
@@ -118,8 +143,13 @@ class Executor:
 
     @property
     def running(self) -> int:
-        """Calls that somebody waits for."""
+        """Calls that somebody waits for, also those that wait for a place."""
         return sum(1 for execution in self._executions.values() if not execution.answered)
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for a place."""
+        return self._places.waiting
 
     @property
     def overrunning(self) -> int:
@@ -127,18 +157,21 @@ class Executor:
         return len(self._executions) - self.running
 
     def admit(self, call: Call) -> Execution | Result:
-        """Take a slot for a call, or say why not. Does not wait."""
+        """Take a place for a call, or one in the waiting room, or say why not. Does not wait."""
         tool = self._registry.get(call.name)
         if tool is None:
             return refused(Refusal.UNKNOWN_TOOL, f"there is no tool {call.name!r}")
+        if not tool.permits(call.tenant):
+            return refused(Refusal.NOT_PERMITTED, f"not run: the tool {call.name!r} is not for this tenant")
         if self.draining:
-            return refused(Refusal.DRAINING, "the tools service is shutting down; try again")
+            return _draining()
         if call.execution_id in self._executions:
             return refused(Refusal.RUNNING_ALREADY, f"execution {call.execution_id} is running already")
-        if len(self._executions) >= self._max_concurrency:
-            return refused(Refusal.BUSY, "the tools service is busy; try again in a second")
         if reason := tool.unavailable():
             return refused(Refusal.UNAVAILABLE, f"not run: the tool {call.name!r} is not available: {reason}")
+        full = self._places.ask(call.execution_id, Claimant(call.name, call.tenant, tool.max_concurrency))
+        if full is not None:
+            return busy(full, call.name)
         admitted = time.perf_counter()
         context = ToolContext(
             tool=call.name,
@@ -150,10 +183,26 @@ class Executor:
             labels=dict(call.labels),
             deadline=admitted + self._limit(tool, call).total_seconds(),
         )
-        stop: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        execution = Execution(call, tool, context, stop, admitted)
+        context.reports.hide = tool.hide
+        loop = asyncio.get_running_loop()
+        execution = Execution(call, tool, context, loop.create_future(), loop.create_future(), admitted)
         self._executions[call.execution_id] = execution
         return execution
+
+    async def place(self, execution: Execution) -> Result | None:
+        """Wait for the call's place; why it gets none. `run` does it too, unless it was done."""
+        key = execution.call.execution_id
+        if not self._places.has(key) and not execution.stop.done():
+            # What begins late has little time left: better that the model hears of it, and asks again.
+            left = execution.context.seconds_left / 2
+            await asyncio.wait(
+                (execution.turn, execution.stop),
+                timeout=min(left, self._queue_wait.total_seconds()),
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+        if execution.stop.done():
+            return execution.stop.result()
+        return None if self._places.has(key) else busy(self._places.why(key) or Full.TOOL, execution.call.name)
 
     def bind(self, execution: Execution) -> Result | None:
         """Check the arguments; the refusal when they do not fit. `run` does it too, unless it was done."""
@@ -183,10 +232,10 @@ class Executor:
         try:
             if (refusal := self.bind(execution)) is not None:
                 return refusal
-            if execution.stop.done():
-                return execution.stop.result()
+            if (kept_out := await self.place(execution)) is not None:
+                return kept_out
             limit = self.limit(execution)
-            left = execution.admitted + limit.total_seconds() - started
+            left = execution.admitted + limit.total_seconds() - time.perf_counter()
             if left <= 0:
                 return Result(
                     live_pb2.TOOL_OUTCOME_TIMED_OUT, error="its time was up before it began", error_type="timeout"
@@ -245,26 +294,28 @@ class Executor:
 
     def _release(self, execution: Execution) -> None:
         del self._executions[execution.call.execution_id]
+        for called in self._places.leave(execution.call.execution_id):
+            self._executions[called].turn.set_result(None)
         self._changed.set()
 
     def _begin(self, tool: Tool, function: Callable[[], Any]) -> asyncio.Future[Ended]:
         if not tool.is_async:
-            return self._threads.run(lambda: self._call(function))
-        return asyncio.create_task(self._await(function), name=f"tool {tool.name}")
+            return self._threads.run(lambda: self._call(tool, function))
+        return asyncio.create_task(self._await(tool, function), name=f"tool {tool.name}")
 
-    def _call(self, function: Callable[[], Any]) -> Ended:
+    def _call(self, tool: Tool, function: Callable[[], Any]) -> Ended:
         try:
-            return Ended(results.encode(function(), self._max_result_bytes))
+            return Ended(results.encode(function(), self._max_result_bytes, tool.hide))
         except BaseException as error:  # noqa: BLE001 - sys.exit in a function must not end the service
-            return _failed(error)
+            return _failed(error, tool.hide)
 
-    async def _await(self, function: Callable[[], Any]) -> Ended:
+    async def _await(self, tool: Tool, function: Callable[[], Any]) -> Ended:
         try:
-            return Ended(results.encode(await function(), self._max_result_bytes))
+            return Ended(results.encode(await function(), self._max_result_bytes, tool.hide))
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001 - sys.exit in a function must not end the service
-            return _failed(error)
+            return _failed(error, tool.hide)
 
     def _stop(self, execution_id: str, result: Result) -> bool:
         execution = self._executions.get(execution_id)
@@ -285,8 +336,28 @@ class Executor:
             log.warning("calls cut off by the end of the grace period", calls=self.running)
         lost = "the tools service shut down while it ran; it may or may not have had its effect"
         for execution_id in list(self._executions):
-            self._stop(execution_id, Result(live_pb2.TOOL_OUTCOME_UNKNOWN, error=lost, error_type="shutdown"))
+            if self._places.has(execution_id):
+                self._stop(execution_id, Result(live_pb2.TOOL_OUTCOME_UNKNOWN, error=lost, error_type="shutdown"))
+            else:
+                self._stop(execution_id, _draining())
         self._threads.close()
+
+
+def busy(full: Full, tool: str) -> Result:
+    """A call for which there is no place."""
+    match full:
+        case Full.PROCESS:
+            return refused(Refusal.BUSY, "the tools service is busy; try again in a second")
+        case Full.TOOL:
+            return refused(
+                Refusal.TOOL_BUSY, f"not run: the tool {tool!r} is busy with other calls; try again in a few seconds"
+            )
+        case Full.TENANT:
+            return refused(Refusal.TENANT_BUSY, "not run: too many other calls are running; try again in a few seconds")
+
+
+def _draining() -> Result:
+    return refused(Refusal.DRAINING, "the tools service is shutting down; try again")
 
 
 def refused(refusal: Refusal, error: str, violations: Mapping[str, str] | None = None) -> Result:
@@ -300,11 +371,11 @@ def refused(refusal: Refusal, error: str, violations: Mapping[str, str] | None =
     )
 
 
-def _failed(error: BaseException) -> Ended:
+def _failed(error: BaseException, hide: Callable[[str], str]) -> Ended:
     """What the model is told: type and message, never a stack trace. The log gets the rest."""
     name = type(error).__name__
     try:
-        message = " ".join(str(error).split())
+        message = " ".join(hide(str(error)).split())
     except BaseException:  # noqa: BLE001 - an exception that cannot even be printed
         message = ""
     if not isinstance(error, ToolError | results.ResultError):

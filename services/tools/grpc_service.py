@@ -28,7 +28,10 @@ _REASONS: Final[dict[Refusal, errors_pb2.ErrorReason]] = {
     Refusal.UNKNOWN_TOOL: errors_pb2.ERROR_REASON_TOOL_UNKNOWN,
     Refusal.WRONG_ARGUMENTS: errors_pb2.ERROR_REASON_ARGUMENTS_INVALID,
     Refusal.UNAVAILABLE: errors_pb2.ERROR_REASON_NO_CAPACITY,
+    Refusal.NOT_PERMITTED: errors_pb2.ERROR_REASON_NOT_PERMITTED,
     Refusal.BUSY: errors_pb2.ERROR_REASON_NO_CAPACITY,
+    Refusal.TOOL_BUSY: errors_pb2.ERROR_REASON_NO_CAPACITY,
+    Refusal.TENANT_BUSY: errors_pb2.ERROR_REASON_TENANT_LIMIT,
     Refusal.DRAINING: errors_pb2.ERROR_REASON_NO_CAPACITY,
 }
 
@@ -63,6 +66,8 @@ class ToolServicer(tools_pb2_grpc.ToolServiceServicer):
             for name in ("name", "caller", "idempotency_key")
             if not 0 < len(getattr(request, name)) <= _MAX_LABEL
         }
+        if len(request.tenant) > _MAX_LABEL:
+            missing["tenant"] = f"at most {_MAX_LABEL} characters"
         if missing:
             message = "; ".join(f"{path}: {problem}" for path, problem in missing.items())
             await _abort(context, ServiceError(errors_pb2.ERROR_REASON_FIELD_INVALID, message, missing))
@@ -79,6 +84,7 @@ class ToolServicer(tools_pb2_grpc.ToolServiceServicer):
             arguments_json=arguments,
             execution_id=ids.sortable_id(),
             timeout=None if remaining is None or math.isinf(remaining) else timedelta(seconds=remaining),
+            tenant=request.tenant,
             caller=request.caller,
             idempotency_key=request.idempotency_key,
         )

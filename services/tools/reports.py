@@ -35,6 +35,8 @@ class Reports:
     def __init__(self) -> None:
         self.scheduling = live_pb2.RESPONSE_SCHEDULING_UNSPECIFIED
         """Of the results from here on; unspecified: as the tool declares."""
+        self.hide: Callable[[str], str] = str
+        """Takes out of a text what nobody may read."""
         self._outbox = Outbox()
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -48,7 +50,7 @@ class Reports:
     def progress(self, message: str, fraction: float | None) -> None:
         """How far the function is."""
         with self._lock:
-            self._outbox.progress(message, fraction)
+            self._outbox.progress(self.hide(message), fraction)
         self._call()
 
     def partial(self, output_json: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date, datetime, time
 from decimal import Decimal
 from enum import Enum
@@ -26,9 +26,10 @@ class ResultError(Exception):
     """The result cannot be given to a model."""
 
 
-def encode(value: object, max_bytes: int) -> str:
-    """A JSON object. What is not an object becomes `{"result": value}`. ResultError otherwise."""
-    plain = _Plain(max_bytes).walk(value, "result", 0)
+def encode(value: object, max_bytes: int, hide: Callable[[str], str] = str) -> str:
+    """A JSON object. What is not an object becomes `{"result": value}`. ResultError otherwise. `hide` takes out of a
+    text what nobody may read."""
+    plain = _Plain(max_bytes, hide).walk(value, "result", 0)
     if not isinstance(plain, dict):
         plain = {"result": plain}
     try:
@@ -63,8 +64,9 @@ def _too_large(max_bytes: int) -> ResultError:
 class _Plain:
     """Turns a value into what JSON knows."""
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, hide: Callable[[str], str]) -> None:
         self._max_bytes = max_bytes
+        self._hide = hide
         self._size = 0
         self._open: set[int] = set()
 
@@ -77,19 +79,19 @@ class _Plain:
             return value
         if isinstance(value, str):
             self._count(len(value))
-            return str(value)
+            return self._hide(str(value))
         if isinstance(value, int):
             if value.bit_length() > _MAX_INTEGER_BITS:
                 raise ResultError(f"{path} is an integer too large for JSON")
-            return int(value)
+            return self._number(int(value))
         if isinstance(value, float):
             if not math.isfinite(value):
                 raise ResultError(f"{path} is {value}, which JSON cannot say")
-            return float(value)
+            return self._number(float(value))
         if isinstance(value, datetime | date | time):
             return value.isoformat()
         if isinstance(value, Decimal | UUID):
-            return str(value)
+            return self._hide(str(value))
         return self._container(value, path, depth)
 
     def _container(self, value: object, path: str, depth: int) -> Any:
@@ -119,8 +121,13 @@ class _Plain:
             if not isinstance(key, str):
                 raise ResultError(f"{path} has a key of type {type(key).__name__}; JSON has strings only")
             self._count(len(key))
-            plain[str(key)] = self.walk(item, f"{path}.{key}" if len(path) < 200 else path, depth + 1)
+            plain[self._hide(str(key))] = self.walk(item, f"{path}.{key}" if len(path) < 200 else path, depth + 1)
         return plain
+
+    def _number(self, value: float) -> float | str:
+        text = repr(value)
+        hidden = self._hide(text)  # a secret may be a number, too
+        return value if hidden == text else hidden
 
     def _count(self, size: int) -> None:
         self._size += size

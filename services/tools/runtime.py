@@ -29,6 +29,7 @@ from services.tools.settings import ToolsSettings
 from services.tools.sources.build import sources_of
 from services.tools.sources.keeper import SourceKeeper
 from services.tools.sources.python import PythonSource
+from services.tools.sources.secrets import Secrets
 
 log = structlog.get_logger()
 
@@ -42,7 +43,7 @@ _GOODBYE: Final = 5.0
 def run(settings: ToolsSettings) -> None:
     """Run the service until SIGTERM or SIGINT."""
     instance = settings.id or ids.instance_id("tools")
-    logs.configure("tools", instance, settings.log_level)
+    logs.configure("tools", instance, settings.log_level, hide=Secrets.hide_all)
     traces = telemetry.Telemetry("parley-tools", instance, settings.otlp_endpoint)
 
     async def main() -> None:
@@ -70,6 +71,9 @@ class ToolsProcess:
             max_concurrency=settings.max_concurrency,
             default_timeout=settings.default_timeout,
             max_result_bytes=settings.max_result_bytes,
+            max_concurrency_per_tool=settings.max_concurrency_per_tool,
+            max_concurrency_per_tenant=settings.max_concurrency_per_tenant,
+            queue_wait=settings.queue_wait,
         )
         self.claims = ClaimedCalls(Claims(self.bus.client.jetstream(timeout=TIMEOUT)), self.executor)
         self.compensations = Compensations()
@@ -82,7 +86,7 @@ class ToolsProcess:
             claims=self.claims,
             compensations=self.compensations,
             default_timeout=settings.default_timeout,
-            max_tasks=settings.max_concurrency,
+            max_tasks=2 * settings.max_concurrency,  # as many again may wait
         )
         servicer = ToolServicer(self.registry, self.executor, self.counts, default_timeout=settings.default_timeout)
         self.grpc = GrpcPort(settings.listen, servicer)
@@ -192,6 +196,7 @@ class ToolsProcess:
             "remarks": len(self.registry.remarks),
             "source_restarts": self._keeper.restarts,
             "running": self.executor.running,
+            "waiting": self.executor.waiting,
             "overrunning": self.executor.overrunning,
             "subscriptions": self.bus.subscriptions(),
             "bus_errors": self.bus.errors,
@@ -204,7 +209,18 @@ class ToolsProcess:
             "not_compensated": self.compensations.failed,
             "compensation_not_needed": self.compensations.not_needed,
             "loop_lag_seconds": round(self._lag.worst, 4),
+            **self._loops(),
             **self.counts.totals(),
+        }
+
+    def _loops(self) -> dict[str, int]:
+        loops = [
+            source.loop for source in self._sources if isinstance(source, PythonSource) and source.loop is not None
+        ]
+        return {
+            "loops_blocked": sum(loop.blocked is not None for loop in loops),
+            "loop_blocks": sum(loop.counts.blocks for loop in loops),
+            "left_tasks": sum(loop.counts.left_tasks for loop in loops),
         }
 
 

@@ -14,7 +14,7 @@ _DEFS: Final = "$defs"
 _PREFIX: Final = f"#/{_DEFS}/"
 _NAMED: Final = frozenset({"properties", "patternProperties", _DEFS, "dependentSchemas"})
 """Keywords whose keys are names, not keywords: an argument may be called `title`."""
-_VALUES: Final = frozenset({"default", "const", "enum", "examples", "required"})
+VALUES: Final = frozenset({"default", "const", "enum", "examples", "required"})
 """Keywords whose values are no schemas."""
 
 
@@ -63,7 +63,7 @@ def keywords(schema: Any, path: str = "") -> Iterator[tuple[str, str]]:
         return
     for key, value in schema.items():
         yield key, path
-        if key in _VALUES:
+        if key in VALUES:
             continue
         if key in _NAMED and isinstance(value, dict):
             for name, inner in value.items():
@@ -100,7 +100,7 @@ class _Walk:
                 continue
             if key in _NAMED and isinstance(value, dict):
                 walked[key] = {name: self.node(item, inside) for name, item in value.items()}
-            elif key in _VALUES:
+            elif key in VALUES:
                 walked[key] = value
             else:
                 walked[key] = self.node(value, inside)

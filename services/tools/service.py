@@ -187,6 +187,10 @@ class ToolEndpoints:
             return
         assert self._service is not None
         try:
+            # A call that gets no place claims nothing either.
+            if (kept_out := await self._executor.place(execution)) is not None:
+                await self._refuse(execution.call, request, kept_out)
+                return
             claim = await self._claims.claim(message, execution, self._service.id)
             if isinstance(claim, fabric_pb2.ToolCallReply):
                 self._executor.withdraw(execution)

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, field_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
-from services.fabric.settings import PositiveDuration, ServiceSettings
+from services.fabric.settings import Duration, PositiveDuration, ServiceSettings
 
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
@@ -52,6 +52,26 @@ class ToolsSettings(ServiceSettings):
         le=1024,
         description="Calls that run at once, and threads for those that block; one more is refused as busy.",
     )
+    max_concurrency_per_tool: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="Calls of one tool that run at once, unless the tool says otherwise; one more waits. Default: "
+        "three quarters of `max_concurrency`.",
+    )
+    max_concurrency_per_tenant: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="Calls of one tenant that run at once; one more waits. Default: three quarters of "
+        "`max_concurrency`.",
+    )
+    queue_wait: Duration = Field(
+        timedelta(seconds=2),
+        ge=timedelta(0),
+        description="Longest time a call waits where its tool or its tenant has as many as it may, and never more than "
+        "half of the time that it has; then it is refused as busy.",
+    )
     default_timeout: PositiveDuration = Field(
         timedelta(seconds=10), description="Longest time a tool may run when it declares none."
     )
@@ -62,7 +82,7 @@ class ToolsSettings(ServiceSettings):
         description="Largest result of a tool in bytes of JSON; NATS messages end at 1 MiB.",
     )
 
-    @field_validator("sources", mode="before")
+    @field_validator("sources", "max_concurrency_per_tool", "max_concurrency_per_tenant", mode="before")
     @classmethod
     def _empty_is_none(cls, value: Any) -> Any:
         return value or None

@@ -47,7 +47,7 @@ def drained(start: Callable[[], Generator[Any, None, Any]], context: ToolContext
 
 def _tell(value: object, context: ToolContext) -> None:
     try:
-        context.reports.partial(results.encode(value, MAX_PARTIAL))
+        context.reports.partial(results.encode(value, MAX_PARTIAL, context.reports.hide))
     except results.ResultError as error:
         # It may be good enough for an answer, whose bound is a higher one; if not, that is said of the answer.
         log.debug("no partial result", tool=context.tool, reason=str(error))

@@ -65,10 +65,22 @@ class Tool(ABC):
     """It may say how far it is, and give partial results."""
     compensate: Compensate | None = None
     """Undoes what a call did; None: nothing does."""
+    max_concurrency: int | None = None
+    """Calls of it that run at once in one process; None: the service's limit of a tool."""
+    tenants: frozenset[str] = frozenset()
+    """Tenants for whom it exists; empty: everybody."""
 
     @abstractmethod
     def bind(self, arguments_json: str, context: ToolContext) -> Callable[[], Any]:
         """The call, ready to be made once. ArgumentsError when the arguments do not fit."""
+
+    def permits(self, tenant: str) -> bool:
+        """Whether it exists for a tenant; "" is nobody's."""
+        return not self.tenants or tenant in self.tenants
+
+    def hide(self, text: str) -> str:
+        """The text as anybody may read it: without the secrets of the tool's source."""
+        return text
 
     def unavailable(self) -> str:
         """Why it cannot be called at the moment; empty when it can."""
@@ -89,6 +101,7 @@ class Tool(ABC):
             scheduling=SCHEDULINGS[self.scheduling],
             reports=self.reports,
             compensates=self.compensate is not None,
+            tenants=sorted(self.tenants),
         )
         message.timeout.FromTimedelta(self.timeout or default_timeout)
         return message

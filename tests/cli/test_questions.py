@@ -346,7 +346,8 @@ async def test_a_tool_is_called(capsys):
             "error": "",
             "duration_seconds": 1.5,
         }
-        assert await run("call", "weather") == 0
+        assert await run("call", "weather", "--tenant", "acme") == 0
+        assert [call.tenant for call in tools.calls] == ["", "", "acme"]
         assert [call.caller for call in tools.calls] == ["me", "parley-cli", "parley-cli"]
         keys = [call.idempotency_key for call in tools.calls]
         assert keys[1] == "once"

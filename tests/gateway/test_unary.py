@@ -252,6 +252,32 @@ async def test_workers_and_tools_are_listed(channel: grpc.aio.Channel, worker: F
     assert [tool.declaration.description for tool in spec.tools] == ["Finds an order."]
 
 
+async def test_tools_of_one_tenant_are_unknown_to_another(channel: grpc.aio.Channel, worker: FakeWorker) -> None:
+    declared = [
+        tools_pb2.Tool(declaration=live_pb2.FunctionDeclaration(name=name, description="Finds."), tenants=tenants)
+        for name, tenants in (("of_acme", ["acme", "others"]), ("of_others", ["others"]), ("of_all", []))
+    ]
+    await Catalog(worker.client.jetstream()).publish(declared)
+    tools = tools_pb2_grpc.ToolServiceStub(channel)
+    listed = (await tools.ListTools(tools_pb2.ListToolsRequest(), metadata=AUTH)).tools
+    assert {"of_acme", "of_all"} == {tool.declaration.name for tool in listed} & {"of_acme", "of_others", "of_all"}
+    assert not any(tool.tenants for tool in listed)
+
+    def request(*names: str) -> live_pb2.ConverseRequest:
+        config = live_pb2.SessionConfig(model="gemini-3.8-live", tools=names)
+        return live_pb2.ConverseRequest(open=live_pb2.Open(request_id="-".join(names), config=config))
+
+    session = await opened(converse(channel), request("of_acme", "of_all"))
+    assert [list(tool.tenants) for tool in worker.sessions[session.session_id].tools] == [["acme", "others"], []]
+    answers = []
+    for name in ("of_others", "of_nobody"):
+        call = converse(channel)
+        await call.write(request("of_all", name))
+        answers.append(await refused(call.read()))
+        assert answers[-1].reason == "TOOL_UNKNOWN"
+    assert answers[0].message.replace("of_others", "of_nobody") == answers[1].message  # nobody learns that it is there
+
+
 async def test_tools_whose_declarations_do_not_fit_into_a_checkpoint_are_refused(
     channel: grpc.aio.Channel, worker: FakeWorker
 ) -> None:

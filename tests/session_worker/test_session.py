@@ -574,6 +574,23 @@ async def test_an_update_that_cannot_be_is_refused_and_changes_nothing(
     assert link.updates == []
 
 
+async def test_an_update_to_a_tool_of_another_tenant_is_one_to_a_tool_that_is_not_there(rig: Rig) -> None:
+    await rig.declare("mine", "theirs")
+    await Catalog(rig.js).publish(
+        [
+            tools_pb2.Tool(declaration=live_pb2.FunctionDeclaration(name=name), tenants=[tenant])
+            for name, tenant in (("mine", "acme"), ("theirs", "umbrella"))
+        ]
+    )
+    session, link = await rig.open()
+    await rig.send(session, update(1, "mine"))
+    await eventually(lambda: link.updates)
+    await rig.send(session, update(2, "mine", "theirs"))
+    failure = await refusal(rig)
+    assert failure.reason == errors_pb2.ERROR_REASON_TOOL_UNKNOWN
+    assert [one.field for one in failure.field_violations] == ["context_update.tools.names[1]"]
+
+
 async def test_an_update_to_more_tools_than_a_checkpoint_holds_is_refused_and_changes_nothing(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 
 from parley.v1 import live_pb2
 from services.tools import ToolContext, tool
+from services.tools.arguments import ArgumentsError
 from services.tools.declare import DeclarationError, declare
 
 
@@ -117,6 +118,19 @@ def test_arguments_arrive_as_the_types_that_the_hints_say() -> None:
     assert bound() == (date(2026, 2, 3), Size.LARGE, [Item(name="a", count=3)], 2.0, True)
 
 
+def test_what_the_declaration_forbids_is_refused_also_where_the_hints_would_convert_it() -> None:
+    @tool
+    def tag(tags: set[str], code: Annotated[str, Field(pattern=r"^(?i:a)+$")] = "a") -> list[str]:
+        """Tags."""
+        return sorted(tags)
+
+    declared = declare(tag)
+    assert declared.bind('{"tags": ["a", "b"], "code": "A"}', context())() == ["a", "b"]
+    with pytest.raises(ArgumentsError) as caught:
+        declared.bind('{"tags": ["a", "a"]}', context())
+    assert "tags" in caught.value.violations
+
+
 def test_mutable_defaults_are_not_shared_between_calls() -> None:
     @tool
     def collect(items: list[str] = []) -> list[str]:  # noqa: B006
@@ -204,6 +218,9 @@ def fine(city: str) -> None:
         (fine, {"timeout": 0}, "timeout=0 is not allowed"),
         (fine, {"timeout": float("nan")}, "timeout=nan is not allowed"),
         (fine, {"timeout": "5s"}, "timeout='5s' is not allowed"),
+        (fine, {"max_concurrency": 0}, "max_concurrency=0 is not allowed"),
+        (fine, {"max_concurrency": True}, "max_concurrency=True is not allowed"),
+        (fine, {"max_concurrency": 1.5}, "max_concurrency=1.5 is not allowed"),
         (fine, {"behavior": "quick"}, "behavior='quick' is not allowed"),
         (fine, {"scheduling": "later"}, "scheduling='later' is not allowed"),
         (fine, {"scheduling": "silent", "behavior": "blocking"}, "scheduling is for functions that do not block"),

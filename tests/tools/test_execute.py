@@ -27,13 +27,15 @@ UNKNOWN = live_pb2.TOOL_OUTCOME_UNKNOWN
 class Bench:
     """An executor and whatever a test declares."""
 
-    def __init__(self, max_concurrency: int = 4) -> None:
+    def __init__(self, max_concurrency: int = 4, **limits: Any) -> None:
         self.registry = Registry()
+        everything = {"max_concurrency_per_tool": max_concurrency, "max_concurrency_per_tenant": max_concurrency}
         self.executor = Executor(
             self.registry,
             max_concurrency=max_concurrency,
             default_timeout=timedelta(seconds=5),
             max_result_bytes=10_000,
+            **{**everything, **limits},
         )
         self._number = 0
         self._functions: list[Tool] = []

@@ -139,10 +139,12 @@ async def test_call_without_reply_subject_is_harmless(client: Client, service: T
 
 
 @pytest.mark.parametrize("name", ["meet", "meet_in_threads"])
-async def test_fifty_slow_calls_run_at_the_same_time(client: Client, service: ToolsProcess, name: str) -> None:
-    # Each returns only when all fifty are inside.
-    replies = await asyncio.gather(*(call(client, name, {"count": 50}) for _ in range(50)))
-    assert {reply.output_json for reply in replies} == {'{"result":50}'}
+async def test_as_many_slow_calls_as_one_tool_may_have_run_at_the_same_time(
+    client: Client, service: ToolsProcess, name: str
+) -> None:
+    # Each returns only when all 48 are inside: three quarters of the process's 64.
+    replies = await asyncio.gather(*(call(client, name, {"count": 48}) for _ in range(48)))
+    assert {reply.output_json for reply in replies} == {'{"result":48}'}
 
 
 @pytest.mark.parametrize("name", ["hang", "block"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Final
 
 THRESHOLD: Final = 5
@@ -11,7 +12,7 @@ PAUSE: Final = 10.0
 
 
 class Breaker:
-    """Of one source. Every call that was allowed ends with `succeeded`, `failed` or `abandoned`."""
+    """Of one source. Every call that was allowed ends with `succeeded`, `failed` or `abandoned`. For any thread."""
 
     def __init__(self, threshold: int = THRESHOLD, pause: float = PAUSE) -> None:
         self._threshold = threshold
@@ -19,6 +20,7 @@ class Breaker:
         self._failures = 0
         self._opened = 0.0
         self._trying = False
+        self._lock = threading.Lock()
 
     @property
     def open(self) -> bool:
@@ -27,27 +29,31 @@ class Breaker:
 
     def wait(self, now: float) -> float:
         """0 when a call is allowed, which then is to be made; otherwise the seconds after which to ask again."""
-        if not self.open:
+        with self._lock:
+            if not self.open:
+                return 0.0
+            left = self._opened + self._pause - now
+            if left > 0:
+                return left
+            if self._trying:
+                return self._pause
+            self._trying = True
             return 0.0
-        left = self._opened + self._pause - now
-        if left > 0:
-            return left
-        if self._trying:
-            return self._pause
-        self._trying = True
-        return 0.0
 
     def succeeded(self) -> None:
         """The source answered."""
-        self._failures = 0
-        self._trying = False
+        with self._lock:
+            self._failures = 0
+            self._trying = False
 
     def failed(self, now: float) -> None:
         """The source did not answer."""
-        self._failures = min(self._failures + 1, self._threshold)
-        self._opened = now
-        self._trying = False
+        with self._lock:
+            self._failures = min(self._failures + 1, self._threshold)
+            self._opened = now
+            self._trying = False
 
     def abandoned(self) -> None:
-        """Nobody waited for the answer, which tells nothing."""
-        self._trying = False
+        """Nobody waited for the answer, or it was the function's own fault: that tells nothing of the source."""
+        with self._lock:
+            self._trying = False

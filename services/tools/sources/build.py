@@ -21,7 +21,7 @@ def sources_of(settings: ToolsSettings) -> list[Source]:
     for source in file.load(settings.sources.expanduser()):
         match source:
             case PythonSettings():
-                built.append(PythonSource(source, settings))
+                built.append(PythonSource(source, settings, folder=folder))
             case McpStdioSettings() | McpHttpSettings():
                 # Late: the SDK takes half a second and some 25 MB, which are for those who use it.
                 from services.tools.sources.mcp import McpSource

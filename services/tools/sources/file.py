@@ -53,6 +53,7 @@ def _variable_names(value: Any) -> Any:
 
 HttpUrl = Annotated[str, BeforeValidator(_http_url)]
 Headers = Annotated[dict[str, str | SecretRef], BeforeValidator(_header_names)]
+Tenant = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
 Variables = Annotated[dict[str, str | SecretRef], BeforeValidator(_variable_names)]
 
 
@@ -69,6 +70,10 @@ class Hints(_Settings):
     scheduling: Scheduling | None = None
     """When the model is to speak of its results, where it does not wait for them."""
     timeout: PositiveDuration | None = None
+    max_concurrency: int | None = Field(None, ge=1, le=1024)
+    """Calls that run at once in one process; default: the service's."""
+    tenants: list[Tenant] | None = Field(None, max_length=1024)
+    """Tenants for whom it exists, instead of those of the source."""
 
     @model_validator(mode="after")
     def _scheduled_unless_waited_for(self) -> Hints:
@@ -88,6 +93,10 @@ class SourceSettings(_Settings):
     exclude: list[str] = Field([], max_length=256)
     timeout: PositiveDuration | None = None
     """Longest time a call may take; default: the service's."""
+    tenants: list[Tenant] = Field([], max_length=1024)
+    """Tenants for whom its tools exist; default: everybody."""
+    retries: int = Field(2, ge=0, le=5)
+    """How often a call of an idempotent tool is made again when what it stands on could not be reached."""
     tools: dict[str, Hints] = Field({}, max_length=256)
     """Hints, by the name of the tool as the source calls it."""
 
@@ -97,16 +106,11 @@ class PythonSettings(SourceSettings):
 
     kind: Literal["python"]
     module: str = Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")
+    secrets: Annotated[dict[str, SecretRef], BeforeValidator(_variable_names)] = Field({}, max_length=256)
+    """What its functions get by `ToolContext.secret`, by name."""
 
 
-class RemoteSettings(SourceSettings):
-    """What all remote sources have in common."""
-
-    retries: int = Field(2, ge=0, le=5)
-    """How often a call of an idempotent tool is sent again when the source could not be reached."""
-
-
-class McpSettings(RemoteSettings):
+class McpSettings(SourceSettings):
     """What all MCP servers have in common."""
 
     trust_annotations: bool = False
@@ -152,7 +156,7 @@ class Auth(_Settings):
         return self
 
 
-class OpenApiSettings(RemoteSettings):
+class OpenApiSettings(SourceSettings):
     """An HTTP service with an OpenAPI 3 document."""
 
     kind: Literal["openapi"]

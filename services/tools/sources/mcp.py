@@ -22,11 +22,11 @@ from pydantic import TypeAdapter, ValidationError
 from parley._version import __version__
 from services.fabric.process import stop_tasks
 from services.tools import arguments, schema
-from services.tools.context import ToolContext, ToolError
+from services.tools.context import ToolContext, ToolError, ToolUnavailableError
 from services.tools.registry import Offer
 from services.tools.sources import mcp_answers
 from services.tools.sources.file import McpHttpSettings, McpSettings, McpStdioSettings
-from services.tools.sources.guard import Guard, TransportError
+from services.tools.sources.guard import Guard
 from services.tools.sources.mcp_http import NOT_ANSWERED, NOT_SENT, http_client
 from services.tools.sources.mcp_stdio import MAX_MESSAGE, TOO_LARGE, StdioServer
 from services.tools.sources.mcp_streams import ToolSieve, first_problem, watched
@@ -134,9 +134,9 @@ class McpSource(Source):
         return catalogue.offer()
 
     def session(self) -> _Connection:
-        """The connection of now. TransportError when there is none."""
+        """The connection of now. ToolUnavailableError when there is none."""
         if self._connection is None or self._connection.lost:
-            raise TransportError(f"not run: {self.name} is not connected at the moment", may_have_run=False)
+            raise ToolUnavailableError(f"not run: {self.name} is not connected at the moment", may_have_run=False)
         return self._connection
 
     @asynccontextmanager
@@ -260,7 +260,7 @@ class _Sender:
         self._check = None if tool.output_schema is None else arguments.SchemaCheck(dict(tool.output_schema))
 
     async def send(self, values: dict[str, Any], context: ToolContext) -> Any:
-        """Call it. When this is cancelled, the server is told. TransportError, ToolError."""
+        """Call it. When this is cancelled, the server is told. ToolUnavailableError, ToolError."""
         result = await self._request(values, context)
         if isinstance(result, types.InputRequiredResult):
             raise ToolError("the tool asks for something that only a person could give; it cannot be used here")
@@ -299,10 +299,10 @@ class _Sender:
     def _failure(self, error: MCPError) -> Exception:
         message = " ".join(error.error.message.split())
         if error.code == NOT_SENT:
-            return TransportError(f"not run: {message}", may_have_run=False)
+            return ToolUnavailableError(f"not run: {message}", may_have_run=False)
         if error.code in _GONE or (error.code == types.PARSE_ERROR and TOO_LARGE not in message):
             reason = "the connection was lost" if error.code == types.CONNECTION_CLOSED else message
-            return TransportError(f"{self._source.name} did not answer: {reason}"[:300], may_have_run=True)
+            return ToolUnavailableError(f"{self._source.name} did not answer: {reason}"[:300], may_have_run=True)
         return ToolError(message or f"error {error.code}")
 
 

@@ -10,9 +10,8 @@ import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
-from services.tools.context import ToolContext, ToolError
+from services.tools.context import ToolContext, ToolError, ToolUnavailableError
 from services.tools.results import truncated
-from services.tools.sources.guard import TransportError
 from services.tools.sources.openapi_operations import Operation, Request
 
 _NOT_RUN: Final = frozenset({408, 413, 429, 503})
@@ -47,7 +46,7 @@ class HttpService:
         self._max_bytes = max_bytes
 
     async def call(self, operation: Operation, values: Mapping[str, Any], context: ToolContext) -> Any:
-        """Call an operation. TransportError, ToolError."""
+        """Call an operation. ToolUnavailableError, ToolError."""
         request = operation.request(values)
         url = self._url(request)
         method = operation.method.upper()
@@ -68,10 +67,12 @@ class HttpService:
                         return await self._answer(response)
                     url = target
             except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
-                raise TransportError(f"not run: {self._base.host} cannot be reached", may_have_run=False) from None
+                raise ToolUnavailableError(
+                    f"not run: {self._base.host} cannot be reached", may_have_run=False
+                ) from None
             except (aiohttp.ClientError, OSError, ValueError) as error:
                 # Not its text: it may hold the address, and that a key.
-                raise TransportError(
+                raise ToolUnavailableError(
                     f"{self._base.host} did not answer ({type(error).__name__})", may_have_run=True
                 ) from None
         raise ToolError(f"{self._base.host} redirected more than {_MAX_REDIRECTS} times")
@@ -132,9 +133,9 @@ class HttpService:
     async def _refusal(self, response: aiohttp.ClientResponse, *, is_json: bool) -> Exception:
         status = response.status
         if status in _NOT_RUN:
-            return TransportError(f"not run: {self._base.host} is overloaded (HTTP {status})", may_have_run=False)
+            return ToolUnavailableError(f"not run: {self._base.host} is overloaded (HTTP {status})", may_have_run=False)
         if status in _MAY_HAVE_RUN:
-            return TransportError(f"{self._base.host} did not answer (HTTP {status})", may_have_run=True)
+            return ToolUnavailableError(f"{self._base.host} did not answer (HTTP {status})", may_have_run=True)
         data = await response.content.read(_MAX_ERROR_BYTES)
         if is_json:
             try:

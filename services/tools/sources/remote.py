@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Final, Protocol
 
-from services.fabric.capabilities import SCHEMA_KEYWORDS
-from services.tools import arguments, schema
+from services.tools import arguments, heeded, schema
 from services.tools.context import ToolContext
 from services.tools.registry import Offer
-from services.tools.sources.file import RemoteSettings, SourceSettings
+from services.tools.sources.file import SourceSettings
 from services.tools.sources.guard import Guard
 from services.tools.tool import MAX_DESCRIPTION_BYTES, DeclarationError, Tool, check_name
 
@@ -42,7 +41,7 @@ class Described:
     idempotent: bool
     """Without a word of the operator."""
     send: Send
-    """Does it; raises TransportError, ToolError."""
+    """Does it; raises ToolUnavailableError, ToolError."""
     reports: bool = False
     """It may say how far it is."""
 
@@ -62,6 +61,10 @@ class RemoteTool(Tool):
         self._check(values)
         return lambda: self._guard.call(lambda: self._send(values, context), context, idempotent=self.idempotent)
 
+    def hide(self, text: str) -> str:
+        """The text without the secrets of the source: servers do send back what they were sent."""
+        return self._guard.hide(text)
+
     def unavailable(self) -> str:
         """Why it cannot be called at the moment; empty when it can."""
         return self._availability.reason()
@@ -70,7 +73,7 @@ class RemoteTool(Tool):
 class Catalogue:
     """Makes tools of what one source describes, by what the operator wants of it."""
 
-    def __init__(self, settings: RemoteSettings, guard: Guard, availability: Availability) -> None:
+    def __init__(self, settings: SourceSettings, guard: Guard, availability: Availability) -> None:
         self._settings = settings
         self._guard = guard
         self._availability = availability
@@ -120,8 +123,8 @@ class Catalogue:
             raise DeclarationError("the schema of its arguments is not of type object")
         check = arguments.SchemaCheck(parameters)
         parameters.pop("$schema", None)  # it says how to check arguments, and nothing to a model
-        if unheeded := _unheeded(parameters):
-            self._remark(f"models do not heed {unheeded}; wrong arguments are refused all the same", described.name)
+        for remark in heeded.remarks(parameters):
+            self._remark(remark, described.name)
         idempotent = described.idempotent if hints is None or hints.idempotent is None else hints.idempotent
         return RemoteTool(
             name=name,
@@ -132,6 +135,8 @@ class Catalogue:
             behavior=hints.behavior if hints else None,
             scheduling=hints.scheduling if hints else None,
             reports=described.reports,
+            max_concurrency=hints.max_concurrency if hints else None,
+            tenants=tenants_of(self._settings, described.name),
             site=self._site(described.name),
             is_async=True,
             _check=check,
@@ -139,6 +144,12 @@ class Catalogue:
             _guard=self._guard,
             _availability=self._availability,
         )
+
+
+def tenants_of(settings: SourceSettings, name: str) -> frozenset[str]:
+    """Tenants for whom the operator wants the tool to exist; empty: everybody."""
+    hints = settings.tools.get(name)
+    return frozenset(settings.tenants if hints is None or hints.tenants is None else hints.tenants)
 
 
 def wanted(settings: SourceSettings, name: str) -> bool:
@@ -165,12 +176,6 @@ def _with_definitions(parameters: Mapping[str, Any]) -> dict[str, Any]:
         return walked
 
     return {("$defs" if key == "definitions" else key): moved(value) for key, value in parameters.items()}
-
-
-def _unheeded(parameters: dict[str, Any]) -> str:
-    found = {keyword: path for keyword, path in schema.keywords(parameters) if keyword not in SCHEMA_KEYWORDS}
-    shown = [f"{keyword} of {path}" if path else keyword for keyword, path in sorted(found.items())]
-    return ", ".join(shown[:8]) + (" and more" if len(shown) > 8 else "")
 
 
 def _shortened(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any, Final
+from typing import ClassVar, Final
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
@@ -55,32 +55,44 @@ class SecretRef(BaseModel):
 class Secrets:
     """The secrets of one source."""
 
+    _of_all: ClassVar[tuple[str, ...]] = ()
+    """Those of every source of the process. A log is one for all, and its lines come from anywhere."""
+
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._found: set[str] = set()
+        self._found: tuple[str, ...] = ()
+        """As they may look in a text, the longest first."""
 
-    def resolve(self, value: str | SecretRef) -> str:
-        """A plain text as it is, a secret with its prefix; from now on it is hidden. SourceError."""
+    def resolve(self, value: str | SecretRef, *, lines: bool = False) -> str:
+        """A plain text as it is, a secret with its prefix; from now on it is hidden. `lines`: it may have several.
+        SourceError."""
         if isinstance(value, str):
             return value
         secret = value.read(self._folder)
-        if "\r" in secret or "\n" in secret:
+        if not lines and ("\r" in secret or "\n" in secret):
             raise SourceError(f"the secret of {value.env or value.file} has more than one line")
         if len(secret) >= _SHORTEST:
-            # Also as it looks inside JSON.
-            self._found |= {secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
+            # Also as it looks inside JSON, and as Python shows it.
+            forms = {secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1], repr(secret)[1:-1]}
+            self._found = _longest_first({*self._found, *forms})
+            Secrets._of_all = _longest_first({*Secrets._of_all, *forms})
         return value.prefix + secret
 
     def hide(self, text: str) -> str:
         """The text without any of the secrets."""
-        for secret in sorted(self._found, key=len, reverse=True):
-            text = text.replace(secret, HIDDEN)
-        return text
+        return _without(self._found, text)
 
-    def hide_in(self, value: Any) -> Any:
-        """A JSON value without any of the secrets: servers do send back what they were sent."""
-        if not self._found:
-            return value
-        text = json.dumps(value, ensure_ascii=False)
-        hidden = self.hide(text)
-        return value if hidden == text else json.loads(hidden)
+    @classmethod
+    def hide_all(cls, text: str) -> str:
+        """The text without the secrets of any source of this process."""
+        return _without(cls._of_all, text)
+
+
+def _longest_first(texts: set[str]) -> tuple[str, ...]:
+    return tuple(sorted(texts, key=len, reverse=True))
+
+
+def _without(secrets: tuple[str, ...], text: str) -> str:
+    for secret in secrets:
+        text = text.replace(secret, HIDDEN)
+    return text
