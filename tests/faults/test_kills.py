@@ -20,6 +20,7 @@ UNKNOWN = "the tool 'refund_order' did not answer; whether it had its effect is 
 OF = (REFUND, "1")
 
 
+@pytest.mark.long
 def test_everything_is_paid_once_and_answered_whoever_dies() -> None:
     books = asyncio.run(run(calls=50, kills=3, sessions=8, seed=SEED, minutes=2))
     assert not books.violations, "\n".join(books.lines())

@@ -98,6 +98,7 @@ def finished(call: Call) -> int:
     return sum(event.phase == "FINISHED" and event.outcome == "SUCCEEDED" for event in call.of(events.ToolActivity))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("dies", ORDERS)
 def test_a_model_that_waits_for_calls_of_several_links_is_answered(dies: str, tmp_path: Path) -> None:
     async def run() -> None:
