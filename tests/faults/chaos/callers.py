@@ -15,6 +15,7 @@ from parley import errors, events
 from parley.cli.stack import Stack
 from tests.faults.call import Call, brief, calling, check
 from tests.faults.chaos import links
+from tests.faults.chaos.evidence import Evidence
 from tests.faults.chaos.report import Report
 from tests.faults.sent import MARK_SECONDS
 from tests.support import order_ledger
@@ -51,6 +52,7 @@ class Callers:
         self._orders = orders
         self._report = report
         self._over = over
+        self._evidence = Evidence(stack.state_dir / "violations")
         self.open: dict[str, Call] = {}
         """By session."""
 
@@ -97,8 +99,10 @@ class Callers:
                 for caller in call.callers:
                     frames = sum(after - first for first, after in caller.sent.excused(call.got))
                     self._report.excused += frames * MARK_SECONDS
-            except BaseException:
+            except BaseException as problem:
                 told.append(f"got {brief(call.got)[-16:]}")
+                if not isinstance(problem, asyncio.CancelledError):
+                    told.insert(0, f"see {await self._evidence.keep(call, told, problem)}")
                 raise
             finally:
                 self.open.pop(session, None)
