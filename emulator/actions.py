@@ -112,6 +112,8 @@ class Note:
     what: Happening
     typed: bool = False
     """Of ``turn_began``: whether it answers ``client_content``."""
+    snapshot: Snapshot | None = None
+    """Of a typed turn that began: the conversation at that moment. The turn may be over when this is dealt with."""
 
 
 Action = Send | SendRaw | Listen | Guess | IssueHandle | ForgetHandles | Close | Reset | Wire | Note

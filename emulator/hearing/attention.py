@@ -84,6 +84,8 @@ class Attention:
         self._record.heard_audio(pcm, self._listener.rate, now=now)
         self._history.listened(self._listener.seconds - before)
         self._pass(boundaries, now)
+        if self.speaking:
+            self._record.speech_sounded(self._listener.sounded)
         if guess := self._utterances.guess(self._listener.guess_due):
             self._turns.out.append(guess)
 

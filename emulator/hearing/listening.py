@@ -90,6 +90,11 @@ class Listener:
         return self._activity is not None if self._marked else self._detector.speaking
 
     @property
+    def sounded(self) -> float:
+        """Seconds of audio up to the newest sound of the speech under way."""
+        return self.seconds if self._marked else self._detector.sounded
+
+    @property
     def deadline(self) -> float | None:
         """When a caller that sends no more has stalled."""
         waits = self._patience is not None and not self._marked and self._detector.speaking

@@ -122,6 +122,11 @@ class Segmenter:
         """Its length."""
         return len(self._speech)
 
+    @property
+    def sounded(self) -> float:
+        """Seconds of audio before the silence that it has come to, if any."""
+        return self._time(self._frames - self._quiet)
+
     def memory(self) -> Hearing:
         """What it goes by."""
         speech = tuple(self._speech) if self.speaking else None
@@ -145,7 +150,7 @@ class Segmenter:
     def _end(self) -> SpeechEnded:
         # Of the silence that ended it, the recogniser needs no more than this.
         spoken = max(0, len(self._speech) - max(0, self._quiet - _TRAIL_FRAMES))
-        ended = SpeechEnded(b"".join(self._speech[:spoken]), at=self._time(self._frames - self._quiet))
+        ended = SpeechEnded(b"".join(self._speech[:spoken]), at=self.sounded)
         self.speaking, self._speech, self._quiet = False, [], 0
         return ended
 
@@ -173,6 +178,11 @@ class Detector:
     def seconds_so_far(self) -> float:
         """Length of the utterance under way."""
         return self._segmenter.frames_so_far * FRAME_SECONDS
+
+    @property
+    def sounded(self) -> float:
+        """Seconds of audio up to the newest speech of it."""
+        return self._segmenter.sounded
 
     def so_far(self) -> bytes:
         """The utterance under way, at 16 kHz."""

@@ -200,7 +200,8 @@ class Turns:
     def _open_turn(self, what: Cause | None = None) -> None:
         self._open, self._answering = True, what
         self._speaker.turn()
-        self.out.append(Note("turn_began", typed=isinstance(what, Question) and what.typed))
+        typed = isinstance(what, Question) and what.typed
+        self.out.append(Note("turn_began", typed=typed, snapshot=self.snapshot() if typed else None))
 
     def _follow(self, result: Result, now: float) -> None:
         """What a result brings about. The turn that waits for it goes on by itself."""

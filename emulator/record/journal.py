@@ -31,6 +31,8 @@ class Utterance:
     """Bytes of the link's audio before it."""
     end: int | None = None
     """Bytes up to its end; None while it lasts."""
+    sounded: int | None = None
+    """Bytes up to the newest sound of it while it lasts, be it for ever; None where that is not told."""
     text: str | None = None
     """What was understood; None until then, and for ever where nobody listened."""
     entry: int | None = None
@@ -115,6 +117,11 @@ class Journal:
         self.speech_ended(None, start)
         self._open = Utterance(start)
         self._keep(self._open)
+
+    def speech_sounded(self, until: int) -> None:
+        """They still do; what came after that (bytes) is silence which may end it."""
+        if self._open is not None:
+            self._open.sounded = until
 
     def speech_ended(self, number: int | None, end: int) -> None:
         """They do no longer; ``number`` is understood later, None never is."""

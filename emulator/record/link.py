@@ -91,6 +91,10 @@ class LinkRecord:
         self.journal.speech_began(self.audio.at(audio_seconds))
         self.event("speech_began", at=now, audio_seconds=round(audio_seconds, 3))
 
+    def speech_sounded(self, audio_seconds: float) -> None:
+        """They still do; the newest sound ended at that time."""
+        self.journal.speech_sounded(self.audio.at(audio_seconds))
+
     def speech_ended(self, number: int | None, audio_seconds: float, *, now: float, length: float) -> None:
         """They spoke until that time. ``number`` is what :meth:`understood` will name it by; None is never listened to.
 
@@ -149,13 +153,19 @@ class LinkRecord:
         if self.handles:
             self.handles[-1].restores = position
 
+    def end_of(self, utterance: Utterance) -> int:
+        """Bytes of audio up to the end of an utterance, or up to its newest sound where it has none."""
+        if utterance.end is not None:
+            return utterance.end
+        return self.audio.heard.size if utterance.sounded is None else utterance.sounded
+
     def frames_of(self, utterance: Utterance) -> Iterator[tuple[int, Range]]:
         """The marked frames of an utterance, by stream."""
         if (origin := utterance.origin) and (parent := self._conversation.link(origin.link)):
             begun = origin.utterance
             end = origin.until if begun.under_way(origin.until) else begun.end
             yield from parent.frames_of(replace(begun, end=end))
-        end = self.audio.heard.size if utterance.end is None else utterance.end
+        end = self.end_of(utterance)
         for run in self.audio.runs:
             # A frame belongs to where its middle is.
             first, after = run.frames(utterance.start - run.size // 2, end + run.size // 2)

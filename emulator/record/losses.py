@@ -75,7 +75,7 @@ class LostAudio:
         marked = Ranges((run.start, run.end) for run in link.audio.runs)
         speech, given = Ranges(), Ranges()
         for utterance in link.journal.utterances:
-            end = link.audio.heard.size if utterance.end is None else utterance.end
+            end = link.end_of(utterance)
             speech.add(utterance.start, end)
             entry = None if utterance.entry is None else link.journal.entry(utterance.entry)
             if entry is not None and any(thing in self._lineage.given for thing in self._of(link, entry)):

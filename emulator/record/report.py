@@ -139,7 +139,7 @@ def _entry(link: LinkRecord, entry: Entry) -> dict[str, Any]:
 
 
 def _spoken(link: LinkRecord, utterance: Utterance) -> dict[str, Any]:
-    end = link.audio.heard.size if utterance.end is None else utterance.end
+    end = link.end_of(utterance)
     return {
         "audio_seconds": [round(link.audio.seconds(size), 3) for size in (utterance.start, end)],
         "marks": [_frames(*frames) for frames in link.frames_of(utterance)],

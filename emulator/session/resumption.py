@@ -91,8 +91,8 @@ class Resumption:
             case Note(what=what, typed=typed) if (what, typed) in self._refuses_when and not self._refused:
                 self._refused = True
                 return [action, Send({"sessionResumptionUpdate": {"resumable": False}})]
-            case Note("turn_began", typed=True) if self._covers_typed:
-                self._handles.cover(self._mind.snapshot(hearing=False))
+            case Note("turn_began", snapshot=Snapshot() as snapshot) if self._covers_typed:
+                self._handles.cover(snapshot)
         return [action]
 
     def _pay(self, now: float) -> list[Action]:

@@ -186,6 +186,18 @@ class TestForgotten:
         story.open(handle)
         assert story.losses()["speech"] == ["0: 10-29"]
 
+    @behaviour("record.open_utterance", off=patched("emulator.record.journal.Journal.speech_sounded", lambda *_: None))
+    def test_the_silence_that_was_to_end_it_is_none_of_it(self) -> None:
+        story = Story()
+        link = story.open()
+        handle = link.handle()
+        link.begin(0, 19)
+        link.hear(20, 29)
+        link.record.speech_sounded(20 * 0.02)
+        link.close()
+        story.open(handle)
+        assert story.losses() == {"speech": ["0: 0-19"], "silence": ["0: 20-29"]}
+
     def test_speech_that_was_never_understood_is_lost_frame_by_frame(self) -> None:
         story = Story()
         link = story.open()

@@ -175,6 +175,28 @@ async def test_speech_that_a_lost_link_was_in_the_middle_of_is_forgotten_from_it
     assert [one["text"] for one in lineage["context"] if one["kind"] == "utterance"][-1] == "thank you goodbye"
 
 
+@behaviour("record.open_utterance", off=patched("emulator.record.journal.Journal.speech_sounded", lambda *_: None))
+async def test_the_silence_in_which_a_link_was_lost_is_no_speech(here: Here) -> None:
+    call = Call(here)
+    async with call.connect() as session:
+        await send(session, call.marked(HELLO))
+        handle = await handle_after_turn(session)
+        await send(session, call.marked(GOODBYE[: 40 * FRAME]))
+        spoken = call.sent
+        await send(session, call.marked(bytes(20 * FRAME)))
+
+        async def heard_all() -> bool:
+            return bool((await call.lineage())["marks"][-1]["last"] == call.sent - 1)
+
+        await eventually(heard_all, LIMIT)
+    await call.ended()
+    async with call.connect(handle):
+        forgotten = (await call.lineage())["forgotten"]
+        lost = frames(forgotten["speech"])
+        assert spoken - 10 <= max(lost) <= spoken
+        assert frames(forgotten["silence"]) >= set(range(spoken + 1, call.sent))
+
+
 @behaviour("record.handles", off=without(handle_scope="issue"))
 async def test_a_handle_that_covers_later_input_is_told_apart(here: Here, switches: dict[str, Any]) -> None:
     call = Call(here, **{"handle_scope": "close", **switches})

@@ -262,6 +262,16 @@ def test_3_8_resumes_with_a_typed_turn_that_it_had_taken_up(switches: dict[str, 
     assert again.knows.history == (("user", "hello"), ("model", "hello how can i help you"))
 
 
+@behaviour("13.21", "handle.scope", off=without(handle_scope="issue"))
+def test_also_where_the_turn_was_over_at_once_with_a_call(switches: dict[str, Any]) -> None:
+    service = Service()
+    line = service.dial(tools=TOOLS, switches=switches)
+    handle = one_turn(line)
+    assert kinds(line.ask("what is the weather in paris")) == ["toolCall", "turnComplete"]
+    line.close()
+    assert service.dial(handle, tools=TOOLS).knows.unanswered == ("what is the weather in paris",)
+
+
 def test_2_5_does_not() -> None:
     service = Service()
     line = service.dial(model=NATIVE)

@@ -373,7 +373,7 @@ class TestMoments:
         caller.until(LATER)
         assert caller.notes == ["turn_began", "first_audio", "generation_complete", "turn_complete"]
 
-    @behaviour("turn.moments", off=patched("emulator.mind.turns.Note", lambda what, typed=False: Note("handle")))
+    @behaviour("turn.moments", off=patched("emulator.mind.turns.Note", lambda what, **_: Note("handle")))
     def test_so_is_one_that_is_interrupted(self) -> None:
         caller = Caller()
         caller.ask("hello")
@@ -387,7 +387,7 @@ class TestMoments:
             "turn_complete",
         ]
 
-    @behaviour("turn.moments", off=patched("emulator.mind.turns.Note", lambda what, typed=False: Note("handle")))
+    @behaviour("turn.moments", off=patched("emulator.mind.turns.Note", lambda what, **_: Note("handle")))
     def test_and_one_that_calls(self) -> None:
         caller = Caller(tools=[{"functionDeclarations": [{"name": "get_weather", "behavior": "BLOCKING"}]}])
         caller.ask("what is the weather in paris")

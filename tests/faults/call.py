@@ -34,6 +34,7 @@ _MARKS = round(FRAME / MARK_SECONDS)
 _BESIDE = 10
 """Marked frames next to an utterance that are part of it, though its beginning was found a moment later."""
 _STREAMS = itertools.count(1)
+_LINK_NEWS = (events.LinkRotating, events.LinkRecovered)
 
 
 async def order_fault(stack: Stack, session: str, fault: str) -> None:
@@ -174,6 +175,24 @@ class Call:
                     await self._news.wait()
         except TimeoutError:
             raise AssertionError(f"not within {limit:g} s; got since then: {brief(self.got[since:])}") from None
+
+    async def until_on_a_link(self, limit: float = 0.0) -> None:
+        """As far as the caller was told, the session has a link, which was told what it is to know."""
+        there = next((event for event in reversed(self.got) if isinstance(event, _LINK_NEWS)), None)
+        if isinstance(there, events.LinkRotating):
+            await self.until(lambda event: isinstance(event, events.LinkRecovered), self.got.index(there), limit)
+
+    async def leaves_its_link(self, links: int, limit: float = 5.0) -> bool:
+        """Whether it has left more links than that, or does so soon: news of it come after the fact."""
+
+        def left(_event: events.Event) -> bool:
+            return len(self.of(events.LinkRotating)) > links
+
+        try:
+            await self.until(left, len(self.got) - 1, limit)
+        except (AssertionError, parley.errors.ParleyError):
+            return False
+        return True
 
     async def answer(self, since: int = 0, containing: str = "", limit: float = 0.0) -> str:
         """What the model says, until the turn is over in which it said this."""

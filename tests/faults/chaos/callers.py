@@ -15,6 +15,7 @@ from parley import errors, events
 from parley.cli.stack import Stack
 from tests.faults.call import Call, brief, calling, check
 from tests.faults.chaos import links
+from tests.faults.chaos.evidence import Evidence
 from tests.faults.chaos.report import Report
 from tests.faults.sent import MARK_SECONDS
 from tests.support import order_ledger
@@ -51,6 +52,7 @@ class Callers:
         self._orders = orders
         self._report = report
         self._over = over
+        self._evidence = Evidence(stack.state_dir / "violations")
         self.open: dict[str, Call] = {}
         """By session."""
 
@@ -92,19 +94,36 @@ class Callers:
                     told.append(words)
                     await self._ask(call, words, chance)
                     asked += 1
-                await check(call, asked_again=True, gaps=True)
+                await self._check(call)
                 assert call.answers() == asked, f"{asked} questions, {call.answers()} answers"
                 for caller in call.callers:
                     frames = sum(after - first for first, after in caller.sent.excused(call.got))
                     self._report.excused += frames * MARK_SECONDS
-            except BaseException:
+            except BaseException as problem:
                 told.append(f"got {brief(call.got)[-16:]}")
+                if not isinstance(problem, asyncio.CancelledError):
+                    told.insert(0, f"see {await self._evidence.keep(call, told, problem)}")
                 raise
             finally:
                 self.open.pop(session, None)
                 self._report.take(call.got)
                 for kind, state in links.fired((await heard(self._stack, session))["events"], ordered):
                     self._report.hit(kind, [state])
+
+    @staticmethod
+    async def _check(call: Call) -> None:
+        """What the model knows, once it is known to be on a link that was told of it all. A link that was replaced
+        meanwhile may have been looked at before it was: what then counts is the next."""
+        while True:
+            await call.until_on_a_link(_ANSWER)
+            links = len(call.of(events.LinkRotating))
+            try:
+                await check(call, asked_again=True, gaps=True)
+            except AssertionError:
+                if await call.leaves_its_link(links):
+                    continue
+                raise
+            return
 
     @staticmethod
     def _questions(chance: random.Random) -> Iterator[str]:
