@@ -213,7 +213,8 @@ class Attachment:
 
     async def _write(self, generation: int, gateway: str, token: bytes) -> None:
         try:
-            await self._shell.ownership.attach(generation, gateway, token)
+            last_gateway = "" if gateway else self._gateway
+            await self._shell.ownership.attach(generation, gateway, token, last_gateway=last_gateway)
         except FencedError:
             self._shell.fenced()
             raise ServiceError(errors_pb2.ERROR_REASON_WORKER_LOST, "the session moved to another worker") from None
