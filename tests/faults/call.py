@@ -211,6 +211,10 @@ class Call:
                 words = ""
         return words
 
+    def lost_words(self, since: int = 0) -> bool:
+        """Whether it was told that the model did not hear some of what it said."""
+        return bool(both(self.sent.voiced, self.sent.excused(self.got[since:])))
+
     def answers(self) -> int:
         """Turns in which the model said something that it did not take back."""
         count, spoke = 0, False

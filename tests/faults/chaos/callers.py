@@ -187,7 +187,8 @@ class Callers:
         def answered(event: events.Event) -> bool:
             said = call.said(since)
             lost = any(gap.direction == "DOWNLINK" for gap in call.of(events.Gap, since))
-            return isinstance(event, events.TurnComplete) and (wanted in said or EXCUSE in said or lost)
+            whole = not (lost or call.lost_words(since))
+            return isinstance(event, events.TurnComplete) and (wanted in said or EXCUSE in said or not whole)
 
         await call.until(answered, since, _ANSWER)
         said = call.said(since)
