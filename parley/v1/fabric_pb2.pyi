@@ -406,16 +406,18 @@ class EpochRange(_message.Message):
     def __init__(self, epoch: _Optional[int] = ..., first_downlink_seq: _Optional[int] = ...) -> None: ...
 
 class AttachmentRecord(_message.Message):
-    __slots__ = ("schema_version", "attach_generation", "gateway", "resume_token_sha256")
+    __slots__ = ("schema_version", "attach_generation", "gateway", "resume_token_sha256", "last_gateway")
     SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
     ATTACH_GENERATION_FIELD_NUMBER: _ClassVar[int]
     GATEWAY_FIELD_NUMBER: _ClassVar[int]
     RESUME_TOKEN_SHA256_FIELD_NUMBER: _ClassVar[int]
+    LAST_GATEWAY_FIELD_NUMBER: _ClassVar[int]
     schema_version: int
     attach_generation: int
     gateway: str
     resume_token_sha256: bytes
-    def __init__(self, schema_version: _Optional[int] = ..., attach_generation: _Optional[int] = ..., gateway: _Optional[str] = ..., resume_token_sha256: _Optional[bytes] = ...) -> None: ...
+    last_gateway: str
+    def __init__(self, schema_version: _Optional[int] = ..., attach_generation: _Optional[int] = ..., gateway: _Optional[str] = ..., resume_token_sha256: _Optional[bytes] = ..., last_gateway: _Optional[str] = ...) -> None: ...
 
 class CheckpointRecord(_message.Message):
     __slots__ = ("schema_version", "epoch", "handle", "covered_uplink_seq", "config", "tools", "traceparent", "handle_position", "exact", "log_position", "turns", "turn_end_downlink_seq", "begun", "caller_calls", "waiting_calls", "issued_position")

@@ -59,6 +59,11 @@ def _in_flight(error: BaseException) -> bool:
     return isinstance(error, nats.js.errors.APIError) and error.err_code == _WRITE_IN_FLIGHT
 
 
+def stream_gateway(record: fabric_pb2.AttachmentRecord) -> str:
+    """The gateway of the stream that is attached, or was last."""
+    return record.gateway or record.last_gateway
+
+
 def handed_over(own: fabric_pb2.OwnRecord) -> bool:
     """The owner has let the session go: whoever may have it need not prove that the owner is gone."""
     return own.HasField("handover") and own.handover.epoch == own.session.epoch

@@ -18,7 +18,7 @@ from parley.v1 import errors_pb2, fabric_pb2, sessions_pb2
 from services.fabric import subjects
 from services.fabric.bus import Bus, NoResponderError
 from services.fabric.errors import ServiceError
-from services.fabric.records import SessionRecords, handed_over
+from services.fabric.records import SessionRecords, handed_over, stream_gateway
 from services.gateway.placement import WorkerTable
 from services.gateway.settings import GatewaySettings
 from services.gateway.stream import Stream
@@ -153,7 +153,7 @@ class Recovery:
         if command.attach_generation:
             record = await self._records.read_attachment(command.session_id)
             newer = record is not None and record.attach_generation > command.attach_generation
-            if record is not None and newer and record.gateway != self._me:
+            if record is not None and newer and stream_gateway(record) != self._me:
                 raise ServiceError(errors_pb2.ERROR_REASON_SUPERSEDED, "another stream took this session over")
         attach = fabric_pb2.AttachSession(
             session_id=command.session_id,

@@ -101,11 +101,11 @@ class Attachment:
         """Attach the stream of the open; return the first downlink `seq`. ServiceError."""
         return await self._take(self._spec.gateway, 0, self._token)
 
-    async def inherit(self, generation: int, last_received: int) -> int:
-        """Go on with the stream of the owner before, whose generation this was; return the first downlink `seq`.
-        ServiceError."""
+    async def inherit(self, generation: int, acked: int, passed_on: int) -> int:
+        """Go on with the stream of the owner before, whose generation this was; return the first downlink `seq`. Its
+        caller has everything up to `acked`, its gateway up to `passed_on`. ServiceError."""
         self.generation = generation
-        return await self._take(self._spec.gateway, last_received, self._token)
+        return await self._take(self._spec.gateway, acked, self._token, passed_on=passed_on)
 
     async def take_over(self, request: fabric_pb2.AttachSession) -> int:
         """Let another stream take the session over; return the first downlink `seq` that it gets. ServiceError when
@@ -121,7 +121,7 @@ class Attachment:
         token = request.new_token_sha256 or self._token
         return await self._take(request.gateway, request.last_received_seq, token)
 
-    async def _take(self, gateway: str, last_received: int, token: bytes) -> int:
+    async def _take(self, gateway: str, last_received: int, token: bytes, *, passed_on: int = 0) -> int:
         async with self._attaching:
             generation = self.generation + 1
             await self._write(generation, gateway, token)
@@ -129,7 +129,9 @@ class Attachment:
             self.generation, self._token = generation, token
         self._gateway, self._silent_gateway = gateway, ""
         superseded = ServiceError(errors_pb2.ERROR_REASON_SUPERSEDED, "another stream took this session over")
-        first = self._shell.downlink.attach(gateway, generation, last_received, superseded.to_failure())
+        first = self._shell.downlink.attach(
+            gateway, generation, last_received, superseded.to_failure(), passed_on=passed_on
+        )
         self._heard = self._said_status = time.monotonic()
         self._detached_since = self._half_closed_since = None
         self._shell.wake()
@@ -211,7 +213,8 @@ class Attachment:
 
     async def _write(self, generation: int, gateway: str, token: bytes) -> None:
         try:
-            await self._shell.ownership.attach(generation, gateway, token)
+            last_gateway = "" if gateway else self._gateway
+            await self._shell.ownership.attach(generation, gateway, token, last_gateway=last_gateway)
         except FencedError:
             self._shell.fenced()
             raise ServiceError(errors_pb2.ERROR_REASON_WORKER_LOST, "the session moved to another worker") from None

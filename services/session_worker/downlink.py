@@ -43,6 +43,8 @@ class Downlink:
         self._in_flight: deque[tuple[int, int]] = deque()  # (seq, audio ms) that the gateway has not passed on
         self._in_flight_ms = 0
         self._last_seq = last_seq
+        self._passed_on_before = 0
+        """Up to here, what the owner before sent and the gateway of that time had."""
         self._explained: deque[tuple[int, int]] = deque()  # ranges that the caller was told will not come
         self._turn_first = last_seq + 1
         self._farewells: deque[tuple[str, bytes]] = deque()
@@ -181,8 +183,20 @@ class Downlink:
 
     # What the gateway says
 
-    def attach(self, gateway: str, generation: int, last_received: int, superseded: fabric_pb2.Failure) -> int:
-        """A new stream takes over; the old one is told so. Return the first `seq` that the new one gets."""
+    def attach(
+        self,
+        gateway: str,
+        generation: int,
+        last_received: int,
+        superseded: fabric_pb2.Failure,
+        *,
+        passed_on: int = 0,
+    ) -> int:
+        """A new stream takes over; the old one is told so. Return the first `seq` that the new one gets.
+
+        `last_received`: the caller has everything up to here; `passed_on`: the gateway of its stream has, which another
+        stream will not get from it.
+        """
         if self._gateway:
             envelope = self._farewell(self.received)
             envelope.stream_end.failure.CopyFrom(superseded)
@@ -194,7 +208,8 @@ class Downlink:
         self._in_flight.clear()
         self._in_flight_ms = 0
         self.acknowledge(last_received)
-        first = max(last_received, self._ring.acked) + 1
+        self._passed_on_before = max(self._passed_on_before, passed_on)
+        first = max(last_received, passed_on, self._ring.acked) + 1
         self.received = first - 1
         self._outbox = deque(entry.item for entry in self._ring.after(first - 1))
         self._outbox_bytes = sum(len(item.response) for item in self._outbox)
@@ -288,12 +303,16 @@ class Downlink:
     def _skip(self, seq: int, reason: str) -> None:
         """`seq` will not come; neighbours leave as one range."""
         before = self._skips[-1] if self._skips else None
-        if before is not None and before.reason == reason and before.range.to_seq == seq - 1:
+        follows = before is not None and before.reason == reason and before.range.to_seq == seq - 1
+        if before is not None and follows and seq != self._passed_on_before + 1:
             before.range.to_seq = seq
             return
-        # Only audio is shed, voided, or forgotten by a ring that is not full of words.
+        # Only audio is shed, voided, or forgotten by a ring that is not full of words. What another worker sent is not
+        # known here.
+        known = seq > self._passed_on_before
+        media_class = live_pb2.MEDIA_CLASS_AUDIO if known else live_pb2.MEDIA_CLASS_VITAL
         span = live_pb2.SeqRange(from_seq=seq, to_seq=seq)
-        self._skips.append(fabric_pb2.Skip(range=span, media_class=live_pb2.MEDIA_CLASS_AUDIO, reason=reason))
+        self._skips.append(fabric_pb2.Skip(range=span, media_class=media_class, reason=reason))
 
     # What the writer takes
 

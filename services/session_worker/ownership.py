@@ -95,10 +95,15 @@ class Ownership:
         self._own.handover.CopyFrom(fabric_pb2.Handover(cause=cause, to_worker=to_worker, epoch=self.epoch))
         await self._records.take_own(self._spec.session_id, self.revision, self._own)
 
-    async def attach(self, generation: int, gateway: str, token_sha256: bytes) -> None:
-        """Write the attachment; an empty gateway says that nobody is attached. FencedError; ServiceError."""
+    async def attach(self, generation: int, gateway: str, token_sha256: bytes, *, last_gateway: str = "") -> None:
+        """Write the attachment; an empty gateway says that nobody is attached, since `last_gateway` was. FencedError;
+        ServiceError."""
         record = fabric_pb2.AttachmentRecord(
-            schema_version=1, attach_generation=generation, gateway=gateway, resume_token_sha256=token_sha256
+            schema_version=1,
+            attach_generation=generation,
+            gateway=gateway,
+            resume_token_sha256=token_sha256,
+            last_gateway=last_gateway,
         )
         await self._records.write_attachment(self._spec.session_id, self.revision, record)
 

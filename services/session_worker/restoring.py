@@ -25,7 +25,9 @@ async def restore(parts: Parts, inherited: Inherited) -> int:
     parts.downlink.uplink.received = parts.uplink.received
     parts.downlink.uplink.acked = parts.uplink.coverage.acked
     parts.dialogue.was_heard(state.heard)
-    first_downlink_seq = await parts.attachment.inherit(inherited.generation, request.floor)
+    first_downlink_seq = await parts.attachment.inherit(
+        inherited.generation, acked=request.downlink_acked_seq, passed_on=request.floor
+    )
     for response in state.responses(inherited.cause):
         parts.say(response)
     ended = state.finished is not None or state.undelivered is not None

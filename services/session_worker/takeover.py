@@ -13,7 +13,7 @@ from services.fabric.bus import Bus, NoResponderError
 from services.fabric.capabilities import Backend, ModelCapabilities, capabilities_of
 from services.fabric.conversation_log import ConversationLog
 from services.fabric.errors import ServiceError
-from services.fabric.records import FencedError, SessionRecords, handed_over
+from services.fabric.records import FencedError, SessionRecords, handed_over, stream_gateway
 from services.session_worker.conversation import Conversation
 from services.session_worker.ownership import Ownership
 from services.session_worker.restored_state import Range, RestoredState, restored
@@ -102,7 +102,9 @@ def check_stream(request: fabric_pb2.TakeOver, attachment: fabric_pb2.Attachment
     """Whether who asks may have the session. ServiceError: SUPERSEDED or RESUME_REFUSED."""
     if request.attach_generation:
         # An earlier try of the same gateway may have been written without its answer having come.
-        mine = attachment.gateway == request.gateway and attachment.attach_generation > request.attach_generation
+        mine = (
+            stream_gateway(attachment) == request.gateway and attachment.attach_generation > request.attach_generation
+        )
         if not mine and attachment.attach_generation != request.attach_generation:
             raise ServiceError(errors_pb2.ERROR_REASON_SUPERSEDED, "another stream took this session over")
     elif request.new_token_sha256:

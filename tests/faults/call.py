@@ -143,10 +143,10 @@ class Call:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
 
-    async def told_to_go(self) -> BaseException | None:
+    async def told_to_go(self, limit: float = 0.0) -> BaseException | None:
         """What it was told in the end, after it gave way; what came meanwhile counts for nobody."""
         try:
-            async with asyncio.timeout(self.LIMIT):
+            async with asyncio.timeout(limit or self.LIMIT):
                 async for _ in self.session:
                     pass
         except parley.errors.ParleyError as error:
@@ -182,18 +182,6 @@ class Call:
         if isinstance(there, events.LinkRotating):
             await self.until(lambda event: isinstance(event, events.LinkRecovered), self.got.index(there), limit)
 
-    async def leaves_its_link(self, links: int, limit: float = 5.0) -> bool:
-        """Whether it has left more links than that, or does so soon: news of it come after the fact."""
-
-        def left(_event: events.Event) -> bool:
-            return len(self.of(events.LinkRotating)) > links
-
-        try:
-            await self.until(left, len(self.got) - 1, limit)
-        except (AssertionError, parley.errors.ParleyError):
-            return False
-        return True
-
     async def answer(self, since: int = 0, containing: str = "", limit: float = 0.0) -> str:
         """What the model says, until the turn is over in which it said this."""
         await self.until(
@@ -210,6 +198,10 @@ class Call:
             elif isinstance(event, events.Interrupted) and event.reason == "RESTARTED":
                 words = ""
         return words
+
+    def lost_words(self, since: int = 0) -> bool:
+        """Whether it was told that the model did not hear some of what it said."""
+        return bool(both(self.sent.voiced, self.sent.excused(self.got[since:])))
 
     def answers(self) -> int:
         """Turns in which the model said something that it did not take back."""

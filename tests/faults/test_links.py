@@ -267,6 +267,24 @@ async def an_answer_that_is_cut_off_again_and_again(stack: Stack, how: str) -> N
             assert not any(new.replayed for new in later)
 
 
+@stories.add("text")
+@stories.add("speech")
+async def an_answer_after_a_call_that_is_cut_off_again_and_again(stack: Stack, how: str) -> None:
+    async with calling(stack, microphone=how == "speech") as call:
+        await call.session.send_text("hello")
+        await call.answer()
+        since = len(call.got)
+        for link in (1, 2, 3):
+            await call.fault(f"reset on=first_audio after=400ms link={link}")
+        if how == "text":
+            await call.session.send_text("what is the weather in paris")
+        else:
+            await call.speak("weather_paris")
+        await call.answer(since, containing=WEATHER, limit=60)
+        assert len(call.of(events.LinkRecovered)) == 3
+        await check(call, asked_again=True)
+
+
 @stories.add()
 async def what_was_answered_since_the_handle(stack: Stack) -> None:
     async with calling(stack, microphone=False, profile="plain") as call:

@@ -375,6 +375,18 @@ class TestDownlink:
         assert {skip.reason for skip in spans} == {"FORGOTTEN"}
         assert len(spans) == 1  # one range, not one skip a message
 
+    def test_what_another_worker_sent_and_the_next_stream_lacks_is_named(self) -> None:
+        """It was on its way through a gateway whose stream ended since."""
+        out = Downlink("ses_1", 2, 10**6, 1000, last_seq=7)
+        assert out.attach("g1", 1, 4, FAILURE, passed_on=7) == 8
+        say(out)
+        assert (seqs(found := envelopes(out)), skipped(found), out.acked) == ([8], [], 4)
+        assert out.attach("g2", 2, 5, FAILURE) == 6
+        spans = [skip for envelope in envelopes(out) for skip in envelope.skips]
+        assert [(one.range.from_seq, one.range.to_seq, one.reason) for one in spans] == [(6, 7, "FORGOTTEN")]
+        # Nobody knows what it was: the worst.
+        assert spans[0].media_class == live_pb2.MEDIA_CLASS_VITAL
+
     def test_a_caller_that_never_acks_does_not_fill_the_ring_with_words(self) -> None:
         out = downlink(max_bytes=1000)
         for _ in range(300):

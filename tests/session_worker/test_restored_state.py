@@ -338,6 +338,18 @@ def test_others_are_not(request_fields: dict[str, Any], own_fields: dict[str, An
     assert refused.value.reason == reason
 
 
+@pytest.mark.parametrize(("gateway", "may"), [("gw-1", True), ("gw-2", False)])
+def test_a_gateway_that_was_silent_for_the_answer_and_counts_as_gone_by_now_goes_on(gateway: str, may: bool) -> None:
+    record = fabric_pb2.AttachmentRecord(attach_generation=4, last_gateway="gw-1", resume_token_sha256=b"token")
+    request = asked(attach_generation=3, gateway=gateway)
+    if may:
+        check_stream(request, record)
+        return
+    with pytest.raises(ServiceError) as refused:
+        check_stream(request, record)
+    assert refused.value.reason == errors_pb2.ERROR_REASON_SUPERSEDED
+
+
 @pytest.mark.parametrize(
     ("request_fields", "reason"),
     [

@@ -37,7 +37,7 @@ class Report:
     unknown_outcomes: int = 0
     """Questions that were answered with an excuse, because nobody knows what became of their tool."""
     cut_short: int = 0
-    """Answers of which the caller lacks the end, which a gap names."""
+    """Answers of which the caller lacks the end, or the model the question: a gap names that."""
     not_let_in: int = 0
     """Opens that found nobody, and were tried again."""
     excused: float = 0.0
