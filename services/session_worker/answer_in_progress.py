@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 from parley.v1 import fabric_pb2
 from services.session_worker.conversation import Conversation
-from services.session_worker.journal import Extent, Journal
+from services.session_worker.journal import Journal
+from services.session_worker.sent_input import Extent
 from services.session_worker.turns import Turn, TurnState
 
 

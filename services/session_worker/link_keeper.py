@@ -24,12 +24,13 @@ from services.session_worker.answer_in_progress import AnswerInProgress
 from services.session_worker.call_answers import CallAnswers
 from services.session_worker.conversation import Conversation
 from services.session_worker.feeder import Feeder
-from services.session_worker.journal import Journal, Range
+from services.session_worker.journal import Journal
 from services.session_worker.link import Dialer, Link, LinkClosedError
 from services.session_worker.link_in_use import LinkInUse
 from services.session_worker.model_calls import ModelCalls
 from services.session_worker.next_link import NextLink, Outage
 from services.session_worker.restoration import Restoration, Situation, restoration
+from services.session_worker.seq_ranges import Range
 from services.session_worker.session_context import SessionContext
 from services.session_worker.settings import WorkerSettings
 from services.session_worker.turns import Turn, TurnState

@@ -16,7 +16,8 @@ from parley.v1 import live_pb2
 from services.session_worker import events, responses
 from services.session_worker.answer_in_progress import Begun
 from services.session_worker.conversation import Conversation, Seed
-from services.session_worker.journal import Journal, Range, Replay, merged, ranges_of, spans
+from services.session_worker.journal import Journal, Replay
+from services.session_worker.seq_ranges import Range, merged, ranges_of, spans
 
 _LOST_CALL: Final = "the connection was lost before the result; what it was is told in words"
 

@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from parley.v1 import fabric_pb2, live_pb2
 from services.session_worker import events
 from services.session_worker.conversation import Conversation
-
-Range = tuple[int, int]
-"""First and last `seq`."""
+from services.session_worker.seq_ranges import Range
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,9 @@ from services.session_worker.answer_in_progress import AnswerInProgress
 from services.session_worker.conversation import Conversation
 from services.session_worker.events import FunctionCall, Text, TurnComplete
 from services.session_worker.input_queue import AudioBatch
-from services.session_worker.journal import Item, Journal
+from services.session_worker.journal import Journal
 from services.session_worker.restoration import Restoration, Situation, restoration
+from services.session_worker.sent_input import Item
 from services.session_worker.turns import TurnState
 from tests.session_worker.test_conversation import heard, result, returned, said, turn, typed
 
