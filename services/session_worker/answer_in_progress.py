@@ -69,7 +69,7 @@ class AnswerInProgress:
         self._here = True
         if self.begun is None:
             self.begun = Begun(self._spoke.question, conversation.position, turn, first_seq)
-            journal.answer_begins()
+            journal.answer_begins(self._spoke.question)
         if self._covers_typed and self._is_about_ordered_content:
             journal.typed_turn_taken_up(conversation.position)
         return True

@@ -3,7 +3,8 @@
 When a link is lost, the newest resumption handle restores the conversation as it was at the end of some turn.
 Exchanges that ended after that are told to the next link as text, from the log. What the model had not answered yet is
 given again as it was given the first time; it is kept here. Three things take input out of the journal: the turn that
-answers it is over, or an exact handle (Vertex) says that it was consumed, or it is audio older than what is replayed.
+answers it is over, or an exact handle (Vertex) says that it was consumed, or it is media older than what is replayed,
+whatever comes before that and stays.
 
 What a turn answers was sent before its first output, one round trip ago. A handle holds no half utterance: what is
 being said when the model begins to speak, or is cut off before it does, is no part of its question
@@ -18,19 +19,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from parley.v1 import live_pb2
 from services.session_worker.input_queue import AudioBatch
 from services.session_worker.sent_input import (
     Extent,
     Item,
     Sent,
+    ends_speech,
     has_voice,
     is_input,
+    is_logged,
     is_picture,
     is_question,
     is_sound,
     seqs_of,
+    starts_speech,
 )
-from services.session_worker.seq_ranges import Range, extend
+from services.session_worker.seq_ranges import Range, merged
+from services.session_worker.too_old import Dropped, TooOld
 from services.session_worker.utterances import AT_ONCE, BREATH, Utterances
 
 HORIZON: Final = 15.0
@@ -40,8 +46,9 @@ _LAG: Final = 3.0
 _QUIET: Final = 5.0
 """Seconds for which silence is kept that nothing came before. Of a link that goes on exactly where the last one was, it
 ends what was said there; more of it would only delay what is said now."""
+_LINK_LOST: Final = "LINK_LOST"
 _MOST_REQUESTS: Final = 1024
-"""Unanswered texts and the like that are kept; older ones are restored from the log as text, or named in a gap."""
+"""Unanswered texts and the like that are kept; older ones are named in a gap."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +65,7 @@ class Replay:
     items: list[Item] = field(default_factory=list)
     """In order."""
     replayed: list[Range] = field(default_factory=list)
-    dropped: list[Range] = field(default_factory=list)
+    dropped: list[Dropped] = field(default_factory=list)
     """What the model has not answered and will not be given."""
 
 
@@ -73,8 +80,9 @@ class Journal:
         self._open: deque[Sent] = deque()
         self._asked: deque[Sent] = deque()
         """Without words: what the answer in progress is about, as long as that takes."""
-        self._too_old: list[Range] = []
-        """Sounds that nobody has answered, older than the horizon."""
+        self._too_old = TooOld()
+        self._newest_request = 0
+        """Number of the newest input that is no audio."""
         self._ended: deque[_TurnEnd] = deque()
         self.last_seq = 0
         """Newest input that a link was given."""
@@ -106,10 +114,12 @@ class Journal:
         """A link was given this, as its message number `number`."""
         sent = Sent(item, now, number)
         self.last_seq = max(self.last_seq, sent.seqs[1])
-        if is_input(item):
-            self._open.append(sent)
-        if not isinstance(item, AudioBatch) and len(self._open) > _MOST_REQUESTS:
-            self._forget_oldest_request()
+        if not is_input(item):
+            return
+        self._open.append(sent)
+        if not isinstance(item, AudioBatch):
+            self._newest_request = max(self._newest_request, item.seq)
+            self._bound_requests()
 
     def seconds(self, audio: AudioBatch) -> float:
         """How long it sounds."""
@@ -127,8 +137,9 @@ class Journal:
         """Whether the caller may be in the middle of what it says."""
         return self._utterances.goes_on(reversed(self._open), now)
 
-    def answer_begins(self) -> None:
-        """Of what it is about. Without words that is given again as it was, however long the answer takes."""
+    def answer_begins(self, question: Extent) -> None:
+        """What it is about. Without words that is given again as it was, however long the answer takes."""
+        self._too_old.answer_begins(question.at)
         if not self._words:
             self._asked.extend(self._open)
             self._open.clear()
@@ -173,6 +184,7 @@ class Journal:
             for given in (self._asked, self._open):
                 while given and given[0].number <= consumed:
                     self.covered = max(self.covered, given.popleft().seqs[1])
+            self._too_old.consumed(consumed)
         elif self.position >= self.answered_position and not self._asked:
             if not any(is_sound(sent) for sent in self._open):
                 # Silence that had arrived is in it, too; the end of it may be how something begins.
@@ -184,14 +196,43 @@ class Journal:
             self.covered = max(self.covered, self._open_from() - 1)
 
     def expire(self, now: float) -> None:
-        """Forget audio that is too old to be given again."""
-        while self._open and self._open[0].at <= now - HORIZON and isinstance(self._open[0].item, AudioBatch):
-            sent = self._open.popleft()
-            if has_voice(self._pcm(sent)):
-                extend(self._too_old, sent.seqs)
-            self.covered = max(self.covered, sent.seqs[1])
+        """Forget media that are too old to be given again; requests stay until they are answered."""
+        last = self._forget_media(now - HORIZON)
         while self._open and not self._asked and self._is_old_silence(self._open[0], now):
-            self.covered = max(self.covered, self._open.popleft().seqs[1])
+            last = self._open.popleft().seqs[1]
+        if last:
+            self._cover(last)
+
+    def _forget_media(self, until: float) -> int:
+        """Forget those that were sent until then; return the number of the newest, or 0."""
+        kept: list[Sent] = []
+        last = stays = 0
+        while self._open and self._open[0].at <= until:
+            sent = self._open.popleft()
+            if is_logged(sent.item) or starts_speech(sent.item):  # what it begins may go on
+                kept.append(sent)
+                stays = sent.seqs[1] if is_logged(sent.item) else stays
+                continue
+            last = max(last, sent.seqs[1])
+            speaks = any(starts_speech(each.item) for each in kept)
+            if ends_speech(sent.item):
+                kept = [each for each in kept if not starts_speech(each.item)]
+            elif is_picture(sent.item) or is_sound(sent) or (speaks and isinstance(sent.item, AudioBatch)):
+                self._too_old.add(sent, stays)
+        self._open.extendleft(reversed(kept))
+        return last
+
+    def _cover(self, last: int) -> None:
+        """Nothing up to this is to be given again, but what is still here."""
+        if self._asked:
+            return
+        if self._newest_request > self.covered:
+            last = min([last, *(sent.seqs[0] - 1 for sent in self._open if self._is_here_alone(sent.item))])
+        self.covered = max(self.covered, last)
+
+    def _is_here_alone(self, item: Item) -> bool:
+        """A request that whoever comes after this worker finds nowhere else."""
+        return not isinstance(item, AudioBatch) and not (self._words and is_logged(item))
 
     @staticmethod
     def _is_old_silence(sent: Sent, now: float) -> bool:
@@ -244,14 +285,19 @@ class Journal:
         """
         self.expire(now)
         waiting = [sent for sent in self._waiting if known is None or not known.has(sent)]
-        result = Replay(dropped=list(self._too_old) if known is None else [])
+        result = Replay()
         newest_picture = max((sent.seqs[0] for sent in waiting if is_picture(sent.item)), default=0)
+        given: list[Range] = []
+        left_out: list[Range] = []
         for sent in waiting if exact else self._utterances.from_first_sound(waiting):
             if is_picture(sent.item) and sent.seqs[0] != newest_picture:
-                extend(result.dropped, sent.seqs)
+                left_out.append(sent.seqs)
                 continue
             result.items.append(sent.item)
-            extend(result.replayed, sent.seqs)
+            given.append(sent.seqs)
+        result.replayed = merged(given)  # audio may have passed a picture
+        behind = (Dropped(seqs, live_pb2.MEDIA_CLASS_VIDEO, _LINK_LOST) for seqs in merged(left_out))
+        result.dropped = [*self._too_old.besides(known), *behind]
         return result
 
     def restart(self, again: Sequence[Item], *, told: bool) -> None:
@@ -282,17 +328,10 @@ class Journal:
         """First `seq` that may be part of something unanswered, be it of a sound to come; silence before it is not."""
         waiting = self._waiting
         kept = self._utterances.from_first_sound(waiting) or waiting[self._utterances.lead(waiting, len(waiting)) :]
-        return kept[0].seqs[0] if kept else self.last_seq + 1
+        return min((sent.seqs[0] for sent in kept), default=self.last_seq + 1)
 
-    @staticmethod
-    def _pcm(sent: Sent) -> bytes:
-        assert isinstance(sent.item, AudioBatch)
-        return sent.item.pcm
-
-    def _forget_oldest_request(self) -> None:
-        oldest = next((sent for sent in self._open if not isinstance(sent.item, AudioBatch)), None)
-        if oldest is None:
-            return
-        self._open.remove(oldest)
-        if not self._words:
-            extend(self._too_old, oldest.seqs)
+    def _bound_requests(self) -> None:
+        requests = [sent for sent in self._open if not isinstance(sent.item, AudioBatch)]
+        if len(requests) > _MOST_REQUESTS:
+            self._open.remove(requests[0])
+            self._too_old.add(requests[0])

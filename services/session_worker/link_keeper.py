@@ -29,7 +29,7 @@ from services.session_worker.link import Dialer, Link, LinkClosedError
 from services.session_worker.link_in_use import LinkInUse
 from services.session_worker.model_calls import ModelCalls
 from services.session_worker.next_link import NextLink, Outage
-from services.session_worker.restoration import Restoration, Situation, restoration
+from services.session_worker.restoration import Restoration, Situation, gap, restoration
 from services.session_worker.seq_ranges import Range
 from services.session_worker.session_context import SessionContext
 from services.session_worker.settings import WorkerSettings
@@ -193,6 +193,8 @@ class LinkKeeper:
             again = keeps.journal.replay(now)
             keeps.journal.restart(again.items, told=False)
             keeps.feeder.give(self._link.link, again.items)
+            for lost in again.dropped:
+                keeps.say(gap(lost))
         return True
 
     async def _ask(self, question: list[types.Content]) -> None:

@@ -61,8 +61,7 @@ def is_sound(sent: Sent) -> bool:
     item = sent.item
     if isinstance(item, AudioBatch):
         return has_voice(item.pcm)
-    # The caller itself says that it speaks.
-    return item.HasField("activity_start")
+    return starts_speech(item)  # the caller itself says that it speaks
 
 
 def is_input(item: Item) -> bool:
@@ -82,6 +81,16 @@ def marks_speech(item: Item) -> bool:
     return item.WhichOneof("payload") in ("activity_start", "activity_end", "audio_stream_end")
 
 
+def starts_speech(item: Item) -> bool:
+    """The caller says that it speaks from here on."""
+    return not isinstance(item, AudioBatch) and item.HasField("activity_start")
+
+
+def ends_speech(item: Item) -> bool:
+    """The caller says that it has finished what it said since `starts_speech`."""
+    return not isinstance(item, AudioBatch) and item.HasField("activity_end")
+
+
 def ends_stream(item: Item) -> bool:
     """The caller sends no audio for a while; when it does, it may speak at once."""
     return not isinstance(item, AudioBatch) and item.HasField("audio_stream_end")
@@ -95,6 +104,18 @@ def is_picture(item: Item) -> bool:
 def is_question(item: Item) -> bool:
     """Stored in the log: never given up."""
     return not isinstance(item, AudioBatch) and item.WhichOneof("payload") in ("text", "turn")
+
+
+def is_logged(item: Item) -> bool:
+    """Whoever comes after this worker finds it in the log, unless that is off."""
+    return not isinstance(item, AudioBatch) and item.WhichOneof("payload") in ("text", "turn", "context_update")
+
+
+def media_class(item: Item) -> live_pb2.MediaClass:
+    """As callers are told."""
+    if isinstance(item, AudioBatch):
+        return live_pb2.MEDIA_CLASS_AUDIO
+    return live_pb2.MEDIA_CLASS_VIDEO if is_picture(item) else live_pb2.MEDIA_CLASS_VITAL
 
 
 def stands_alone(item: Item) -> bool:
