@@ -150,6 +150,10 @@ class Journal:
         if not self._ended:
             self.position = max(self.position, position)
 
+    def may_lack_newest_handle(self) -> None:
+        """The service may have issued a handle that did not come: the one there is restores what it was issued for."""
+        self.position = self.issued_position
+
     def question(
         self, now: float, round_trip: float = 0.0, *, cut_off: bool = False, on_outcome: bool = False
     ) -> Extent:
@@ -172,6 +176,7 @@ class Journal:
         self._asked.clear()
         self._too_old.clear()
         self.answered_position = position
+        self.may_lack_newest_handle()
         self._ended.append(_TurnEnd(now, position, self._open_from()))
 
     def handle(self, now: float, consumed: int | None = None, round_trip: float = 0.0) -> None:

@@ -12,7 +12,7 @@ import contextlib
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from google.genai import types
@@ -36,6 +36,10 @@ from services.session_worker.settings import WorkerSettings
 from services.session_worker.turns import Turn, TurnState
 
 log = structlog.get_logger()
+
+_UNHEARD: Final = 0.5
+"""Seconds without a word from a link after which the service may have gone on with what did not come: a link that hangs
+is one that nothing comes from, and a process that was frozen has not read."""
 
 
 @dataclass(frozen=True)
@@ -339,6 +343,8 @@ class LinkKeeper:
         """What becomes of the turn that was open: it is over if all of it is here, else it is asked for again."""
         keeps = self._keeps
         turn = keeps.turns.current
+        if now - keeps.turns.last_event >= _UNHEARD:
+            keeps.journal.may_lack_newest_handle()
         if turn is not None and turn.generated and not keeps.turns.pending_calls:
             keeps.on_event(events.TurnComplete(reason="", waiting_for_input=False, idle=True), now)
         elif turn is not None:

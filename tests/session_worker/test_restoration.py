@@ -223,7 +223,10 @@ def test_a_question_is_told_once_however_often_its_answer_is_cut_off() -> None:
         assert replayed(found) == []
         talk.begins()
     talk.answers("nothing", handle=False)
-    assert words(talk.next_link().told) == [("model", "nothing")]
+    # Most likely there is a newer handle, which did not come: the older one restores what it was issued for.
+    found = talk.next_link()
+    assert words(found.told) == [("user", "hello"), ("model", "hi"), ("user", "what is new"), ("model", "nothing")]
+    assert replayed(found) == [(1, question)]
 
 
 def test_in_doubt_it_is_told_again_and_listed() -> None:
