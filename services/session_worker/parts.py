@@ -187,20 +187,8 @@ class Parts:
         self.services.writer.wake(self.downlink)
 
     def say(self, response: live_pb2.ConverseResponse, audio_ms: int = 0) -> None:
-        """Tell the caller; where it does not keep up, the oldest audio gives way, and it is told so."""
+        """Tell the caller."""
         self.downlink.emit(response, audio_ms=audio_ms)
-        for gone in self.downlink.shed_over_bound():
-            self.downlink.emit(
-                live_pb2.ConverseResponse(
-                    gap=live_pb2.Gap(
-                        direction=live_pb2.DIRECTION_DOWNLINK,
-                        from_seq=gone.from_seq,
-                        to_seq=gone.to_seq,
-                        media_class=live_pb2.MEDIA_CLASS_AUDIO,
-                        reason="OVERLOAD",
-                    )
-                )
-            )
         self.wake()
 
     def log(self, entry: fabric_pb2.LogEntry, seq: int = 0) -> None:

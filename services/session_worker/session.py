@@ -156,6 +156,7 @@ class Session:
             parts.intake.tick(now)
         else:
             parts.uplink.wait_anew(now)
+        parts.intake.tell_losses(now)
         # Silence needs no answer, and what is too old is given to nobody: they are acked although no turn ends.
         parts.checkpoints.tick(now)
         parts.links.tick(now)

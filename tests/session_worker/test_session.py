@@ -159,7 +159,8 @@ async def test_what_is_missing_is_not_given_up_while_its_gateway_is_silent(rig: 
     held._parts.attachment.heard(now + 5, leaving=False)
     held.tick(now + 5.1)
     await eventually(lambda: link.texts == ["two"])
-    [gap] = [response.gap for response in rig.responses if response.HasField("gap")]
+    held.tick(now + 5.5)
+    gap = await eventually(lambda: next((one.gap for one in rig.responses if one.HasField("gap")), None))
     assert (gap.from_seq, gap.to_seq, gap.reason) == (1, 1, "LOST")
 
 
@@ -668,8 +669,9 @@ async def test_pictures_reach_the_link_at_the_models_pace(rig: Rig) -> None:
     await rig.send(session, picture(6), picture(7))
     await eventually(lambda: len(link.pictures) == 2)
     assert link.pictures == [bytes([5]), bytes([7])]
+    await eventually(lambda: sum(one.HasField("gap") for one in rig.responses) == 2)
     gaps = [(one.gap.from_seq, one.gap.to_seq, one.gap.reason) for one in rig.responses if one.HasField("gap")]
-    assert gaps == [(1, 1, "PACE"), (2, 2, "PACE"), (3, 3, "PACE"), (4, 4, "PACE"), (6, 6, "PACE")]
+    assert gaps == [(1, 4, "PACE"), (6, 6, "PACE")]
 
 
 async def test_a_caller_may_wait_less_for_itself_than_the_operator_allows(rig: Rig) -> None:
