@@ -238,7 +238,6 @@ class Downlink:
         stream will not get from it.
         """
         self.tell_losses()
-        self._overload = None
         if self._gateway:
             envelope = self._farewell(self.received)
             envelope.stream_end.failure.CopyFrom(superseded)
@@ -260,8 +259,6 @@ class Downlink:
 
     def detach(self) -> None:
         """The stream is gone; what is unacked stays in the ring."""
-        self.tell_losses()
-        self._overload = None
         self._gateway = ""
         self._stream_end = None
         self._outbox.clear()
