@@ -13,6 +13,7 @@ being said when the model begins to speak, or is cut off before it does, is no p
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import deque
 from collections.abc import Sequence
@@ -203,8 +204,8 @@ class Journal:
     def expire(self, now: float) -> None:
         """Forget media that are too old to be given again; requests stay until they are answered."""
         last = self._forget_media(now - HORIZON)
-        while self._open and not self._asked and self._is_old_silence(self._open[0], now):
-            last = self._open.popleft().seqs[1]
+        if not self._asked:
+            last = self._forget_silence(now) or last
         if last:
             self._cover(last)
 
@@ -225,6 +226,16 @@ class Journal:
             elif is_picture(sent.item) or is_sound(sent) or (speaks and isinstance(sent.item, AudioBatch)):
                 self._too_old.add(sent, stays)
         self._open.extendleft(reversed(kept))
+        return last
+
+    def _forget_silence(self, now: float) -> int:
+        """Forget that in the beginning which is old and leads to no sound; return the number of the newest, or 0."""
+        count = sum(1 for _ in itertools.takewhile(lambda sent: self._is_old_silence(sent, now), self._open))
+        if count < len(self._open) and is_sound(self._open[count]):
+            count = self._utterances.lead([self._open[at] for at in range(count)], count)
+        last = 0
+        for _ in range(count):
+            last = self._open.popleft().seqs[1]
         return last
 
     def _cover(self, last: int) -> None:

@@ -207,10 +207,12 @@ def _contiguous(covered: int, entries: Sequence[fabric_pb2.LogEntry]) -> int:
 
 def _handle_position(request: fabric_pb2.TakeOver, checkpoint: fabric_pb2.CheckpointRecord, *, over: bool) -> int:
     """`over`: the answer is. Most likely a newer handle came then, and this one restores what it was issued for. So it
-    may be where the owner is not dead, and its link is open."""
-    silent = request.proof == fabric_pb2.PROOF_OF_DEATH_SILENT
-    over = over or silent or checkpoint.begun.generated_downlink_seq > 0
-    return checkpoint.issued_position if over and checkpoint.HasField("issued_position") else checkpoint.handle_position
+    may be wherever the owner did not hand the session over: what came after its last checkpoint nobody knows, and a
+    text that is told twice is better than one that is lost."""
+    known = request.proof == fabric_pb2.PROOF_OF_DEATH_RELEASED and not checkpoint.begun.generated_downlink_seq
+    if over or not known:
+        return checkpoint.issued_position if checkpoint.HasField("issued_position") else checkpoint.handle_position
+    return checkpoint.handle_position
 
 
 def _lost_calls(

@@ -39,6 +39,16 @@ class TestOpenUtterance:
         assert replay.replayed == [(21 - LEAD, 28)]
         assert replay.dropped == []
 
+    def test_however_long_it_took_until_somebody_looked(self):
+        """A process that was frozen finds all of it old at once."""
+        talk = Talk()
+        talk.audio(SILENCE, 20)
+        talk.audio(SOUND, 5)
+        talk.now += 10
+        talk.journal.expire(talk.now)
+        assert seqs(talk.replay()) == list(range(21 - LEAD, 26))
+        assert talk.journal.covered == 20 - LEAD
+
     @pytest.mark.parametrize(("joined", "lead"), [(1, 7), (2, 6), (5, 5), (10, 10)])
     def test_audio_that_waited_together_makes_that_little_no_longer(self, joined, lead):
         talk = Talk()
