@@ -31,7 +31,7 @@ _LANGUAGE_MODEL = "en-us/en-us.lm.bin"
 # Scores from the two likeliest densities of each frame's mixtures, chosen anew for every other frame: together half the
 # time. Such scores are off now and then, and with narrow beams the search loses what was said for good: of a thousand
 # clear questions cut differently, or differing in their lowest bits, some became another sentence. With pocketsphinx's
-# own beams, which take a fifth more time, none did.
+# own beams, which take a sixth more time, none did.
 _COARSE = {"topn": 2, "ds": 2}
 
 
@@ -85,7 +85,7 @@ class Hearing:
 
     def guess(self, grammar: str, pcm: bytes, *, free: bool) -> str | None:
         """The words so far of an utterance under way."""
-        if not pcm or not free and grammar not in self._grammars:
+        if not pcm or (not free and grammar not in self._grammars):
             return None
         decoder = self._started(self._free() if free else grammar)
         try:

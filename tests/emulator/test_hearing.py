@@ -180,9 +180,10 @@ async def test_a_recogniser_that_is_stuck_is_replaced_too() -> None:
 
 
 async def test_one_that_is_only_slow_is_left_alone() -> None:
-    async with listening(bounds=Bounds(utterances=200, size=10**9, timeout=1.0)) as ears:
+    # Many short ones: an answer comes within the timeout on a busy machine, too, and all of them do on none.
+    async with listening(bounds=Bounds(utterances=500, size=10**9, timeout=1.0)) as ears:
         pids = ears.pids
-        heard = await asyncio.gather(*(ears.hear("support", question("order_4711")) for _ in range(200)))
+        heard = await asyncio.gather(*(ears.hear("support", question("hello")) for _ in range(500)))
         assert heard[0] is not None and heard[-1] is None
         assert ears.pids == pids
 
