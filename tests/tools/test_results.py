@@ -76,8 +76,8 @@ def deep() -> Any:
         (deep(), "nested more than 64 deep"),
         ([10**5000], "integer too large"),
         ("\ud800", "not valid Unicode"),
-        ("x" * LIMIT, "too large"),
-        ("ä" * (LIMIT // 2 + 1), "too large"),
+        (["x" * LIMIT], "too large"),
+        (["ä" * (LIMIT // 2 + 1)], "too large"),
         ({"k" * LIMIT: 1}, "too large"),
         ([0] * LIMIT, "too large"),
         (Model(name="n", point=b"x"), "result.point is of type bytes"),
@@ -87,6 +87,23 @@ def test_result_that_json_cannot_say_is_refused_with_its_place(value: Any, probl
     with pytest.raises(ResultError) as caught:
         encode(value, LIMIT)
     assert problem in str(caught.value)
+
+
+@pytest.mark.parametrize("character", ["x", "ä", '"', "\U0001f600"])
+@pytest.mark.parametrize("length", [LIMIT - 500, LIMIT, 5_000_000])
+def test_text_that_is_too_long_is_cut_and_says_so(character: str, length: int) -> None:
+    text = encode(character * length, LIMIT)
+    assert len(text.encode()) <= LIMIT
+    kept, _, cut = json.loads(text)["result"].partition("[... cut off: ")
+    assert kept == character * len(kept)
+    assert len(kept) + int(cut.removesuffix(" more characters]") or 0) == length if cut else len(kept) == length
+
+
+def test_text_is_cut_without_a_secret_on_the_edge() -> None:
+    secret = "s3cr3t" * 20
+    for before in range(LIMIT - 400, LIMIT):
+        text = encode("x" * before + secret + "y" * 100, LIMIT, lambda text: text.replace(secret, "[secret]"))
+        assert "s3cr3t" not in text
 
 
 def test_the_same_object_twice_is_no_cycle() -> None:
