@@ -18,10 +18,10 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from services.tools.context import ToolError
+from services.tools.schema import MAX_DEPTH
 
-_MAX_DEPTH: Final = 64
-_MAX_INTEGER_BITS: Final = 1024
-"""Beyond that an integer is a mistake, and Python refuses to print it from some size on."""
+_MAX_INTEGER_BITS: Final = 1023
+"""Beyond that an integer is no double, which it becomes on its way to a caller."""
 _AROUND: Final = 128
 """Bytes for what stands around a text that was cut."""
 
@@ -112,8 +112,8 @@ class _Plain:
     def _container(self, value: object, path: str, depth: int) -> Any:
         if id(value) in self._open:
             raise ResultError(f"{path} contains itself")
-        if depth >= _MAX_DEPTH:
-            raise ResultError(f"the result is nested more than {_MAX_DEPTH} deep")
+        if depth >= MAX_DEPTH:
+            raise ResultError(f"the result is nested more than {MAX_DEPTH} deep")
         self._open.add(id(value))
         try:
             if isinstance(value, BaseModel):

@@ -115,6 +115,12 @@ async def test_not_a_number_in_a_struct_is_refused(channel: grpc.aio.Channel) ->
     assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
+async def test_more_arguments_than_can_be_read_in_a_moment_are_refused(channel: grpc.aio.Channel) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call(channel, "whoami", {"a": [0] * 30_000})
+    assert details(caught.value) == ("FIELD_INVALID", {"arguments": "at most 262144 bytes"})
+
+
 async def test_deadline_of_the_caller_ends_the_function(channel: grpc.aio.Channel, service: ToolsProcess) -> None:
     before = service.counts()["calls"]
     # Both ends watch the same deadline: whoever is first says so.

@@ -124,7 +124,7 @@ STORIES: dict[str, Story] = {
             "nan": r"result\.a\[0\] is nan, which JSON cannot say",
             "bytes": r"result\.picture is of type bytes, which JSON cannot say",
             "cyclic": r"result\.a\[0\] contains itself",
-            "deep": "the result is nested more than 64 deep",
+            "deep": "the result is nested more than 28 deep",
             "50 MB": "the result is too large: more than 100000 bytes of JSON; ask for less",
             "endless": "the result is too large: more than 100000 bytes of JSON; ask for less",
             "set": "result is of type set, which JSON cannot say",
