@@ -12,9 +12,9 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from parley.v1 import errors_pb2, live_pb2
 from services.fabric import names, telemetry
+from services.fabric.auth import Authenticator, Identity
 from services.fabric.errors import ServiceError
 from services.gateway import calls
-from services.gateway.auth import Authenticator, Identity
 from services.gateway.opening import Opener, Session
 from services.gateway.session_config import check_open
 from services.gateway.settings import GatewaySettings

@@ -13,11 +13,11 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from parley.v1 import errors_pb2, fabric_pb2, live_pb2, sessions_pb2, tools_pb2
 from services.fabric import ids, names, records, subjects, telemetry
+from services.fabric.auth import Identity
 from services.fabric.bus import Bus, NoResponderError
 from services.fabric.catalog import Catalog, exists_for
 from services.fabric.errors import ServiceError
 from services.fabric.records import SessionRecords
-from services.gateway.auth import Identity
 from services.gateway.placement import WorkerTable
 from services.gateway.recovery import Recovery
 from services.gateway.session_config import SESSION_ID, check_size, unknown_tool

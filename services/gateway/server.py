@@ -16,13 +16,13 @@ from nats.aio.msg import Msg
 
 from parley.v1 import errors_pb2, fabric_pb2, fleet_pb2_grpc, live_pb2, sessions_pb2_grpc, tools_pb2_grpc
 from services.fabric import ids, logs, process, subjects
+from services.fabric.auth import ApiKey, Authenticator
 from services.fabric.bus import Bus, Writer
 from services.fabric.catalog import Catalog
 from services.fabric.errors import ServiceError
 from services.fabric.ops import OpsServer
 from services.fabric.records import SessionRecords
 from services.fabric.telemetry import Telemetry
-from services.gateway.auth import ApiKey, Authenticator
 from services.gateway.calls import MAX_METADATA
 from services.gateway.fleet_service import FleetService
 from services.gateway.live_service import SERVICE as LIVE

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
+import structlog
 from google.genai import types
 from google.protobuf import duration_pb2
 from opentelemetry import trace
@@ -27,6 +28,8 @@ from services.session_worker.call_recovery import Owed, Recovered, owed
 from services.session_worker.execution import Terms
 from services.session_worker.executions import Executions
 from services.session_worker.partial_results import PartialResults, output_of
+
+log = structlog.get_logger()
 
 _DEFAULT_TIMEOUT: Final = 30.0
 _MOST_WAITING: Final = 128
@@ -198,6 +201,8 @@ class ToolCalls:
         if tool is None:
             # Permission: the model gets what the profile names, whatever it asks for.
             return f"there is no tool named {call.name!r} in this conversation"
+        if call.problem:
+            return f"not run: {call.problem}"
         if len(self._waiting) >= _MOST_WAITING:
             return "not run: too many calls are waiting for their results"
         arguments = canonical(call.args)
@@ -251,6 +256,10 @@ class ToolCalls:
                 span.set_attribute(names.TOOL_OUTCOME, "fenced")
                 self._fenced()
                 return
+            except Exception:
+                # A fault of ours; a model without an answer would wait for ever.
+                log.exception("call of a tool failed", session=self._session.session_id, tool=call.name)
+                reply = claims.unknown(call.name)
             outcome = live_pb2.ToolOutcome.Name(reply.outcome).removeprefix("TOOL_OUTCOME_").lower()
             span.set_attribute(names.TOOL_OUTCOME, outcome)
             if reply.outcome != live_pb2.TOOL_OUTCOME_SUCCEEDED:

@@ -31,10 +31,18 @@ def wants_claim(request: fabric_pb2.ToolCallRequest) -> bool:
 
 
 def problem(request: fabric_pb2.ToolCallRequest) -> str | None:
-    """What keeps a request from having a claim."""
-    for name in ("session_id", "idempotency_key"):
+    """What keeps a request from being looked at, or from having the claim that it wants."""
+    # Both stand in subjects.
+    wanted = ("session_id", "idempotency_key") if wants_claim(request) else ()
+    for name in (*wanted, *(("execution_id",) if request.execution_id else ())):
         if not _TOKEN.fullmatch(getattr(request, name)):
             return f"{name} must be 1 to 128 letters, digits, _ or -"
+    try:
+        request.timeout.ToTimedelta()
+    except (ValueError, OverflowError):
+        return "timeout must be a duration"
+    if not wants_claim(request):
+        return None
     if len(request.arguments_json.encode()) > claims.MAX_ARGUMENTS:
         return f"arguments_json must not have more than {claims.MAX_ARGUMENTS} bytes"
     return None

@@ -139,7 +139,7 @@ class ToolEndpoints:
         if message.name not in ("", name):
             await request.respond_error("400", f"a call of {message.name!r} came on the subject of {name!r}")
             return
-        if claimed.wants_claim(message) and (problem := claimed.problem(message)) is not None:
+        if (problem := claimed.problem(message)) is not None:
             await request.respond_error("400", problem)
             return
         if message.compensates:
