@@ -37,8 +37,6 @@ _PENDING_MESSAGES: Final = 65_536
 _PENDING_BYTES: Final = 64 * 1024 * 1024
 _LAST_WORDS: Final = 2.0
 """Seconds after the grace period in which sessions that are on their way out may go."""
-OPEN_TRACEPARENT: Final = "parley-open-traceparent"
-"""NATS header with the context of the caller's open, which the turns of the session belong to."""
 
 
 class Worker:
@@ -204,16 +202,16 @@ class Worker:
                 await message.respond(reply.SerializeToString())
 
     async def _execute(self, request: fabric_pb2.ControlRequest, message: Msg, reply: fabric_pb2.ControlReply) -> None:
+        asked = telemetry.context_from(message.headers)
+        of_session = telemetry.session_context_from(message.headers)
         match request.WhichOneof("command"):
             case "open":
-                headers = message.headers or {}
-                parent = telemetry.context_from(headers)
-                turns = telemetry.context_from({telemetry.TRACEPARENT: headers.get(OPEN_TRACEPARENT, "")})
-                reply.attached.CopyFrom(await self._open(request.open, parent, turns))
+                reply.attached.CopyFrom(await self._open(request.open, asked, of_session))
             case "attach":
-                reply.attached.CopyFrom(await self._held(request.attach.session_id).attach(request.attach))
+                session = self._held(request.attach.session_id)
+                reply.attached.CopyFrom(await session.attach(request.attach, of_session))
             case "take_over":
-                reply.attached.CopyFrom(await self._take_over(request.take_over))
+                reply.attached.CopyFrom(await self._take_over(request.take_over, asked, of_session))
             case "reserve":
                 self._check_admits()
                 self._admission.reserve(
@@ -288,7 +286,7 @@ class Worker:
         log.info("session opened", session=session.id, tenant=spec.tenant, model=spec.config.model)
         return attached
 
-    async def _take_over(self, request: fabric_pb2.TakeOver) -> fabric_pb2.Attached:
+    async def _take_over(self, request: fabric_pb2.TakeOver, asked: Context, stream: Context) -> fabric_pb2.Attached:
         self._admit(request.session_id)
         self._admission.check_recovery(request.session_id, time.monotonic(), recovering=self.recovering)
         services = self._services
@@ -304,7 +302,7 @@ class Worker:
                     backend=services.settings.backend,
                 )
                 session = Session(inherited.spec, services, inherited)
-                attached = await session.take_over()
+                attached = await session.take_over(asked, stream)
                 self._hold(session, lapses)
                 self.taken_over += 1
         finally:

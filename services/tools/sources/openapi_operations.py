@@ -23,7 +23,7 @@ from services.tools.sources.openapi_schema import Schemas
 METHODS: Final = ("get", "head", "put", "delete", "post", "patch", "options", "trace")
 IDEMPOTENT: Final = frozenset({"get", "head", "put", "delete", "options"})
 _PLACEHOLDER: Final = re.compile(r"\{([^{}]*)\}")
-_SET_ELSEWHERE: Final = frozenset({"accept", "content-type", "authorization"})
+_SET_ELSEWHERE: Final = frozenset({"accept", "content-type", "authorization", "traceparent", "tracestate"})
 _MAX_OPERATIONS: Final = 2000
 
 Place = Literal["path", "query", "header"]
