@@ -28,10 +28,10 @@ async def restore(parts: Parts, inherited: Inherited, stream: Context) -> int:
     carrier = {telemetry.TRACEPARENT: checkpoint.traceparent, telemetry.TRACESTATE: checkpoint.tracestate}
     age = checkpoint.trace_age.ToTimedelta().total_seconds()
     parts.trace.begin(telemetry.context_from(carrier), part=checkpoint.trace_part, age=age)
-    parts.trace.attached(stream)
     calls = await parts.tools.recover(state.told_claims)
     if inherited.cause == WORKER_LOST and request.proof in _DEAD:
         _stand_in(parts, checkpoint, calls.owed)
+    parts.trace.attached(stream)
     parts.turns.count = state.turns
     parts.journal.restore(state.received, state.handle_position, parts.conversation.settled)
     parts.uplink.restore(state.received, state.stored, state.to_give, numbered=bool(request.attach_generation), now=now)
