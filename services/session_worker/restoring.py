@@ -12,8 +12,8 @@ from parley.v1 import fabric_pb2
 from services.fabric import names, telemetry
 from services.session_worker.answer_in_progress import Begun
 from services.session_worker.call_recovery import Owed
-from services.session_worker.journal import Extent
 from services.session_worker.parts import Parts
+from services.session_worker.sent_input import Extent
 from services.session_worker.takeover import WORKER_LOST, Inherited
 
 _DEAD: Final = frozenset({fabric_pb2.PROOF_OF_DEATH_DEAD, fabric_pb2.PROOF_OF_DEATH_NOT_HELD})

@@ -227,6 +227,8 @@ def test_a_handle_that_may_not_be_the_newest_any_more_restores_what_it_was_issue
     assert state(log(text(1)), {"floor": 14}, {**BEGUN, "generated_downlink_seq": 16}, **handle).handle_position == 1
     assert state(log(text(1), said("hi", 1, 1)), **handle).handle_position == 1
     assert state(log(text(1), said("hi", 1, 1)), handle_position=3).handle_position == 3
+    silent = {"floor": 14, "proof": fabric_pb2.PROOF_OF_DEATH_SILENT}
+    assert state(log(text(1)), silent, BEGUN, **handle).handle_position == 1
 
 
 def test_calls_that_were_made_again_may_be_waited_for_under_each_id() -> None:

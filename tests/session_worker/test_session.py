@@ -149,7 +149,7 @@ async def test_what_is_missing_is_not_given_up_while_its_gateway_is_silent(rig: 
     session, link = await rig.open()
     await rig.send(session, text(2, "two"))
     await eventually(lambda: any(envelope.uplink_missing for envelope in rig.envelopes))
-    held = rig.worker._held(session)
+    held = rig.worker.held(session)
     now = time.monotonic()
     held.tick(now + 3)
     assert held._parts.uplink.received == 0
