@@ -57,14 +57,12 @@ class Play:
         self.receiver = receiver
         self.folder = folder
         self.scenes: dict[str, Scene] = {}
+        self.dead = ""
+        """The worker that was killed."""
 
     def scene(self, name: str) -> Scene:
         """A new one."""
         return self.scenes.setdefault(name, Scene())
-
-    def there(self, scene: Scene, name: str, count: int = 1) -> bool:
-        """So many spans of this name have come."""
-        return [span.name for span in self.receiver.trace(scene.trace)].count(name) >= count
 
     async def says(self, call: Call, words: str, containing: str = "") -> None:
         """A typed question, and the end of its answer."""
@@ -126,6 +124,7 @@ class Play:
             since = len(dies.got)
             await dies.session.send_text("where is my order 1357")
             await eventually(lambda: order_ledger.runs(self.folder, "1357") == 1, WAITS)
+            self.dead = str(second.ready["id"])
             await kill(second)
             await moved(dies, since, cause="WORKER_LOST")
             hold.unlink()
@@ -233,7 +232,7 @@ def test_a_worker_that_is_killed_while_a_tool_runs(play: Play) -> None:
     [recovery] = scene.named("parley.recover")
     taken_over = {span.span_id: span for span in scene.named("parley.take_over")}[recovery.parent_id]
     assert taken_over.attributes["parley.take_over.proof"] == "DEAD"
-    assert taken_over.attributes["parley.worker.before"] == play.stack.workers[1].ready["id"]
+    assert taken_over.attributes["parley.worker.before"] == play.dead
     stand_ins = [span.name for span in scene.spans if span.attributes.get("parley.stand_in")]
     assert sorted(stand_ins) == [f"{TOOL} lookup_order", "parley.turn"]
 

@@ -52,13 +52,14 @@ async def test_a_collector_that_hangs_or_is_away_costs_spans_and_they_are_counte
                     tracer.start_span("one").end()
             for _, counters in both:
                 found = counters()
-                dropped = count(found, "otel.sdk.processor.span.processed", "error.type=queue_full")
-                assert dropped >= 2000 - 300 - 2 * traces._BATCH, found
+                processed = "otel.sdk.processor.span.processed"
+                assert count(found, processed, "error.type=queue_full") > 0, found
+                assert count(found, processed) >= 2000 - 300, "what does not wait was handed over, or is counted"
             await asyncio.gather(*(ended(running) for running, _ in both))
             for _, counters in both:
                 await eventually(lambda counters=counters: count(counters(), "otel.sdk.exporter.span.exported") > 0)
                 assert count(counters(), "otel.sdk.exporter.span.exported", "error.type=") > 0
-    assert not [thread for thread in threading.enumerate() if thread.name == "last export"]
+    await eventually(lambda: not [thread for thread in threading.enumerate() if thread.name == "last export"])
 
 
 async def test_what_waits_is_exported_at_the_end() -> None:

@@ -9,13 +9,13 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-import parley
+from parley._connect import open_channel
 from parley.v1 import live_pb2
 from services.fabric import telemetry
 from services.fabric.span_budget import SpanBudget
 from services.fabric.telemetry import SESSION_TRACEPARENT
 from services.gateway.server import Gateway
-from tests.gateway.conftest import KEY, StartGateway, converse, open_request, opened, refusal
+from tests.gateway.conftest import StartGateway, converse, open_request, opened, refusal
 from tests.gateway.fake_worker import FakeWorker
 from tests.support.eventually import eventually
 from tests.support.nats import NatsServer
@@ -79,8 +79,8 @@ async def test_instrumentation_of_grpc_makes_no_span_as_long_as_the_call(
     for name in ("server", "insecure_channel"):
         monkeypatch.setattr(grpc.aio, name, lambda *_, **__: pytest.fail("this call would be wrapped"))
     gateway = await start_gateway(nats.url)
-    async with parley.connect(gateway.address, profile="support", api_key=KEY) as session:
-        assert session.id
+    async with open_channel(gateway.address) as channel:
+        await opened(converse(channel), open_request())
 
 
 async def test_a_call_without_a_key_is_refused_in_its_callers_trace(
