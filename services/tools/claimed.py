@@ -62,10 +62,13 @@ class ClaimedCalls:
         """Outcomes that could not be stored."""
 
     async def claim(
-        self, request: fabric_pb2.ToolCallRequest, execution: Execution, executor: str
+        self, request: fabric_pb2.ToolCallRequest, execution: Execution, executor: str, traceparent: str = ""
     ) -> Claim | fabric_pb2.ToolCallReply:
-        """The claim, when the call is to be run here under it; else the answer to the request. Raises nothing."""
+        """The claim, when the call is to be run here under it; else the answer to the request. Raises nothing.
+
+        `traceparent`: of the span of whoever asks."""
         mine = self._record(request, execution, executor)
+        mine.traceparent = traceparent
         try:
             if request.replaces_revision:
                 found = await self._replace(request, mine)

@@ -67,6 +67,8 @@ class Call:
     tenant: str = ""
     caller: str = ""
     idempotency_key: str = ""
+    call_id: str = ""
+    """As the model calls it; empty outside a session."""
     labels: Mapping[str, str] = field(default_factory=dict)
 
 

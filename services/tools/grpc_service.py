@@ -21,7 +21,7 @@ from parley.v1 import errors_pb2, tools_pb2, tools_pb2_grpc
 from services.fabric import ids, names, telemetry
 from services.fabric.auth import Authenticator, Identity
 from services.fabric.errors import ServiceError
-from services.tools.calls import CallCounts, run_traced
+from services.tools.calls import CallCounts, call_span, run_counted
 from services.tools.execute import Call, Execution, Executor, Refusal, Result
 from services.tools.registry import Registry
 
@@ -132,13 +132,9 @@ class ToolServicer(tools_pb2_grpc.ToolServiceServicer):
 
     async def _run(self, execution: Execution, context: Context) -> Result:
         # A caller that goes away cancels this coroutine, and `run` then ends the call.
-        return await run_traced(
-            self._executor,
-            execution,
-            self._counts,
-            parent=telemetry.context_from_metadata(context.invocation_metadata() or ()),
-            attributes={names.RPC_SYSTEM: "grpc", names.RPC_METHOD: "CallTool"},
-        )
+        parent = telemetry.context_from_metadata(context.invocation_metadata() or ())
+        with call_span(execution.call, parent, {names.RPC_SYSTEM: "grpc", names.RPC_METHOD: f"{SERVICE}/CallTool"}):
+            return await run_counted(self._executor, execution, self._counts)
 
 
 async def _tenant(context: Context, caller: Identity, wished: str) -> str:

@@ -16,8 +16,8 @@ from services.fabric.catalog import Catalog
 from services.fabric.conversation_log import ConversationLog
 from services.fabric.errors import ServiceError
 from services.fabric.records import SessionRecords
+from services.fabric.telemetry import SESSION_TRACEPARENT
 from services.session_worker import events
-from services.session_worker.commands import OPEN_TRACEPARENT
 from services.session_worker.link import LinkClosedError
 from services.session_worker.responses import duration
 from tests.session_worker.conftest import TOKEN, FakeLink, Rig
@@ -397,7 +397,7 @@ class Tool:
 async def test_a_call_carries_the_callers_trace_and_its_answer_goes_to_the_model(rig: Rig) -> None:
     tool = Tool(rig)
     await tool.serve("lookup")
-    _, link = await rig.open("lookup", headers={OPEN_TRACEPARENT: f"00-{TRACE_ID}-b7ad6b7169203331-01"})
+    _, link = await rig.open("lookup", headers={SESSION_TRACEPARENT: f"00-{TRACE_ID}-b7ad6b7169203331-01"})
     link.says(events.FunctionCall("c1", "lookup", {"id": 1}), events.FunctionCall("c1", "lookup", {"id": 1}))
     await eventually(lambda: tool.calls)
     assert TRACE_ID in (tool.calls[0].headers or {}).get("traceparent", "")

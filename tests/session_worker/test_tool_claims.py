@@ -15,6 +15,7 @@ from services.fabric.records import FencedError
 from services.session_worker import call_book, events, toolcalls
 from services.session_worker.link import LinkClosedError
 from services.session_worker.responses import duration
+from services.session_worker.session_trace import SessionTrace
 from services.session_worker.toolcalls import ToolCalls
 from tests.session_worker.talk import LEDGER, MARKS, UNKNOWN_EFFECT, Talk, entered
 from tests.support.eventually import eventually
@@ -343,6 +344,7 @@ class NewOwner:
             2,
             own=lambda: own,
             model=ModelCapabilities(),
+            trace=SessionTrace(spec, 3600),
             tool=lambda name: tools_pb2.Tool(timeout=duration(15), idempotent=name == "look"),
             respond=self.deliver,
             respond_partly=self.deliver,

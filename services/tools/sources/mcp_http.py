@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import httpx2
 
+from services.fabric import telemetry
 from services.tools.sources.mcp_stdio import MAX_MESSAGE, TOO_LARGE
 
 NOT_SENT: Final = -32050
@@ -64,6 +65,9 @@ class _Transport(httpx2.AsyncBaseTransport):
         elif request.method == "DELETE":
             timeout = dict.fromkeys(("connect", "read", "write", "pool"), _GOODBYE)
         request.extensions["timeout"] = timeout
+        if request.method == "POST":  # also for servers that look at HTTP only, and not at `_meta`
+            for name, value in telemetry.headers().items():
+                request.headers.setdefault(name, value)
         try:
             response = await self._inner.handle_async_request(request)
         except httpx2.TransportError as error:

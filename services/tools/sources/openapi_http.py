@@ -10,6 +10,7 @@ import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
+from services.fabric import telemetry
 from services.tools.context import OutcomeUnknownError, ToolContext, ToolError, ToolUnavailableError
 from services.tools.results import truncated
 from services.tools.sources.openapi_operations import Operation, Request
@@ -59,6 +60,8 @@ class HttpService:
         method = operation.method.upper()
         headers = CIMultiDict({"Accept": "application/json"} | request.headers)
         headers.update(self._headers)  # last: no argument may take their place
+        for name, value in telemetry.headers().items():
+            headers.setdefault(name, value)
         if not operation.idempotent:
             headers.setdefault("Idempotency-Key", context.idempotency_key or context.execution_id)
         body = json.dumps(request.body, ensure_ascii=False).encode() if request.has_body else None

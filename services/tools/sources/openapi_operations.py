@@ -26,7 +26,7 @@ _PLACEHOLDER: Final = re.compile(r"\{([^{}]*)\}")
 _PIECES: Final = re.compile(r"(\{[^{}]*\})")
 _SET_ELSEWHERE: Final = frozenset(
     {"accept", "content-type", "authorization", "idempotency-key", "host", "cookie", "connection", "content-length"}
-    | {"transfer-encoding", "te", "trailer", "upgrade", "expect", "accept-encoding"}
+    | {"transfer-encoding", "te", "trailer", "upgrade", "expect", "accept-encoding", "traceparent", "tracestate"}
 )
 """Headers that are ours to set, or the connection's: no model does."""
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")

@@ -16,12 +16,14 @@ import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
+from services.fabric import telemetry
 from tests.support.children import bound
 from tests.support.eventually import eventually
 from tests.tools.sources.conftest import EXAMPLES, FAILED, SUCCEEDED, UNKNOWN, http_server, running
 
 SECRET = "t0ken-of-the-server"
 PACKED = gzip.compress(b" " * 20_000_000)
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 def source(url: str, **settings: Any) -> dict[str, Any]:
@@ -66,6 +68,7 @@ class Endpoint:
     def __init__(self) -> None:
         self.seen: Counter[str] = Counter()
         self.headers: list[dict[str, str]] = []
+        self.meta: dict[str, Any] = {}
         self.session = "one"
         self.app = web.Application(client_max_size=10_000_000)
         self.app.router.add_post("/mcp", self.post)
@@ -104,6 +107,7 @@ class Endpoint:
                 names += ("packed", "fault", "edge")
                 return result({"tools": [{"name": name, "inputSchema": {"type": "object"}} for name in names]})
             case "tools/call":
+                self.meta = message["params"].get("_meta", {})
                 return await self.call(request, message["params"]["name"], result)
         return web.Response(status=202)
 
@@ -179,6 +183,10 @@ async def test_request_that_fails_is_that_requests_alone(tmp_path: Path, monkeyp
                     assert said in (result.output_json or result.error), (name, result)
                     assert "secret=1" not in result.error
                     assert SECRET[:4] not in result.error
+                with telemetry.within(telemetry.context_from({"traceparent": TRACEPARENT})):
+                    await sources.output("fine")
+                assert endpoint.headers[-1]["traceparent"] == TRACEPARENT
+                assert endpoint.meta["traceparent"] == TRACEPARENT
                 assert endpoint.seen["initialize"] == 1  # the connection held
                 assert all(headers["Authorization"] == f"Bearer {SECRET}" for headers in endpoint.headers)
                 assert all(headers["X-Team"] == "blue" for headers in endpoint.headers)

@@ -17,6 +17,7 @@ import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
+from services.fabric import telemetry
 from tests.support.children import bound
 from tests.support.eventually import eventually
 from tests.tools.sources.conftest import (
@@ -32,6 +33,7 @@ from tests.tools.sources.conftest import (
 
 SECRET = "k3y-of-the-shop"
 PACKED = gzip.compress(b" " * 20_000_000)
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 class Shop:
@@ -183,8 +185,10 @@ async def test_service_that_misbehaves_disturbs_no_other_call(tmp_path: Path, mo
                 assert shop.seen["busy"] == 3  # idempotent: tried again
                 assert all(shop.seen[name] == 1 for name in posts)
                 await asyncio.wait_for(shop.cancelled.wait(), 10)  # the deadline ends the request
-                echoed = await sources.output("echo")
+                with telemetry.within(telemetry.context_from({"traceparent": TRACEPARENT, "tracestate": "us=1"})):
+                    echoed = await sources.output("echo")
                 assert echoed["key"] == "[secret]"
+                assert (echoed["headers"]["traceparent"], echoed["headers"]["tracestate"]) == (TRACEPARENT, "us=1")
                 declared = sources.registry.get("json")
                 assert declared is not None
                 assert list(declared.parameters["properties"]) == ["q"]
