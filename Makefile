@@ -120,9 +120,9 @@ rollout: $(VENV)/helm/.installed  ## What Kubernetes would do with the rendered 
 	GRPC_VERBOSITY=ERROR $(VENV)/helm/bin/python -m tests.helm.rollout
 
 .PHONY: rollout-sabotage
-rollout-sabotage: $(VENV)/helm/.installed  ## The same without grace periods, and without preStop: both must fail
-	! GRPC_VERBOSITY=ERROR $(VENV)/helm/bin/python -m tests.helm.rollout --sabotage grace
-	! GRPC_VERBOSITY=ERROR $(VENV)/helm/bin/python -m tests.helm.rollout --sabotage prestop
+rollout-sabotage: $(VENV)/helm/.installed  ## The same without grace periods, and without preStop: callers must notice (some 6 minutes)
+	GRPC_VERBOSITY=ERROR $(VENV)/helm/bin/python -m tests.helm.rollout --calls 6 --sabotage grace
+	GRPC_VERBOSITY=ERROR $(VENV)/helm/bin/python -m tests.helm.rollout --calls 6 --sabotage prestop
 
 .PHONY: helm
 helm: | $(BIN)/python  ## Get the real helm into .venv/helm-cli, by Go
