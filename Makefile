@@ -55,12 +55,13 @@ $(CALLER)/node_modules/.package-lock.json: $(CALLER)/package.json $(CALLER)/pack
 .PHONY: node-caller
 node-caller: $(CALLER)/node_modules/.package-lock.json  ## Install what the caller in Node.js needs (an npm registry)
 
-# Without an npm registry the tests of that caller are skipped, and say so. Three at once for two cores, because most of
+# Without an npm registry the tests of that caller are skipped, and say so. Four at once for two cores, because most of
 # them wait for processes or for speech; a file stays together, and the order is kept: the longest files have few tests.
+JOBS ?= 4
 .PHONY: test
 test: setup-test  ## The whole test suite (under 7 minutes on two cores)
 	-@$(MAKE) --no-print-directory node-caller
-	$(BIN)/python -m pytest tests -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest tests -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 # Foreign clients of the emulator. Each has an environment of its own; the emulator that it talks to runs in the main one.
 JS := tests/js
@@ -127,6 +128,15 @@ rollout-sabotage: $(VENV)/helm/.installed  ## The same without grace periods, an
 .PHONY: helm
 helm: | $(BIN)/python  ## Get the real helm into .venv/helm-cli, by Go
 	GOBIN=$(CURDIR)/$(VENV)/helm-cli go install helm.sh/helm/v3/cmd/helm@$(HELM_VERSION)
+
+# The path of a Jaeger v2 is printed at the end; tests/jaeger/obtain.py says where it comes from.
+.PHONY: jaeger
+jaeger: setup-test  ## Obtain Jaeger v2: from the PATH, or built with Go, outside the tree (minutes, once)
+	$(BIN)/python -m tests.jaeger.obtain
+
+.PHONY: test-jaeger
+test-jaeger: jaeger  ## A conversation with a tool call, a goAway and a worker kill, as a real Jaeger shows it
+	$(BIN)/python -m pytest tests/jaeger/real_jaeger.py
 
 .PHONY: test-faults
 test-faults: setup-test  ## Every story of faults, those too that `make test` has no time for (some 3 minutes)

@@ -1,7 +1,8 @@
 """Run one call: check the arguments, bound it in time and number, and always end with an answer.
 
-The answer never waits for the function. A coroutine that ignores its cancellation and a thread, which nobody can stop,
-are left behind: they are counted as overrunning and keep their slot until they end.
+The answer waits for no function that is cut off, but for a moment in which one that heeds it ends: whoever has the
+answer then finds its place free. A coroutine that ignores its cancellation and a thread, which nobody can stop, are
+left behind: they are counted as overrunning and keep their slot until they end.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import Enum
 from typing import Any, Final
@@ -30,8 +32,12 @@ log = structlog.get_logger()
 
 _MAX_ERROR: Final = 500
 """Characters of an error that the model is given."""
+_MAX_MESSAGE: Final = 16 * 1024
+"""Characters of an exception's message that are looked at, and that the log takes."""
 _SHARE: Final = 0.75
 """Of the process's places that one tool, or one tenant, may have unless somebody says otherwise."""
+_HEEDED_WITHIN: Final = 0.25
+"""Seconds that the answer to a call that was cut off waits for the end of its function."""
 
 
 class Refusal(Enum):
@@ -61,6 +67,8 @@ class Call:
     tenant: str = ""
     caller: str = ""
     idempotency_key: str = ""
+    call_id: str = ""
+    """As the model calls it; empty outside a session."""
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -244,13 +252,11 @@ class Executor:
             work = execution.work = self._begin(execution.tool, execution.function)
             await asyncio.wait((work, execution.stop), timeout=left, return_when=asyncio.FIRST_COMPLETED)
             result = self._result(work, execution.stop, limit)
-            return Result(
-                result.outcome,
-                result.output_json,
-                result.error,
-                result.error_type,
-                timedelta(seconds=time.perf_counter() - started),
-            )
+            duration = timedelta(seconds=time.perf_counter() - started)
+            if not work.done():
+                self._cut_off(execution, work)
+                await asyncio.wait((work,), timeout=_HEEDED_WITHIN)
+            return replace(result, duration=duration)
         finally:
             self._answered(execution, work)
 
@@ -285,12 +291,17 @@ class Executor:
         if work is None or work.done():
             self._release(execution)
             return
-        execution.context.cancellation.set()
+        self._cut_off(execution, work)
         work.add_done_callback(lambda _: self._release(execution))
-        if isinstance(work, asyncio.Task):
-            work.cancel()
-        else:
+        if not isinstance(work, asyncio.Task):
             log.warning("function overruns; its thread cannot be stopped", tool=execution.tool.name)
+
+    def _cut_off(self, execution: Execution, work: asyncio.Future[Ended]) -> None:
+        """Tell the function that nobody waits for it any more. Once: a second time would disturb what it clears up."""
+        if not execution.context.cancellation.is_set():
+            execution.context.cancellation.set()
+            if isinstance(work, asyncio.Task):
+                work.cancel()
 
     def _release(self, execution: Execution) -> None:
         del self._executions[execution.call.execution_id]
@@ -307,7 +318,7 @@ class Executor:
         try:
             return Ended(results.encode(function(), self._max_result_bytes, tool.hide))
         except BaseException as error:  # noqa: BLE001 - sys.exit in a function must not end the service
-            return _failed(error, tool.hide)
+            return _failed(error, tool)
 
     async def _await(self, tool: Tool, function: Callable[[], Any]) -> Ended:
         try:
@@ -315,7 +326,7 @@ class Executor:
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001 - sys.exit in a function must not end the service
-            return _failed(error, tool.hide)
+            return _failed(error, tool)
 
     def _stop(self, execution_id: str, result: Result) -> bool:
         execution = self._executions.get(execution_id)
@@ -335,8 +346,8 @@ class Executor:
         except TimeoutError:
             log.warning("calls cut off by the end of the grace period", calls=self.running)
         lost = "the tools service shut down while it ran; it may or may not have had its effect"
-        for execution_id in list(self._executions):
-            if self._places.has(execution_id):
+        for execution_id, execution in list(self._executions.items()):
+            if execution.work is not None:
                 self._stop(execution_id, Result(live_pb2.TOOL_OUTCOME_UNKNOWN, error=lost, error_type="shutdown"))
             else:
                 self._stop(execution_id, _draining())
@@ -371,18 +382,27 @@ def refused(refusal: Refusal, error: str, violations: Mapping[str, str] | None =
     )
 
 
-def _failed(error: BaseException, hide: Callable[[str], str]) -> Ended:
+def _failed(error: BaseException, tool: Tool) -> Ended:
     """What the model is told: type and message, never a stack trace. The log gets the rest."""
     name = type(error).__name__
     try:
-        message = " ".join(hide(str(error)).split())
+        message = str(error)
     except BaseException:  # noqa: BLE001 - an exception that cannot even be printed
         message = ""
-    if not isinstance(error, ToolError | results.ResultError):
-        log.error("tool raised", exc_info=error)
+    short = len(message) <= _MAX_MESSAGE
+    message = " ".join(tool.hide(message[:_MAX_MESSAGE]).split())
+    ran = isinstance(error, results.ResultError)
+    if ran:
+        message = f"the tool ran, but {message}"
+    elif not isinstance(error, ToolError):
+        if short:
+            log.error("tool raised", error_type=name, exc_info=error)
+        else:
+            log.error("tool raised", error_type=name, exception="".join(traceback.format_tb(error.__traceback__, -20)))
         message = f"{name}: {message}" if message else name
     if len(message) > _MAX_ERROR:
         message = message[:_MAX_ERROR] + "..."
-    unknown = isinstance(error, OutcomeUnknownError)
+    # What has had its effect is not to be done again for want of a result.
+    unknown = isinstance(error, OutcomeUnknownError) or (ran and not tool.idempotent)
     outcome = live_pb2.TOOL_OUTCOME_UNKNOWN if unknown else live_pb2.TOOL_OUTCOME_FAILED
     return Ended(error=message or "the function failed", error_type=name, outcome=outcome)

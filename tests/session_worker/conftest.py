@@ -13,9 +13,12 @@ import nats as nats_py
 import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from parley.v1 import fabric_pb2, live_pb2, tools_pb2
-from services.fabric import subjects
+from services.fabric import subjects, telemetry
 from services.fabric.bus import Bus, Writer, settle
 from services.fabric.catalog import Catalog
 from services.fabric.conversation_log import ensure_log
@@ -27,6 +30,7 @@ from services.session_worker import lifeline as lifeline_module
 from services.session_worker.leftovers import Leftovers
 from services.session_worker.lifeline import Lifeline
 from services.session_worker.link import Dialer, LinkClosedError
+from services.session_worker.round_trips import RoundTrips
 from services.session_worker.settings import WorkerSettings
 from services.session_worker.shared import Services
 from services.session_worker.worker import Worker
@@ -101,6 +105,7 @@ class FakeDialer:
     def __init__(self) -> None:
         self.links: list[FakeLink] = []
         self.refuse: ServiceError | None = None
+        self.round_trips = RoundTrips()
 
     async def dial(self, _model: str, _config: object, _rate: int) -> FakeLink:
         if self.refuse is not None:
@@ -135,7 +140,7 @@ class Rig:
     async def control(self, headers: dict[str, str] | None = None, **command: Any) -> fabric_pb2.ControlReply:
         request = fabric_pb2.ControlRequest(schema_version=1, **command)
         answer = await self.client.request(
-            subjects.control(self.me), request.SerializeToString(), timeout=5, headers=headers
+            subjects.control(self.me), request.SerializeToString(), timeout=30, headers=headers
         )
         return fabric_pb2.ControlReply.FromString(answer.data)
 
@@ -234,6 +239,16 @@ async def rig(nats: NatsServer, request: pytest.FixtureRequest, monkeypatch: pyt
         await stop_tasks(running)
         await client.close()
         await bus.close()
+
+
+@pytest.fixture
+def exporter(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
+    """Keeps every span that ends."""
+    kept = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(kept))
+    monkeypatch.setattr(telemetry, "tracer", lambda: provider.get_tracer("test"))
+    return kept
 
 
 @pytest.fixture

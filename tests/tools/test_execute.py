@@ -9,9 +9,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from parley.v1 import live_pb2
-from services.tools import ToolContext, tool
+from services.tools import ToolContext, execute, tool
 from services.tools.declare import declare
 from services.tools.execute import Call, Execution, Executor, Refusal, Result
+from services.tools.loops import ToolLoop
 from services.tools.registry import Offer, Registry
 from services.tools.tool import Tool
 from tests.support.eventually import eventually
@@ -131,16 +132,34 @@ async def test_wrong_arguments_never_reach_the_function(bench: Bench) -> None:
     assert result.error == "wrong arguments: kind: input should be a valid string, got 3"
 
 
-async def test_bad_result_fails_with_its_place(bench: Bench) -> None:
-    @tool
+@pytest.mark.parametrize(("idempotent", "outcome"), [(True, FAILED), (False, UNKNOWN)])
+async def test_bad_result_is_told_with_its_place_and_is_no_failure_without_effect(
+    bench: Bench, idempotent: bool, outcome: live_pb2.ToolOutcome
+) -> None:
+    @tool(idempotent=idempotent)
     async def bad() -> dict[str, Any]:
         """Returns bytes."""
         return {"picture": b"\x89PNG"}
 
     bench.add(bad)
     result = await bench.call("bad")
-    assert result.outcome == FAILED
-    assert result.error == "result.picture is of type bytes, which JSON cannot say"
+    assert result.outcome == outcome
+    assert result.error == "the tool ran, but result.picture is of type bytes, which JSON cannot say"
+
+
+async def test_error_as_long_as_a_book_is_cut_for_the_model_and_the_log(bench: Bench) -> None:
+    @tool
+    async def verbose() -> None:
+        """Tells all."""
+        raise ValueError("word " * 1_000_000)
+
+    bench.add(verbose)
+    with capture_logs() as logs:
+        result = await bench.call("verbose")
+    assert result.error.startswith("ValueError: word word")
+    assert len(result.error) < 600
+    assert [entry["event"] for entry in logs] == ["tool raised"]
+    assert len(repr(logs)) < 20_000
 
 
 async def test_function_is_told_who_calls(bench: Bench) -> None:
@@ -171,7 +190,7 @@ async def test_synchronous_function_that_overruns_is_answered_at_once_and_keeps_
     result = await bench.call("block", timeout=timedelta(milliseconds=50))
     assert result.outcome == TIMED_OUT
     assert result.error == "no result within 0.05 s"
-    assert result.duration < timedelta(seconds=1)
+    assert result.duration < timedelta(seconds=10)  # it blocks for 15
     assert (bench.executor.running, bench.executor.overrunning) == (0, 1)
     await eventually(lambda: functions.SEEN["block cancelled"] == 1)
     functions._release.set()
@@ -226,6 +245,56 @@ async def test_cancellation_reaches_a_thread_as_a_flag(bench: Bench) -> None:
     bench.executor.cancel("mine")
     assert (await task).outcome == CANCELLED
     await eventually(lambda: functions.SEEN["block cancelled"] == 1)
+
+
+@pytest.mark.parametrize("how", ["coroutine", "thread", "loop"])
+@pytest.mark.parametrize("outcome", [CANCELLED, TIMED_OUT])
+async def test_whoever_has_the_answer_to_a_call_that_was_cut_off_finds_its_place_free(
+    how: str, outcome: live_pb2.ToolOutcome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long as the function heeds it, though that takes it some turns of its loop."""
+    monkeypatch.setattr(execute, "_HEEDED_WITHIN", 10.0)  # whatever else the machine does meanwhile
+    bench, loop = Bench(max_concurrency=1), ToolLoop("bench")
+    started = threading.Event()
+
+    async def wait() -> None:
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            for _ in range(5):
+                await asyncio.sleep(0)
+            raise
+
+    @tool
+    async def on_the_services_loop() -> None:
+        """Waits."""
+        await wait()
+
+    @tool
+    async def on_a_loop_of_its_own() -> None:
+        """Waits."""
+        await loop.run(wait, "on_a_loop_of_its_own")
+
+    @tool
+    def in_a_thread(context: ToolContext) -> None:
+        """Waits."""
+        started.set()
+        context.cancellation.wait()
+
+    function = {"coroutine": on_the_services_loop, "loop": on_a_loop_of_its_own, "thread": in_a_thread}[how]
+    bench.add(function)
+    try:
+        limit = timedelta(milliseconds=50) if outcome == TIMED_OUT else timedelta(seconds=60)
+        running = bench.start(function.__name__, execution_id="mine", timeout=limit)
+        if outcome == CANCELLED:
+            await eventually(started.is_set)
+            bench.executor.cancel("mine")
+        assert (await running).outcome == outcome
+        assert bench.executor.overrunning == 0
+        assert isinstance(bench.admit(function.__name__), Execution)
+    finally:
+        await loop.close()
 
 
 async def test_coroutine_that_ignores_cancellation_is_answered_and_counted(bench: Bench) -> None:
