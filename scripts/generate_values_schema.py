@@ -48,7 +48,7 @@ _EVERYWHERE: Final = {
 SET_BY_THE_CHART: Final = {
     "gateway": _EVERYWHERE | {"listen", "api_keys_file", "development", "backend", "profiles_dir"},
     "worker": _EVERYWHERE | {"capacity", "gemini_api_key", "gemini_base_url", "gemini_ca_file", "backend"},
-    "tools": _EVERYWHERE | {"listen", "modules", "sources"},
+    "tools": _EVERYWHERE | {"listen", "api_keys_file", "modules", "sources"},
 }
 
 

@@ -135,6 +135,8 @@ def ports_are_listened_on(manifests: list[Manifest]) -> Iterator[str]:
             listens = {"ops": env.get(f"PARLEY_{name.upper()}_OPS_LISTEN", "")}
             if name != "worker":
                 listens["grpc"] = env.get(f"PARLEY_{name.upper()}_LISTEN", "")
+            if listens.get("grpc", "").startswith("127.0.0.1:"):
+                del listens["grpc"]  # nobody outside the pod gets there
             for port, address in listens.items():
                 match = _HOST.match(address)
                 if match is None or ports.get(port) != int(match[1]) or not address.startswith("0.0.0.0:"):

@@ -41,6 +41,7 @@ SENTENCES: list[tuple[str, dict[str, Any], str]] = [
         'test.profile is \\"sales\\", which is not among the profiles (support)',
     ),
     ("production", {"profiles": None}, "(there are none)"),
+    ("production", {"networkPolicy": {"toolCallers": [{"podSelector": {}}]}}, "tools.apiKeysSecret.name"),
     (
         "production",
         {"tools": {"secretEnv": {"PARLEY_TOOLS_ID": {"secret": "a", "key": "b"}}}},

@@ -45,6 +45,6 @@ def test_what_fits_the_schema_renders_or_is_explained(part: str, data: st.DataOb
 
 def _essence(sentence: str) -> str:
     """What does not depend on the values."""
-    for mark in ("(", ":"):
+    for mark in ("(", ":", '"', "\\"):
         sentence = sentence.split(mark, maxsplit=1)[0] or sentence
-    return sentence.strip().replace("\\", "")
+    return sentence.strip()

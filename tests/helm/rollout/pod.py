@@ -19,9 +19,6 @@ from parley.cli._child import Child
 
 _RESTART_AFTER: Final = 1.0
 """Seconds after which a container that ended is started again; doubled each time, as Kubernetes does from 10 s on."""
-_OWN_NETWORK: Final = "0.0.0.0"
-"""Every address of a pod, in its manifest."""
-
 Manifest = dict[str, Any]
 
 
@@ -121,6 +118,7 @@ class Pod:
             wait *= 2
 
     def _environment(self) -> dict[str, str]:
+        # Its own network is a loopback address: there it listens, whatever the manifest says of its addresses.
         mounts = self._mounts()
         env = {"HOME": str(self._folder), "PYTHONUNBUFFERED": "1", "PATH": str(Path(sys.executable).parent)}
         # The tests run from a checkout.
@@ -133,7 +131,9 @@ class Pod:
             for path, folder in mounts.items():
                 if value == path or value.startswith(f"{path}/"):
                     value = str(folder) + value[len(path) :]
-            env[variable["name"]] = value.replace(_OWN_NETWORK, self.ip)
+            if variable["name"].endswith("_LISTEN"):
+                value = f"{self.ip}:{value.rpartition(':')[2]}"
+            env[variable["name"]] = value
         return env
 
     def _mounts(self) -> dict[str, Path]:
