@@ -98,6 +98,37 @@ $(VENV)/clients/.installed: requirements-clients.lock | $(BIN)/python
 test-clients: setup-test $(VENV)/clients/.installed  ## Agent frameworks against the emulator
 	$(BIN)/python -m tests.clients.run $(VENV)/clients/bin/python tests/clients/frameworks -W ignore::DeprecationWarning
 
+# The chart and the images: with an install set of its own. `make helm` gets the real helm, where Go is; without it (or one
+# on the PATH) the same tests run on Helm's SDK alone.
+HELM_VERSION := v3.22.0
+$(VENV)/helm/.installed: requirements-helm.lock pyproject.toml parley/_version.py | $(BIN)/python
+	$(BIN)/python -m venv --clear $(VENV)/helm
+	$(call install_into,$(VENV)/helm) -r requirements-helm.lock
+	$(call install_into,$(VENV)/helm) --no-deps --no-build-isolation -e .
+	touch $@
+
+.PHONY: test-helm
+test-helm: $(VENV)/helm/.installed  ## The chart and the images: lint, renders, policies, NATS permissions, install steps
+	$(VENV)/helm/bin/python -m pytest tests/helm
+
+.PHONY: golden-helm
+golden-helm: $(VENV)/helm/.installed  ## Accept what the chart renders today as the golden renders
+	$(VENV)/helm/bin/python scripts/generate_values_schema.py
+	$(VENV)/helm/bin/python -m tests.helm.golden
+
+.PHONY: rollout
+rollout: $(VENV)/helm/.installed  ## What Kubernetes would do with the rendered manifests, on local processes, under 20 calls (some 6 minutes)
+	GRPC_VERBOSITY=ERROR $(VENV)/helm/bin/python -m tests.helm.rollout
+
+.PHONY: rollout-sabotage
+rollout-sabotage: $(VENV)/helm/.installed  ## The same without grace periods, and without preStop: callers must notice (some 6 minutes)
+	GRPC_VERBOSITY=ERROR $(VENV)/helm/bin/python -m tests.helm.rollout --calls 6 --sabotage grace
+	GRPC_VERBOSITY=ERROR $(VENV)/helm/bin/python -m tests.helm.rollout --calls 6 --sabotage prestop
+
+.PHONY: helm
+helm: | $(BIN)/python  ## Get the real helm into .venv/helm-cli, by Go
+	GOBIN=$(CURDIR)/$(VENV)/helm-cli go install helm.sh/helm/v3/cmd/helm@$(HELM_VERSION)
+
 # The path of a Jaeger v2 is printed at the end; tests/jaeger/obtain.py says where it comes from.
 .PHONY: jaeger
 jaeger: setup-test  ## Obtain Jaeger v2: from the PATH, or built with Go, outside the tree (minutes, once)
@@ -202,6 +233,8 @@ lock:  ## Resolve what is wanted into the lock files
 	    -c <(grep -v '^google-genai==' requirements-test.lock) tests/clients/sdk2.in -o requirements-sdk2.lock
 	uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate \
 	    tests/clients/frameworks.in -o requirements-clients.lock
+	uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate \
+	    --extra local --group build --group test --group helm -c requirements-test.lock pyproject.toml -o requirements-helm.lock
 
 .PHONY: clean
 clean:  ## Remove everything that make created

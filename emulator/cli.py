@@ -60,8 +60,8 @@ def explained(serve: Callable[[], int | None]) -> int:
     except (ScenarioError, HearingError) as error:
         sys.stderr.write(f"emulator: setting scenario: {error}\n")
     except (OSError, UnicodeError) as error:
-        # An address that cannot be listened on, or a CA file that cannot be written; the error names which.
-        sys.stderr.write(f"emulator: setting host, port, control_port or ca_file: {error}\n")
+        # An address that cannot be listened on, a CA file that cannot be written, a certificate that cannot be read.
+        sys.stderr.write(f"emulator: setting host, port, control_port, ca_file or certificate_file: {error}\n")
     return EX_CONFIG
 
 

@@ -121,13 +121,16 @@ class Emulator:
             if self._crew is not None:
                 await self._join(self._crew, await self._runner(control))
                 return self
-            await self.listen(server_context(self.ca_file), self.settings.port, self.settings.plain_port)
+            await self.listen(self._certificate(), self.settings.port, self.settings.plain_port)
             host, port = self.settings.control_host, self.settings.control_port
             self.control_port = await self._listen(await self._runner(control), host, port, None)
         except BaseException:
             await self.__aexit__()
             raise
         return self
+
+    def _certificate(self) -> ssl.SSLContext:
+        return server_context(self.ca_file, self.settings.certificate_names, self.settings.certificate_file)
 
     async def _listen_up(self) -> None:
         try:

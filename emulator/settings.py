@@ -32,6 +32,16 @@ class EmulatorSettings(Switches, BaseSettings):
         description="File (PEM) that the certificate of the emulator's own authority is written to at start; "
         "unset puts it into a temporary folder that is removed at the end.",
     )
+    certificate_names: Annotated[list[str], NoDecode, Listed] = Field(
+        default_factory=list,
+        description="Names and addresses, separated by commas, that the certificate of the emulator's own authority is "
+        "for, beside localhost: those that clients on other machines connect to.",
+    )
+    certificate_file: Path | None = Field(
+        None,
+        description="File (PEM) with a key and its certificates that is shown instead of one of the emulator's own "
+        "authority; then nothing is written to ca_file.",
+    )
     processes: int = Field(
         1,
         ge=1,

@@ -119,7 +119,7 @@ class Parent:
         secret = secrets.token_hex(32)
         count = settings.processes
         self._terms = [Terms(number, count, folder, secret, self._began, port, plain_port) for number in range(count)]
-        server_file(self._ca_file, self._terms[0].certificate)
+        server_file(self._ca_file, self._terms[0].certificate, settings.certificate_names, settings.certificate_file)
         self._shared = Shared(self._terms[0].database, create=True)
         for terms in self._terms:
             self._children.append(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
 
@@ -84,6 +85,7 @@ class Bus:
             servers=settings.nats_servers(),
             user=settings.nats_user or None,
             password=settings.nats_password.get_secret_value() or None,
+            tls=ssl.create_default_context(cafile=settings.nats_ca_file) if settings.nats_ca_file else None,
             name=self._instance,
             inbox_prefix=f"_INBOX.{self._kind}.{self._instance}".encode(),
             connect_timeout=2,

@@ -7,12 +7,13 @@ wrong setting (the `parley` command prints it and exits with 78).
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -33,6 +34,20 @@ Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 """A length of time, written as `500ms`, `10s`, `2m`, `1h` or `1d`."""
 
 PositiveDuration = Annotated[Duration, Field(gt=timedelta(0))]
+
+
+def _can_be_loaded(value: str) -> str:
+    if value:
+        try:
+            ssl.create_default_context(cafile=value)
+        except OSError as error:  # ssl.SSLError is one
+            reason = error.strerror or str(error)
+            raise ValueError(f"no readable PEM file of certificates ({reason})") from None
+    return value
+
+
+CaFile = Annotated[str, AfterValidator(_can_be_loaded)]
+"""Path of a PEM file of certificates, or empty."""
 
 
 class SettingError(Exception):
@@ -60,6 +75,10 @@ class ServiceSettings(BaseSettings):
     )
     nats_user: str = Field("", description="NATS user; empty: none.")
     nats_password: SecretStr = Field(SecretStr(""), description="Password of the NATS user.")
+    nats_ca_file: CaFile = Field(
+        "",
+        description="PEM file of the CA to trust for tls:// servers of NATS; empty: the system's.",
+    )
     fabric_replicas: int = Field(
         1, ge=1, le=5, description="Copies that JetStream keeps of every stream created at start; 3 in production."
     )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ssl
 from datetime import timedelta
 from typing import Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
-from services.fabric.settings import Duration, PositiveDuration, ServiceSettings
+from services.fabric.settings import CaFile, Duration, PositiveDuration, ServiceSettings
 
 
 class WorkerSettings(ServiceSettings):
@@ -26,19 +25,9 @@ class WorkerSettings(ServiceSettings):
         pattern=r"^(https?://\S+)?$",
         description="Endpoint of the Live API as https://HOST[:PORT]; empty: Google's.",
     )
-    gemini_ca_file: str = Field("", description="PEM file of the CA to trust for that endpoint; empty: the system's.")
-
-    @field_validator("gemini_ca_file")
-    @classmethod
-    def _ca_file_can_be_loaded(cls, value: str) -> str:
-        if value:
-            try:
-                ssl.create_default_context(cafile=value)
-            except OSError as error:  # ssl.SSLError is one
-                reason = error.strerror or str(error)
-                raise ValueError(f"no readable PEM file of certificates ({reason})") from None
-        return value
-
+    gemini_ca_file: CaFile = Field(
+        "", description="PEM file of the CA to trust for that endpoint; empty: the system's."
+    )
     backend: Literal["developer", "vertex"] = Field(
         "developer",
         description="API that links speak: Gemini Developer API, or Vertex AI with the key of its express mode.",

@@ -413,7 +413,8 @@ def _alive(pid: int) -> bool:
     [
         ({"port": "x"}, "setting port: "),
         ({"scenario": "/nowhere.yaml"}, "setting scenario: /nowhere.yaml: cannot be read"),
-        ({"ca_file": "/proc/nope/ca.pem"}, "setting host, port, control_port or ca_file: "),
+        ({"ca_file": "/proc/nope/ca.pem"}, "setting host, port, control_port, ca_file or certificate_file: "),
+        ({"certificate_file": "/proc/nope.pem"}, "setting host, port, control_port, ca_file or certificate_file: "),
     ],
 )
 async def test_wrong_settings_are_named_in_one_line(settings: dict[str, str], reason: str) -> None:

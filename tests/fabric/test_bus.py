@@ -4,9 +4,11 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import nats as nats_py
 import pytest
+import trustme
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
@@ -55,6 +57,29 @@ async def collect(client: Client, subject: str) -> list[tuple[str, bytes]]:
     await client.subscribe(subject, cb=take)
     await settle(client)
     return seen
+
+
+async def test_tls_with_an_authority_of_ones_own(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    files = {name: str(tmp_path / name) for name in ("ca.pem", "cert_file", "key_file")}
+    authority.cert_pem.write_to_path(files["ca.pem"])
+    certificate.cert_chain_pems[0].write_to_path(files["cert_file"])
+    certificate.private_key_pem.write_to_path(files["key_file"])
+    async with nats_server(tls={name: files[name] for name in ("cert_file", "key_file")}) as server:
+        url = server.url.replace("nats:", "tls:")
+        trusting = Bus(ServiceSettings(nats_url=url, nats_ca_file=files["ca.pem"]), "test", "test-1")
+        doubting = Bus(ServiceSettings(nats_url=url), "test", "test-2")
+        trusting.start()
+        doubting.start()
+        try:
+            await trusting.wait_connected(5)
+            await trusting.barrier()
+            await eventually(lambda: doubting.errors > 0)
+            assert not doubting.connected.is_set()
+        finally:
+            await trusting.close()
+            await doubting.close()
 
 
 async def test_nobody_there_is_not_the_same_as_no_answer(bus: Bus, client: Client) -> None:

@@ -56,6 +56,8 @@ def test_wrong_duration_names_the_setting(monkeypatch: pytest.MonkeyPatch, text:
         ("listen", "127.0.0.1:99999"),
         ("listen", "127.0.0.1:-1"),
         ("ops_listen", "x"),
+        ("nats_ca_file", "/nowhere.pem"),
+        ("nats_ca_file", __file__),
         ("id", "a b"),
         ("id", "a.b"),
         ("fabric_replicas", "0"),

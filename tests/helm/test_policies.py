@@ -1,0 +1,145 @@
+"""Every documented render keeps to every policy, and every policy notices when it is broken."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.helm.chart import DOCUMENTED, Manifest, named, of_kind, over, pods, render, values_of
+from tests.helm.policies import POLICIES, environment, violations
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_documented_renders_keep_to_the_policies(name: str) -> None:
+    assert violations(render(values_of(*DOCUMENTED[name]))) == []
+
+
+def _pod(manifests: list[Manifest], name: str) -> Any:
+    return named(manifests, "Deployment", name)["spec"]["template"]["spec"]
+
+
+def _container(manifests: list[Manifest], name: str) -> Any:
+    return _pod(manifests, name)["containers"][0]
+
+
+def _set(place: Callable[[list[Manifest]], Any], key: str, value: Any) -> Callable[[list[Manifest]], None]:
+    def break_it(manifests: list[Manifest]) -> None:
+        found = place(manifests)
+        if value is None:
+            del found[key]
+        else:
+            found[key] = value
+
+    return break_it
+
+
+def _worker(manifests: list[Manifest]) -> Any:
+    return _container(manifests, "worker")
+
+
+def _rules(manifests: list[Manifest]) -> Any:
+    return named(manifests, "NetworkPolicy", "gateway")["spec"]["ingress"][1]
+
+
+def _worker_egress(manifests: list[Manifest]) -> Any:
+    return named(manifests, "NetworkPolicy", "worker")["spec"]["egress"][-1]
+
+
+BREAKS: list[tuple[str, Callable[[list[Manifest]], None]]] = [
+    ("runs_as_nobody_and_writes_nothing", _set(lambda m: _pod(m, "gateway")["securityContext"], "runAsNonRoot", False)),
+    (
+        "runs_as_nobody_and_writes_nothing",
+        _set(lambda m: _worker(m)["securityContext"], "readOnlyRootFilesystem", None),
+    ),
+    ("runs_as_nobody_and_writes_nothing", _set(lambda m: _pod(m, "tools"), "automountServiceAccountToken", None)),
+    ("runs_as_nobody_and_writes_nothing", _set(lambda m: _pod(m, "tools")["volumes"][0], "emptyDir", {})),
+    ("says_which_image", _set(_worker, "image", "parley-worker")),
+    ("says_which_image", _set(_worker, "image", "host:5000/parley-worker")),
+    ("says_which_image", _set(_worker, "image", "parley-worker:latest")),
+    ("has_limits", _set(lambda m: _worker(m)["resources"]["limits"], "memory", None)),
+    ("has_limits", _set(lambda m: _worker(m)["resources"]["limits"], "memory", "64Mi")),
+    ("is_probed", _set(_worker, "readinessProbe", None)),
+    ("is_probed", _set(lambda m: _worker(m)["livenessProbe"]["httpGet"], "path", "/readyz")),
+    ("ports_are_listened_on", _set(lambda m: _worker(m)["ports"][0], "containerPort", 9090)),
+    ("ports_are_listened_on", _set(lambda m: _worker(m)["livenessProbe"]["httpGet"], "port", "metrics")),
+    ("ports_are_listened_on", _set(lambda m: named(m, "Service", "gateway-headless")["spec"]["ports"][0], "targetPort", "http")),
+    ("ports_are_listened_on", _set(lambda m: named(m, "Service", "gateway-headless")["spec"], "selector", {"app": "tools"})),
+    (
+        "every_variable_is_a_setting",
+        lambda m: _worker(m)["env"].append({"name": "PARLEY_WORKER_CAPACTY", "value": "1"}),
+    ),
+    ("every_variable_is_a_setting", lambda m: _worker(m)["env"].append({"name": "PARLEY_GATEWAY_ID", "value": "x"})),
+    ("every_variable_is_a_setting", lambda m: _worker(m)["env"].append(_worker(m)["env"][0])),
+    ("secrets_are_references", lambda m: _worker(m)["env"].append({"name": "GEMINI_API_KEY", "value": "k"})),
+    ("a_pod_may_finish_its_drain", _set(lambda m: _pod(m, "worker"), "terminationGracePeriodSeconds", 30)),
+    ("a_pod_may_finish_its_drain", _set(lambda m: _container(m, "gateway"), "lifecycle", None)),
+    (
+        "a_rollout_loses_no_room",
+        _set(lambda m: named(m, "Deployment", "worker")["spec"]["strategy"]["rollingUpdate"], "maxUnavailable", 1),
+    ),
+    ("nodes_can_be_drained", _set(lambda m: named(m, "PodDisruptionBudget", "worker")["spec"], "minAvailable", 3)),
+    ("nodes_can_be_drained", _set(lambda m: named(m, "PodDisruptionBudget", "worker")["spec"], "maxUnavailable", 0)),
+    (
+        "nodes_can_be_drained",
+        _set(lambda m: named(m, "PodDisruptionBudget", "worker")["spec"], "unhealthyPodEvictionPolicy", None),
+    ),
+    ("pods_are_spread", _set(lambda m: _pod(m, "gateway"), "topologySpreadConstraints", [])),
+    ("the_network_is_closed", _set(_rules, "from", [])),
+    ("the_network_is_closed", _set(_rules, "ports", None)),
+    ("the_network_is_closed", _set(_rules, "from", [{"namespaceSelector": {}}])),
+    ("the_network_is_closed", _set(_rules, "from", [{"ipBlock": {"cidr": "0.0.0.0/1"}}])),
+    ("the_network_is_closed", _set(lambda m: named(m, "NetworkPolicy", "tools")["spec"], "policyTypes", ["Ingress"])),
+    ("public_is_not_private", _set(lambda m: _worker_egress(m)["to"][0]["ipBlock"], "except", [])),
+    (
+        "changes_roll_out",
+        _set(lambda m: named(m, "Deployment", "gateway")["spec"]["template"]["metadata"], "annotations", {}),
+    ),
+    ("what_is_named_is_there", _set(lambda m: _pod(m, "gateway"), "serviceAccountName", "default")),
+    ("what_is_named_is_there", lambda m: m.remove(named(m, "ConfigMap", "gateway-profiles"))),
+    ("names_fit", lambda m: m.append(copy.deepcopy(m[0]))),
+]
+
+
+@pytest.mark.parametrize(("policy", "break_it"), BREAKS)
+def test_a_policy_notices(policy: str, break_it: Callable[[list[Manifest]], None]) -> None:
+    manifests = copy.deepcopy(render(values_of("production")))
+    break_it(manifests)
+    assert any(violation.startswith(f"{policy}: ") for violation in violations(manifests))
+
+
+def test_every_policy_is_shown_to_notice() -> None:
+    assert {policy for policy, _ in BREAKS} == POLICIES.keys()
+
+
+def test_budgets_and_network_policies_are_for_all_three() -> None:
+    manifests = render(values_of("production"))
+    for kind in ("PodDisruptionBudget", "NetworkPolicy", "ServiceAccount"):
+        assert {m["metadata"]["name"].rpartition("-")[2] for m in of_kind(manifests, kind)} == {
+            "gateway",
+            "worker",
+            "tools",
+        }
+    assert len(pods(manifests)) == 4  # and the test of the release
+
+
+@pytest.mark.parametrize("name", ["gateway", "worker", "tools"])
+def test_only_workers_know_the_key_of_the_model(name: str) -> None:
+    container = _container(render(values_of("production")), name)
+    assert any("GEMINI_API_KEY" in variable["name"] for variable in container["env"]) is (name == "worker")
+
+
+@pytest.mark.parametrize("opened", [False, True])
+def test_the_port_of_the_tools_is_open_to_callers_with_keys_alone(opened: bool) -> None:
+    more = {"tools": {"apiKeysSecret": {"name": "tool-callers"}}, "networkPolicy": {"toolCallers": [{"podSelector": {}}]}}
+    manifests = render(over(values_of("production"), more if opened else {}))
+    assert violations(manifests) == []
+    env = environment(_container(manifests, "tools"))
+    assert env["PARLEY_TOOLS_LISTEN"] == ("0.0.0.0:50052" if opened else "127.0.0.1:50052")
+    assert ("PARLEY_TOOLS_API_KEYS_FILE" in env) is opened
+    services = {manifest["metadata"]["name"] for manifest in of_kind(manifests, "Service")}
+    assert ("prod-parley-tools" in services) is opened
+    ports = [port["port"] for rule in named(manifests, "NetworkPolicy", "tools")["spec"]["ingress"] for port in rule["ports"]]
+    assert ports == (["ops", "grpc"] if opened else ["ops"])
