@@ -10,7 +10,7 @@ missing and is asked for again when there is room, while the worker's ring keeps
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -39,7 +39,17 @@ class Outgoing:
 class Downlink:
     """Receiver and queue."""
 
-    def __init__(self, next_seq: int, *, audio_ahead_ms: int, max_items: int, max_bytes: int) -> None:
+    def __init__(
+        self,
+        next_seq: int,
+        *,
+        audio_ahead_ms: int,
+        max_items: int,
+        max_bytes: int,
+        told_of: Callable[[live_pb2.Gap], None] = lambda _gap: None,
+    ) -> None:
+        """`told_of`: the caller is told of this loss."""
+        self._told_of = told_of
         self._receiver: SequenceReceiver[Outgoing] = SequenceReceiver(next_seq - 1)
         self._queue: deque[Outgoing] = deque()
         self._urgent: deque[Outgoing] = deque()
@@ -85,7 +95,7 @@ class Downlink:
             return
         if skip.reason not in _NAMED_BY_WORKER:
             self.lost_items += last - first + 1
-            self.say(_gap(first, last, skip.media_class, skip.reason))
+            self.say(self._gap(first, last, skip.media_class, skip.reason))
         self._push_all(self._receiver.skip(first, last, now))
 
     def tick(self, now: float) -> bool:
@@ -96,7 +106,7 @@ class Downlink:
         for hole in lost:
             self.lost_items += hole.last - hole.first + 1
             # Nobody knows what it was; the caller is told the worst.
-            gap = _gap(hole.first, hole.last, live_pb2.MEDIA_CLASS_VITAL, LOST)
+            gap = self._gap(hole.first, hole.last, live_pb2.MEDIA_CLASS_VITAL, LOST)
             self._push(Outgoing(gap.SerializeToString()))
         self._push_all(released)
         return bool(lost)
@@ -166,6 +176,13 @@ class Downlink:
         self._urgent.append(outgoing)
         self._queue_bytes += len(outgoing.response)
 
+    def _gap(self, first: int, last: int, media_class: live_pb2.MediaClass, reason: str) -> live_pb2.ConverseResponse:
+        gap = live_pb2.Gap(
+            direction=live_pb2.DIRECTION_DOWNLINK, from_seq=first, to_seq=last, media_class=media_class, reason=reason
+        )
+        self._told_of(gap)
+        return live_pb2.ConverseResponse(gap=gap)
+
     # To the caller
 
     def next(self) -> Outgoing | None:
@@ -230,10 +247,3 @@ class Downlink:
     def duplicates(self) -> int:
         """Responses that came twice."""
         return self._receiver.duplicates
-
-
-def _gap(first: int, last: int, media_class: live_pb2.MediaClass, reason: str) -> live_pb2.ConverseResponse:
-    gap = live_pb2.Gap(
-        direction=live_pb2.DIRECTION_DOWNLINK, from_seq=first, to_seq=last, media_class=media_class, reason=reason
-    )
-    return live_pb2.ConverseResponse(gap=gap)

@@ -31,6 +31,7 @@ from services.session_worker.model_calls import ModelCalls
 from services.session_worker.next_link import NextLink, Outage
 from services.session_worker.restoration import Restoration, Situation, restoration
 from services.session_worker.session_context import SessionContext
+from services.session_worker.session_timeline import SessionTimeline
 from services.session_worker.settings import WorkerSettings
 from services.session_worker.turns import Turn, TurnState
 
@@ -60,6 +61,7 @@ class Keeps:
     """There is a newer handle, or more that the state which it restores waits for: write that down."""
     keep: Callable[[Coroutine[Any, Any, None], str], object]
     """Run this to its end."""
+    timeline: SessionTimeline
 
 
 class LinkKeeper:
@@ -77,7 +79,7 @@ class LinkKeeper:
         self._ticked = 0.0
         """When the link was last looked after: the journal's time, which stands still while there is none."""
         self._there = asyncio.Event()
-        self._next = NextLink(keeps.spec, keeps.settings, keeps.dialer, keeps.context)
+        self._next = NextLink(keeps.spec, keeps.settings, keeps.dialer, keeps.context, keeps.timeline.link_refused)
         self._calls = ModelCalls(gets_stuck=keeps.context.model.stuck_on_lost_calls)
         self._answers = CallAnswers(self._calls, keeps.context.model, keeps.turns, keeps.journal, keeps.conversation)
         self._exact = False
@@ -312,6 +314,7 @@ class LinkKeeper:
         began = time.monotonic()
         self._forget_link()
         log.info("link over", session=keeps.spec.session_id, link=self.number, cause=cause, close=str(lost))
+        keeps.timeline.link_over(str(lost))
         self._tell_rotating(cause)
         await left.link.close()
         await keeps.feeder.let_go()

@@ -53,8 +53,11 @@ class NextLink:
         settings: WorkerSettings,
         dialer: Dialer,
         context: SessionContext,
+        refused: Callable[[str, int, LinkError], None],
     ) -> None:
+        """`refused`: a try to replace a link failed; told what was tried (RESUME or SEED) and how many that makes."""
         self._spec = spec
+        self._refused = refused
         self._connecting = Connecting(spec, settings, dialer, context)
         budget = Budget(
             settings.recovery_tries, settings.recovery_time.total_seconds(), settings.healthy_link.total_seconds()
@@ -96,6 +99,7 @@ class NextLink:
                     link = await self._connecting.connect(self._number + 1, handle, begins_with, context)
                 except LinkError as error:
                     log.warning("no new link", session=self._spec.session_id, error=str(error))
+                    self._refused("RESUME" if resumed else "SEED", tries, error)
                     step = self._next_step(error.failure, handle)
                     continue
                 span.set_attributes(

@@ -26,6 +26,7 @@ from services.session_worker.link_keeper import Keeps, LinkKeeper
 from services.session_worker.ownership import FIRST_EPOCH, Ownership
 from services.session_worker.recorder import Recorder
 from services.session_worker.session_context import SessionContext
+from services.session_worker.session_timeline import SessionTimeline
 from services.session_worker.shared import Services
 from services.session_worker.standby import Standby
 from services.session_worker.takeover import Inherited
@@ -49,6 +50,9 @@ class Parts:
         self.intake = Intake(self)
         self.dialogue = Dialogue(self)
         self.spans = TurnSpans(spec, Context())
+        self.timeline = SessionTimeline(
+            services.timeline, spec, services.worker, self.epoch, lambda: self.spans.context
+        )
         self._make_records(inherited)
         self._make_ends(inherited)
         self._make_middle()
@@ -89,6 +93,8 @@ class Parts:
                 wake=self.wake,
                 keep=lambda work, name: self.tasks.keep(work, name, optional=True),
                 fenced=self._fenced,
+                silent=lambda gateway, since: self.look_for_gateway(gateway, since, elsewhere=False),
+                back=self.timeline.gateway_back,
             ),
         )
 
@@ -117,6 +123,7 @@ class Parts:
             emit_news=lambda response: self.say(response) if self.downlink.attached else None,
             record=self.log,
             fenced=self._fenced,
+            trouble=self.timeline.tool_trouble,
         )
         self.caller_tools = CallerTools(spec.config, self.context.model, settings.caller_tool_timeout.total_seconds())
         self.feeder = Feeder(
@@ -151,6 +158,7 @@ class Parts:
                 generated_anew=dialogue.generated_anew,
                 note=lambda: self.checkpoints.write(),  # noqa: PLW0108
                 keep=self.tasks.keep,
+                timeline=self.timeline,
             )
         )
         self.standby = Standby(
@@ -189,19 +197,25 @@ class Parts:
     def say(self, response: live_pb2.ConverseResponse, audio_ms: int = 0) -> None:
         """Tell the caller; where it does not keep up, the oldest audio gives way, and it is told so."""
         self.downlink.emit(response, audio_ms=audio_ms)
+        if not audio_ms:
+            self.timeline.told(response)
         for gone in self.downlink.shed_over_bound():
-            self.downlink.emit(
-                live_pb2.ConverseResponse(
-                    gap=live_pb2.Gap(
-                        direction=live_pb2.DIRECTION_DOWNLINK,
-                        from_seq=gone.from_seq,
-                        to_seq=gone.to_seq,
-                        media_class=live_pb2.MEDIA_CLASS_AUDIO,
-                        reason="OVERLOAD",
-                    )
-                )
+            loss = live_pb2.Gap(
+                direction=live_pb2.DIRECTION_DOWNLINK,
+                from_seq=gone.from_seq,
+                to_seq=gone.to_seq,
+                media_class=live_pb2.MEDIA_CLASS_AUDIO,
+                reason="OVERLOAD",
             )
+            told = live_pb2.ConverseResponse(gap=loss)
+            self.downlink.emit(told)
+            self.timeline.told(told)
         self.wake()
+
+    def look_for_gateway(self, gateway: str, since: float, *, elsewhere: bool) -> None:
+        """Note what became of the gateway of a stream; see `SessionTimeline`."""
+        looking = self.timeline.look_for_gateway(self.services.bus, gateway, since, elsewhere=elsewhere)
+        self.tasks.keep(looking, "look for a gateway", optional=True)
 
     def log(self, entry: fabric_pb2.LogEntry, seq: int = 0) -> None:
         """Part of the conversation: remembered here, and stored for whoever comes after this worker."""

@@ -124,6 +124,11 @@ class WorkerSettings(ServiceSettings):
     log_retention: PositiveDuration = Field(
         timedelta(hours=24), description="Age at which the log drops entries of sessions that never ended properly."
     )
+    timeline_retention: PositiveDuration = Field(
+        timedelta(hours=24),
+        description="How long it is known what happened to a session (`parley session timeline`), also after its end; "
+        "as in the gateways: whoever is first creates the stream.",
+    )
     gateway_audio_ahead: PositiveDuration = Field(
         timedelta(seconds=5), description="Audio sent to the gateway beyond what it has passed on, at most."
     )
