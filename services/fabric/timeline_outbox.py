@@ -30,7 +30,7 @@ MOST: Final = 20_000
 """Events that wait in a process: some 4 MB. Beyond it a new one is counted, and not kept."""
 _BATCH: Final = 64
 """Events of one message: some 16 KiB."""
-_TRACES: Final = 20_000
+_TRACES: Final = 5_000
 """Traces that a process remembers to have stored; one that it forgot is stored again, which changes nothing."""
 _LONGEST: Final = 300
 """Characters of a message."""
