@@ -115,18 +115,23 @@ class Columns:
 
     def __init__(self, events: Sequence[Event]) -> None:
         self._zero = events[0].time.ToDatetime() if events else None
+        self._trace = ""
 
     def row(self, event: Event) -> tuple[str, ...]:
         """One event."""
         at = event.time.ToDatetime()
         self._zero = self._zero or at
+        said = list(details(event))
+        if event.trace_id not in ("", self._trace):  # each process says it once
+            self._trace = event.trace_id
+            said.append(f"trace {event.trace_id}")
         return (
             f"+{_short((at - self._zero).total_seconds())}",
             took(event.duration) if event.HasField("duration") else "",
             name_of(event),
             event.cause,
             " ".join(part for part in (event.gateway, event.worker) if part),
-            "; ".join(details(event)),
+            "; ".join(said),
         )
 
     def line(self, event: Event) -> str:
@@ -197,9 +202,9 @@ def details(event: Event) -> Iterator[str]:
             if not event.state_restored:
                 yield "state not restored"
             if event.replayed:
-                yield f"{event.replayed} messages given again"
+                yield f"{_messages(event.replayed)} given again"
             if event.dropped:
-                yield f"{event.dropped} messages could not be given again"
+                yield f"{_messages(event.dropped)} could not be given again"
         case _:
             pass
     if event.message:
@@ -208,8 +213,10 @@ def details(event: Event) -> Iterator[str]:
         yield f"stream {event.attach_generation}"
     if event.count > 1:
         yield f"{event.count} of them"
-    if event.trace_id:
-        yield f"trace {event.trace_id}"
+
+
+def _messages(count: int) -> str:
+    return "1 message" if count == 1 else f"{count} messages"
 
 
 def _lost(gap: live_pb2.Gap) -> str:

@@ -314,7 +314,8 @@ class LinkKeeper:
         began = time.monotonic()
         self._forget_link()
         log.info("link over", session=keeps.spec.session_id, link=self.number, cause=cause, close=str(lost))
-        keeps.timeline.link_over(str(lost))
+        if left.leaving is None:
+            keeps.timeline.link_over(str(lost.failure))
         self._tell_rotating(cause)
         await left.link.close()
         await keeps.feeder.let_go()

@@ -46,6 +46,8 @@ class SessionTimeline:
         """Why there is no link."""
         self._close = ""
         """How the link ended, in words."""
+        self._lost_at = 0.0
+        """When it was noted that there is no link."""
         self._began: dict[str, float] = {}
 
     def note(self, kind: kinds.TimelineEventType, *, since: float | None = None, **fields: Any) -> None:
@@ -65,6 +67,7 @@ class SessionTimeline:
         match response.WhichOneof("payload"):
             case "link_state" if response.link_state.HasField("rotating"):
                 self._cause, close, self._close = response.link_state.rotating.cause, self._close, ""
+                self._lost_at = time.monotonic()
                 if self._cause not in _HOW:  # else how the session left its worker is noted
                     self.note(kinds.TIMELINE_EVENT_TYPE_LINK_LOST, cause=self._cause, message=close)
             case "link_state":
@@ -90,10 +93,13 @@ class SessionTimeline:
                 pass
 
     def _link_is_back(self, recovered: live_pb2.Recovered) -> None:
-        gap = recovered.gap.ToTimedelta().total_seconds()
+        kind = _HOW.get(self._cause, kinds.TIMELINE_EVENT_TYPE_ROTATED)
+        since = time.monotonic() - recovered.gap.ToTimedelta().total_seconds()
+        if kind == kinds.TIMELINE_EVENT_TYPE_ROTATED:
+            since = max(since, self._lost_at)  # the model heard the caller last a moment before that was noted
         self.note(
-            _HOW.get(self._cause, kinds.TIMELINE_EVENT_TYPE_ROTATED),
-            since=time.monotonic() - gap,
+            kind,
+            since=since,
             duration=recovered.gap,
             cause=self._cause,
             method=recovered.method,

@@ -88,7 +88,7 @@ def test_the_heading_says_how_it_stands_and_why() -> None:
     ("what", "words"),
     [
         (event("OPENED", model="gemini", profile="support", tries=2), "gemini; profile support; 2 workers asked"),
-        (event("OPENED", model="gemini", tries=1, trace_id=TRACE), f"gemini; inline config; trace {TRACE}"),
+        (event("OPENED", model="gemini", tries=1), "gemini; inline config"),
         (event("TURN", turn=3, interrupted=True), "turn 3; interrupted"),
         (event("TURN_RESTARTED", turn=3), "turn 3"),
         (event("TOOL_CALL", tool="f", outcome=live_pb2.TOOL_OUTCOME_TIMED_OUT), "f: timed_out"),
@@ -96,7 +96,7 @@ def test_the_heading_says_how_it_stands_and_why() -> None:
         (event("ROTATED", method="RESUMED", state_restored=True), "resumed"),
         (
             event("RECOVERED", method="RESEEDED", replayed=3, dropped=1),
-            "reseeded; state not restored; 3 messages given again; 1 messages could not be given again",
+            "reseeded; state not restored; 3 messages given again; 1 message could not be given again",
         ),
         (event("LINK_REFUSED", method="RESUME", tries=2, message="HTTP 503"), "resume, try 2; HTTP 503"),
         (
@@ -122,6 +122,16 @@ def test_the_heading_says_how_it_stands_and_why() -> None:
 )
 def test_what_an_event_says(what: Event, words: str) -> None:
     assert "; ".join(details(what)) == words
+
+
+def test_a_trace_is_said_once() -> None:
+    events = [
+        event("OPENED", trace_id=TRACE),
+        event("TURN", turn=1, trace_id=TRACE),
+        event("ATTACHED", trace_id="f" * 32),
+    ]
+    said = [row[-1] for row in rows(events, Columns(events))]
+    assert said == [f"; inline config; trace {TRACE}", "turn 1", f"trace {'f' * 32}"]
 
 
 def test_a_first_audio_is_told() -> None:

@@ -56,6 +56,7 @@ class Place:
     """Folder of the order ledger."""
     gateways: list[str]
     """Addresses, which stay the same."""
+    workers: int
 
     @property
     def gateway(self) -> Child:
@@ -70,12 +71,12 @@ class Place:
         return next(child for child in self.stack.gateways if child.ready["id"] == found.session.gateway)
 
     async def whole_again(self) -> None:
-        """Two gateways at their addresses, two workers, one tools service."""
+        """The gateways at their addresses, so many workers, a tools service."""
         there = {str(child.ready["address"]) for child in self.stack.gateways if child.running}
         for address in self.gateways:
             if address not in there:
                 await self.stack.start_gateway(PARLEY_GATEWAY_LISTEN=address)
-        while sum(child.running for child in self.stack.workers) < 2:
+        while sum(child.running for child in self.stack.workers) < self.workers:
             await self.stack.start_worker()
         if not any(child.running for child in self.stack.tools):
             await self.stack.start_tools()
@@ -313,14 +314,17 @@ async def strike(place: Place, kind: str, **of_the_call: Any) -> str:
     return ""
 
 
-async def placed(exits: AsyncExitStack, stack: Stack, orders: Path) -> Place:
-    """Two gateways that come back where they were."""
+async def placed(exits: AsyncExitStack, *, workers: int = 2, doors: int = 2) -> Place:
+    """A stack, whose gateways come back where they were."""
+    folder = exits.enter_context(tempfile.TemporaryDirectory(prefix="parley-orders-"))
+    env = {order_ledger.FOLDER: folder, "PARLEY_TOOLS_MODULES": order_ledger.MODULES}
+    stack = await exits.enter_async_context(Stack(StackConfig(workers=workers, gateways=0, env=env)))
     gateways = []
-    for _ in range(2):
+    for _ in range(doors):
         address = exits.enter_context(reserved())
         await stack.start_gateway(PARLEY_GATEWAY_LISTEN=address)
         gateways.append(address)
-    return Place(stack, orders, gateways)
+    return Place(stack, Path(folder), gateways, workers)
 
 
 def chosen(count: int, seed: int) -> list[str]:
@@ -335,15 +339,12 @@ def chosen(count: int, seed: int) -> list[str]:
 async def run(kinds: Sequence[str]) -> int:
     """One after the other; how many causes were not named."""
     wrong = 0
-    with tempfile.TemporaryDirectory(prefix="parley-orders-") as folder:
-        async with AsyncExitStack() as exits:
-            env = {order_ledger.FOLDER: folder, "PARLEY_TOOLS_MODULES": order_ledger.MODULES}
-            stack = await exits.enter_async_context(Stack(StackConfig(workers=2, gateways=0, env=env)))
-            place = await placed(exits, stack, Path(folder))
-            for number, kind in enumerate(kinds, 1):
-                problem = await strike(place, kind)
-                wrong += bool(problem)
-                print(f"{number:>3} {kind:<16} {problem or FAULTS[kind].cause}", flush=True)
+    async with AsyncExitStack() as exits:
+        place = await placed(exits)
+        for number, kind in enumerate(kinds, 1):
+            problem = await strike(place, kind)
+            wrong += bool(problem)
+            print(f"{number:>3} {kind:<16} {problem or FAULTS[kind].cause}", flush=True)
     print(f"{len(kinds) - wrong} of {len(kinds)} causes named")
     return wrong
 

@@ -6,22 +6,18 @@ Three faults side by side here; `make test-timeline` has twenty, of every kind.
 from __future__ import annotations
 
 import asyncio
-import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 
-from parley.cli.stack import Stack, StackConfig
 from tests.faults import causes
 from tests.faults.call import UNLOGGED, calling
 from tests.faults.causes import Fault, Place, asked, causes_of, new_trace, placed, timeline_of, unlike
-from tests.support import order_ledger
 from tests.support.eventually import eventually
 
-SIDE_BY_SIDE: dict[str, dict[str, Any]] = {"goAway": {}, "reset": {"config": UNLOGGED}, "session moved": {}}
+SIDE_BY_SIDE: dict[str, dict[str, Any]] = {"goAway": {}, "reset": {"config": UNLOGGED}, "half-open": {}}
 """Kinds that touch no other call, and what is special about theirs."""
 IN_ORDER: list[tuple[Callable[[Place, Any], Awaitable[None]], str]] = [
     (causes.FAULTS[kind].strike, causes.FAULTS[kind].cause)
@@ -29,21 +25,13 @@ IN_ORDER: list[tuple[Callable[[Place, Any], Awaitable[None]], str]] = [
 ]
 
 
-@asynccontextmanager
-async def a_place() -> AsyncIterator[Place]:
-    with tempfile.TemporaryDirectory(prefix="parley-orders-") as folder:
-        env = {order_ledger.FOLDER: folder, "PARLEY_TOOLS_MODULES": order_ledger.MODULES}
-        async with AsyncExitStack() as exits:
-            stack = await exits.enter_async_context(Stack(StackConfig(workers=2, gateways=0, env=env)))
-            yield await placed(exits, stack, Path(folder))
-
-
 @pytest.fixture(scope="module")
 def said() -> dict[str, str | BaseException]:
     """What is wrong with what the command says of each."""
 
     async def all_at_once() -> list[str | BaseException]:
-        async with a_place() as place:
+        async with AsyncExitStack() as exits:
+            place = await placed(exits, workers=1, doors=1)
             strikes = (causes.strike(place, kind, **special) for kind, special in SIDE_BY_SIDE.items())
             return await asyncio.gather(*strikes, return_exceptions=True)
 
@@ -60,7 +48,8 @@ def test_the_cause_is_named(said: dict[str, str | BaseException], kind: str) -> 
 
 @pytest.mark.long
 async def test_what_happened_to_one_call_is_told_in_order() -> None:
-    async with a_place() as place:
+    async with AsyncExitStack() as exits:
+        place = await placed(exits)
         trace, traceparent = new_trace()
         async with calling(place.stack, microphone=False, targets=place.gateways, traceparent=traceparent) as call:
             await call.session.send_text("hello")
