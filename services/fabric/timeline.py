@@ -137,6 +137,10 @@ class Timeline:
                 self._failing = True
                 log.warning("timeline not stored", session=batch.session, error=str(error) or type(error).__name__)
             return False
+        except Exception:
+            # A fault of ours: the others' events go on, and those would fail again.
+            log.exception("timeline cannot be stored", session=batch.session, events=len(batch.notes))
+            self._outbox.dropped += len(batch.notes)
         self._outbox.stored(batch)
         return True
 

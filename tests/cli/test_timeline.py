@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -174,3 +176,12 @@ def test_the_document_has_causes_and_plain_types() -> None:
         {"time": "2026-01-31T12:00:00Z", "type": "LINK_LOST", "cause": "GO_AWAY", "worker": "wk-1"}
     ]
     assert (found["session_id"], found["session"]) == ("ses_a", None)
+
+
+def test_the_document_names_every_cause_and_every_kind() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "timeline.md").read_text()
+    table = dict(re.findall(r"^\| `([A-Z_]+)` \| (.+) \|$", text, re.MULTILINE))
+    assert table == MEANINGS
+    told = set(re.findall(r"`([a-z ]+)`", text.partition("## What is told")[2].partition("## Causes")[0]))
+    every = {name_of(Event(type=kind)) for kind in kinds.TimelineEventType.values() if kind}
+    assert every <= told, every - told
