@@ -69,7 +69,8 @@ class SessionTimeline:
                 self._cause, close, self._close = response.link_state.rotating.cause, self._close, ""
                 self._lost_at = time.monotonic()
                 if self._cause not in _HOW:  # else how the session left its worker is noted
-                    self.note(kinds.TIMELINE_EVENT_TYPE_LINK_LOST, cause=self._cause, message=close)
+                    kind = kinds.TIMELINE_EVENT_TYPE_LINK_LOST
+                    self.note(kind, since=self._lost_at, cause=self._cause, message=close)
             case "link_state":
                 self._link_is_back(response.link_state.recovered)
             case "gap":
