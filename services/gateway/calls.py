@@ -13,9 +13,9 @@ from grpc_status import rpc_status
 
 from parley.v1 import errors_pb2
 from services.fabric import names, telemetry
+from services.fabric.auth import Authenticator, Identity
 from services.fabric.errors import ServiceError
 from services.fabric.ids import sortable_id
-from services.gateway.auth import Authenticator, Identity
 
 log = structlog.get_logger()
 _refusals = telemetry.meter().create_counter(names.METRIC_REFUSALS, "{call}", "Calls that ended with an error.")

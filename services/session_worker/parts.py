@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import time
 
-from opentelemetry.context import Context
-
 from parley.v1 import fabric_pb2, live_pb2
 from services.fabric.conversation_log import ConversationLog
 from services.fabric.records import FencedError
@@ -27,6 +25,7 @@ from services.session_worker.ownership import FIRST_EPOCH, Ownership
 from services.session_worker.recorder import Recorder
 from services.session_worker.session_context import SessionContext
 from services.session_worker.session_timeline import SessionTimeline
+from services.session_worker.session_trace import SessionTrace
 from services.session_worker.shared import Services
 from services.session_worker.standby import Standby
 from services.session_worker.takeover import Inherited
@@ -49,9 +48,10 @@ class Parts:
         self.tasks = Tasks(spec.session_id, self.ending.fail)
         self.intake = Intake(self)
         self.dialogue = Dialogue(self)
-        self.spans = TurnSpans(spec, Context())
+        self.trace = SessionTrace(spec, services.settings.trace_length.total_seconds())
+        self.spans = TurnSpans(self.trace)
         self.timeline = SessionTimeline(
-            services.timeline, spec, services.worker, self.epoch, lambda: self.spans.context
+            services.timeline, spec, services.worker, self.epoch, lambda: self.trace.context
         )
         self._make_records(inherited)
         self._make_ends(inherited)
@@ -78,7 +78,14 @@ class Parts:
         spec, settings = self.spec, self.services.settings
         ahead = round(settings.gateway_audio_ahead.total_seconds() * 1000)
         last_seq = 0 if inherited is None else inherited.last_downlink_seq
-        self.downlink = Downlink(spec.session_id, self.epoch, settings.downlink_buffer_bytes, ahead, last_seq=last_seq)
+        self.downlink = Downlink(
+            spec.session_id,
+            self.epoch,
+            settings.downlink_buffer_bytes,
+            ahead,
+            last_seq=last_seq,
+            told=self.timeline.told,
+        )
         self.uplink = Uplink(
             int(settings.input_audio_buffer.total_seconds() * live_config.input_rate(spec.config) * 2),
             picture_interval=1 / self.context.model.pictures_per_second,
@@ -116,6 +123,7 @@ class Parts:
             self.epoch,
             own=lambda: self.ownership.revision,
             model=self.context.model,
+            trace=self.trace,
             tool=self.context.tool,
             respond=dialogue.respond,
             respond_partly=dialogue.respond_partly,
@@ -152,6 +160,7 @@ class Parts:
                 self.conversation,
                 self.answering,
                 self.feeder,
+                self.trace,
                 on_event=dialogue.on_event,
                 say=self.say,
                 restart=dialogue.restart,
@@ -181,6 +190,8 @@ class Parts:
                 self.uplink,
                 self.downlink,
                 self.caller_tools,
+                self.trace,
+                self.spans,
             ),
             self.recorder,
         )
@@ -195,21 +206,10 @@ class Parts:
         self.services.writer.wake(self.downlink)
 
     def say(self, response: live_pb2.ConverseResponse, audio_ms: int = 0) -> None:
-        """Tell the caller; where it does not keep up, the oldest audio gives way, and it is told so."""
+        """Tell the caller."""
         self.downlink.emit(response, audio_ms=audio_ms)
         if not audio_ms:
             self.timeline.told(response)
-        for gone in self.downlink.shed_over_bound():
-            loss = live_pb2.Gap(
-                direction=live_pb2.DIRECTION_DOWNLINK,
-                from_seq=gone.from_seq,
-                to_seq=gone.to_seq,
-                media_class=live_pb2.MEDIA_CLASS_AUDIO,
-                reason="OVERLOAD",
-            )
-            told = live_pb2.ConverseResponse(gap=loss)
-            self.downlink.emit(told)
-            self.timeline.told(told)
         self.wake()
 
     def look_for_gateway(self, gateway: str, since: float, *, elsewhere: bool) -> None:
@@ -224,11 +224,6 @@ class Parts:
             self.recorder.log(entry, seq)
         else:
             self.recorder.log(without_words(entry))
-
-    def trace(self, session_context: Context) -> None:
-        """What the session does belongs to this trace."""
-        self.checkpoints.session_context = session_context
-        self.spans = TurnSpans(self.spec, session_context)
 
     def record(self) -> None:
         """Begin to write: the session is ours."""

@@ -129,6 +129,10 @@ class WorkerSettings(ServiceSettings):
         description="How long it is known what happened to a session (`parley session timeline`), also after its end; "
         "as in the gateways: whoever is first creates the stream.",
     )
+    trace_length: PositiveDuration = Field(
+        timedelta(minutes=30),
+        description="Age at which a session's trace ends with a turn, and a trace that is linked to it begins.",
+    )
     gateway_audio_ahead: PositiveDuration = Field(
         timedelta(seconds=5), description="Audio sent to the gateway beyond what it has passed on, at most."
     )
