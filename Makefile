@@ -171,6 +171,10 @@ soak-rotations: setup-test  ## 1,000 rotations under 20 conversations, nothing l
 test-tools-kills: setup-test  ## 1,000 payments, their processes killed between commit and result (some 3 minutes); SEED=
 	$(BIN)/python -m tests.faults.kills $(if $(SEED),--seed $(SEED))
 
+.PHONY: test-timeline
+test-timeline: setup-test  ## 20 faults by chance, each told from its trace by `parley session timeline` (some 3 minutes); SEED=
+	$(BIN)/python -m tests.faults.causes $(if $(SEED),--seed $(SEED))
+
 .PHONY: bench
 bench: setup-test  ## What the fabric adds to a call and costs, beside the bare SDK (some 10 minutes)
 	$(BIN)/python -m bench.echo

@@ -10,6 +10,7 @@ import typer
 from parley.cli import _output
 from parley.cli._connection import CALL_TIMEOUT, DEFAULT_TARGET, ApiKey, AsJson, Target, call
 from parley.cli._failures import EX_TEMPFAIL, EX_UNAVAILABLE, CliError
+from parley.cli.timeline import session_timeline
 from parley.errors import DeadlineExceeded
 from parley.v1 import fleet_pb2, live_pb2, sessions_pb2
 from parley.v1.fleet_pb2_grpc import FleetServiceStub
@@ -133,6 +134,9 @@ def session_move(
         print(f"{session_id} is on {session.worker}")
     else:
         print(f"{session_id} waits for its caller on no worker")
+
+
+session_app.command("timeline")(session_timeline)
 
 
 @session_app.command("watch")

@@ -6,6 +6,7 @@ from parley.v1 import errors_pb2 as _errors_pb2
 from parley.v1 import fleet_pb2 as _fleet_pb2
 from parley.v1 import live_pb2 as _live_pb2
 from parley.v1 import sessions_pb2 as _sessions_pb2
+from parley.v1 import timeline_pb2 as _timeline_pb2
 from parley.v1 import tools_pb2 as _tools_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -747,3 +748,35 @@ class UsageRecord(_message.Message):
     usage: _live_pb2.Usage
     time: _timestamp_pb2.Timestamp
     def __init__(self, schema_version: _Optional[int] = ..., session_id: _Optional[str] = ..., tenant: _Optional[str] = ..., profile: _Optional[str] = ..., model: _Optional[str] = ..., usage: _Optional[_Union[_live_pb2.Usage, _Mapping]] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class TimelineRecord(_message.Message):
+    __slots__ = ("schema_version", "tenant", "writer", "published", "notes")
+    SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    WRITER_FIELD_NUMBER: _ClassVar[int]
+    PUBLISHED_FIELD_NUMBER: _ClassVar[int]
+    NOTES_FIELD_NUMBER: _ClassVar[int]
+    schema_version: int
+    tenant: str
+    writer: str
+    published: _duration_pb2.Duration
+    notes: _containers.RepeatedCompositeFieldContainer[TimelineNote]
+    def __init__(self, schema_version: _Optional[int] = ..., tenant: _Optional[str] = ..., writer: _Optional[str] = ..., published: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., notes: _Optional[_Iterable[_Union[TimelineNote, _Mapping]]] = ...) -> None: ...
+
+class TimelineNote(_message.Message):
+    __slots__ = ("event", "at", "number")
+    EVENT_FIELD_NUMBER: _ClassVar[int]
+    AT_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    event: _timeline_pb2.TimelineEvent
+    at: _duration_pb2.Duration
+    number: int
+    def __init__(self, event: _Optional[_Union[_timeline_pb2.TimelineEvent, _Mapping]] = ..., at: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., number: _Optional[int] = ...) -> None: ...
+
+class TimelineTrace(_message.Message):
+    __slots__ = ("schema_version", "tenant")
+    SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    schema_version: int
+    tenant: str
+    def __init__(self, schema_version: _Optional[int] = ..., tenant: _Optional[str] = ...) -> None: ...

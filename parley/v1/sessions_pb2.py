@@ -25,9 +25,10 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from parley.v1 import live_pb2 as parley_dot_v1_dot_live__pb2
+from parley.v1 import timeline_pb2 as parley_dot_v1_dot_timeline__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18parley/v1/sessions.proto\x12\tparley.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14parley/v1/live.proto\"\xb9\x03\n\x07Session\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x11\n\tprincipal\x18\x03 \x01(\t\x12\x0f\n\x07profile\x18\x04 \x01(\t\x12\r\n\x05model\x18\x05 \x01(\t\x12&\n\x05state\x18\x06 \x01(\x0e\x32\x17.parley.v1.SessionState\x12\x0e\n\x06worker\x18\x07 \x01(\t\x12\x0f\n\x07gateway\x18\x08 \x01(\t\x12\r\n\x05\x65poch\x18\t \x01(\x04\x12\x19\n\x11\x61ttach_generation\x18\n \x01(\x04\x12-\n\topen_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\nend_reason\x18\r \x01(\x0e\x32\x14.parley.v1.EndReason\x12.\n\x06labels\x18\x0e \x03(\x0b\x32\x1e.parley.v1.Session.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\'\n\x11GetSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"9\n\x12GetSessionResponse\x12#\n\x07session\x18\x01 \x01(\x0b\x32\x12.parley.v1.Session\"L\n\x13ListSessionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x03 \x01(\t\"U\n\x14ListSessionsResponse\x12$\n\x08sessions\x18\x01 \x03(\x0b\x32\x12.parley.v1.Session\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"7\n\x11\x45ndSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x14\n\x12\x45ndSessionResponse\")\n\x13WatchSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"u\n\x14WatchSessionResponse\x12#\n\x07session\x18\x01 \x01(\x0b\x32\x12.parley.v1.Session\x12\r\n\x05\x65vent\x18\x02 \x01(\t\x12)\n\x04type\x18\x03 \x01(\x0e\x32\x1b.parley.v1.SessionEventType\"8\n\x12MoveSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06worker\x18\x02 \x01(\t\":\n\x13MoveSessionResponse\x12#\n\x07session\x18\x01 \x01(\x0b\x32\x12.parley.v1.Session\"Y\n\x19MintEphemeralTokenRequest\x12\x0f\n\x07profile\x18\x01 \x01(\t\x12+\n\x08lifetime\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\\\n\x1aMintEphemeralTokenResponse\x12\r\n\x05token\x18\x01 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*~\n\x0cSessionState\x12\x1d\n\x19SESSION_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16SESSION_STATE_ATTACHED\x10\x01\x12\x1a\n\x16SESSION_STATE_DETACHED\x10\x02\x12\x17\n\x13SESSION_STATE_ENDED\x10\x03*\xd4\x01\n\x10SessionEventType\x12\"\n\x1eSESSION_EVENT_TYPE_UNSPECIFIED\x10\x00\x12\x1e\n\x1aSESSION_EVENT_TYPE_CURRENT\x10\x01\x12\x1f\n\x1bSESSION_EVENT_TYPE_ATTACHED\x10\x02\x12\x1f\n\x1bSESSION_EVENT_TYPE_DETACHED\x10\x03\x12\x1c\n\x18SESSION_EVENT_TYPE_MOVED\x10\x04\x12\x1c\n\x18SESSION_EVENT_TYPE_ENDED\x10\x05\x32\xfb\x03\n\x0eSessionService\x12I\n\nGetSession\x12\x1c.parley.v1.GetSessionRequest\x1a\x1d.parley.v1.GetSessionResponse\x12O\n\x0cListSessions\x12\x1e.parley.v1.ListSessionsRequest\x1a\x1f.parley.v1.ListSessionsResponse\x12I\n\nEndSession\x12\x1c.parley.v1.EndSessionRequest\x1a\x1d.parley.v1.EndSessionResponse\x12Q\n\x0cWatchSession\x12\x1e.parley.v1.WatchSessionRequest\x1a\x1f.parley.v1.WatchSessionResponse0\x01\x12L\n\x0bMoveSession\x12\x1d.parley.v1.MoveSessionRequest\x1a\x1e.parley.v1.MoveSessionResponse\x12\x61\n\x12MintEphemeralToken\x12$.parley.v1.MintEphemeralTokenRequest\x1a%.parley.v1.MintEphemeralTokenResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18parley/v1/sessions.proto\x12\tparley.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14parley/v1/live.proto\x1a\x18parley/v1/timeline.proto\"\xb9\x03\n\x07Session\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x11\n\tprincipal\x18\x03 \x01(\t\x12\x0f\n\x07profile\x18\x04 \x01(\t\x12\r\n\x05model\x18\x05 \x01(\t\x12&\n\x05state\x18\x06 \x01(\x0e\x32\x17.parley.v1.SessionState\x12\x0e\n\x06worker\x18\x07 \x01(\t\x12\x0f\n\x07gateway\x18\x08 \x01(\t\x12\r\n\x05\x65poch\x18\t \x01(\x04\x12\x19\n\x11\x61ttach_generation\x18\n \x01(\x04\x12-\n\topen_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\nend_reason\x18\r \x01(\x0e\x32\x14.parley.v1.EndReason\x12.\n\x06labels\x18\x0e \x03(\x0b\x32\x1e.parley.v1.Session.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\'\n\x11GetSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"9\n\x12GetSessionResponse\x12#\n\x07session\x18\x01 \x01(\x0b\x32\x12.parley.v1.Session\"L\n\x13ListSessionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x03 \x01(\t\"U\n\x14ListSessionsResponse\x12$\n\x08sessions\x18\x01 \x03(\x0b\x32\x12.parley.v1.Session\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"7\n\x11\x45ndSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x14\n\x12\x45ndSessionResponse\")\n\x13WatchSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"u\n\x14WatchSessionResponse\x12#\n\x07session\x18\x01 \x01(\x0b\x32\x12.parley.v1.Session\x12\r\n\x05\x65vent\x18\x02 \x01(\t\x12)\n\x04type\x18\x03 \x01(\x0e\x32\x1b.parley.v1.SessionEventType\"Z\n\x19GetSessionTimelineRequest\x12\x14\n\nsession_id\x18\x01 \x01(\tH\x00\x12\x12\n\x08trace_id\x18\x02 \x01(\tH\x00\x12\r\n\x05\x61\x66ter\x18\x03 \x01(\tB\x04\n\x02of\"\x94\x01\n\x1aGetSessionTimelineResponse\x12\x13\n\x0bsession_ids\x18\x01 \x03(\t\x12(\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x18.parley.v1.TimelineEvent\x12#\n\x07session\x18\x03 \x01(\x0b\x32\x12.parley.v1.Session\x12\x12\n\nnext_after\x18\x04 \x01(\t\"8\n\x12MoveSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06worker\x18\x02 \x01(\t\":\n\x13MoveSessionResponse\x12#\n\x07session\x18\x01 \x01(\x0b\x32\x12.parley.v1.Session\"Y\n\x19MintEphemeralTokenRequest\x12\x0f\n\x07profile\x18\x01 \x01(\t\x12+\n\x08lifetime\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\\\n\x1aMintEphemeralTokenResponse\x12\r\n\x05token\x18\x01 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*~\n\x0cSessionState\x12\x1d\n\x19SESSION_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16SESSION_STATE_ATTACHED\x10\x01\x12\x1a\n\x16SESSION_STATE_DETACHED\x10\x02\x12\x17\n\x13SESSION_STATE_ENDED\x10\x03*\xd4\x01\n\x10SessionEventType\x12\"\n\x1eSESSION_EVENT_TYPE_UNSPECIFIED\x10\x00\x12\x1e\n\x1aSESSION_EVENT_TYPE_CURRENT\x10\x01\x12\x1f\n\x1bSESSION_EVENT_TYPE_ATTACHED\x10\x02\x12\x1f\n\x1bSESSION_EVENT_TYPE_DETACHED\x10\x03\x12\x1c\n\x18SESSION_EVENT_TYPE_MOVED\x10\x04\x12\x1c\n\x18SESSION_EVENT_TYPE_ENDED\x10\x05\x32\xde\x04\n\x0eSessionService\x12I\n\nGetSession\x12\x1c.parley.v1.GetSessionRequest\x1a\x1d.parley.v1.GetSessionResponse\x12O\n\x0cListSessions\x12\x1e.parley.v1.ListSessionsRequest\x1a\x1f.parley.v1.ListSessionsResponse\x12I\n\nEndSession\x12\x1c.parley.v1.EndSessionRequest\x1a\x1d.parley.v1.EndSessionResponse\x12Q\n\x0cWatchSession\x12\x1e.parley.v1.WatchSessionRequest\x1a\x1f.parley.v1.WatchSessionResponse0\x01\x12\x61\n\x12GetSessionTimeline\x12$.parley.v1.GetSessionTimelineRequest\x1a%.parley.v1.GetSessionTimelineResponse\x12L\n\x0bMoveSession\x12\x1d.parley.v1.MoveSessionRequest\x1a\x1e.parley.v1.MoveSessionResponse\x12\x61\n\x12MintEphemeralToken\x12$.parley.v1.MintEphemeralTokenRequest\x1a%.parley.v1.MintEphemeralTokenResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,38 +37,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SESSION_LABELSENTRY']._loaded_options = None
   _globals['_SESSION_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_SESSIONSTATE']._serialized_start=1379
-  _globals['_SESSIONSTATE']._serialized_end=1505
-  _globals['_SESSIONEVENTTYPE']._serialized_start=1508
-  _globals['_SESSIONEVENTTYPE']._serialized_end=1720
-  _globals['_SESSION']._serialized_start=127
-  _globals['_SESSION']._serialized_end=568
-  _globals['_SESSION_LABELSENTRY']._serialized_start=523
-  _globals['_SESSION_LABELSENTRY']._serialized_end=568
-  _globals['_GETSESSIONREQUEST']._serialized_start=570
-  _globals['_GETSESSIONREQUEST']._serialized_end=609
-  _globals['_GETSESSIONRESPONSE']._serialized_start=611
-  _globals['_GETSESSIONRESPONSE']._serialized_end=668
-  _globals['_LISTSESSIONSREQUEST']._serialized_start=670
-  _globals['_LISTSESSIONSREQUEST']._serialized_end=746
-  _globals['_LISTSESSIONSRESPONSE']._serialized_start=748
-  _globals['_LISTSESSIONSRESPONSE']._serialized_end=833
-  _globals['_ENDSESSIONREQUEST']._serialized_start=835
-  _globals['_ENDSESSIONREQUEST']._serialized_end=890
-  _globals['_ENDSESSIONRESPONSE']._serialized_start=892
-  _globals['_ENDSESSIONRESPONSE']._serialized_end=912
-  _globals['_WATCHSESSIONREQUEST']._serialized_start=914
-  _globals['_WATCHSESSIONREQUEST']._serialized_end=955
-  _globals['_WATCHSESSIONRESPONSE']._serialized_start=957
-  _globals['_WATCHSESSIONRESPONSE']._serialized_end=1074
-  _globals['_MOVESESSIONREQUEST']._serialized_start=1076
-  _globals['_MOVESESSIONREQUEST']._serialized_end=1132
-  _globals['_MOVESESSIONRESPONSE']._serialized_start=1134
-  _globals['_MOVESESSIONRESPONSE']._serialized_end=1192
-  _globals['_MINTEPHEMERALTOKENREQUEST']._serialized_start=1194
-  _globals['_MINTEPHEMERALTOKENREQUEST']._serialized_end=1283
-  _globals['_MINTEPHEMERALTOKENRESPONSE']._serialized_start=1285
-  _globals['_MINTEPHEMERALTOKENRESPONSE']._serialized_end=1377
-  _globals['_SESSIONSERVICE']._serialized_start=1723
-  _globals['_SESSIONSERVICE']._serialized_end=2230
+  _globals['_SESSIONSTATE']._serialized_start=1648
+  _globals['_SESSIONSTATE']._serialized_end=1774
+  _globals['_SESSIONEVENTTYPE']._serialized_start=1777
+  _globals['_SESSIONEVENTTYPE']._serialized_end=1989
+  _globals['_SESSION']._serialized_start=153
+  _globals['_SESSION']._serialized_end=594
+  _globals['_SESSION_LABELSENTRY']._serialized_start=549
+  _globals['_SESSION_LABELSENTRY']._serialized_end=594
+  _globals['_GETSESSIONREQUEST']._serialized_start=596
+  _globals['_GETSESSIONREQUEST']._serialized_end=635
+  _globals['_GETSESSIONRESPONSE']._serialized_start=637
+  _globals['_GETSESSIONRESPONSE']._serialized_end=694
+  _globals['_LISTSESSIONSREQUEST']._serialized_start=696
+  _globals['_LISTSESSIONSREQUEST']._serialized_end=772
+  _globals['_LISTSESSIONSRESPONSE']._serialized_start=774
+  _globals['_LISTSESSIONSRESPONSE']._serialized_end=859
+  _globals['_ENDSESSIONREQUEST']._serialized_start=861
+  _globals['_ENDSESSIONREQUEST']._serialized_end=916
+  _globals['_ENDSESSIONRESPONSE']._serialized_start=918
+  _globals['_ENDSESSIONRESPONSE']._serialized_end=938
+  _globals['_WATCHSESSIONREQUEST']._serialized_start=940
+  _globals['_WATCHSESSIONREQUEST']._serialized_end=981
+  _globals['_WATCHSESSIONRESPONSE']._serialized_start=983
+  _globals['_WATCHSESSIONRESPONSE']._serialized_end=1100
+  _globals['_GETSESSIONTIMELINEREQUEST']._serialized_start=1102
+  _globals['_GETSESSIONTIMELINEREQUEST']._serialized_end=1192
+  _globals['_GETSESSIONTIMELINERESPONSE']._serialized_start=1195
+  _globals['_GETSESSIONTIMELINERESPONSE']._serialized_end=1343
+  _globals['_MOVESESSIONREQUEST']._serialized_start=1345
+  _globals['_MOVESESSIONREQUEST']._serialized_end=1401
+  _globals['_MOVESESSIONRESPONSE']._serialized_start=1403
+  _globals['_MOVESESSIONRESPONSE']._serialized_end=1461
+  _globals['_MINTEPHEMERALTOKENREQUEST']._serialized_start=1463
+  _globals['_MINTEPHEMERALTOKENREQUEST']._serialized_end=1552
+  _globals['_MINTEPHEMERALTOKENRESPONSE']._serialized_start=1554
+  _globals['_MINTEPHEMERALTOKENRESPONSE']._serialized_end=1646
+  _globals['_SESSIONSERVICE']._serialized_start=1992
+  _globals['_SESSIONSERVICE']._serialized_end=2598
 # @@protoc_insertion_point(module_scope)

@@ -3,6 +3,7 @@ import datetime
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from parley.v1 import live_pb2 as _live_pb2
+from parley.v1 import timeline_pb2 as _timeline_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -134,6 +135,28 @@ class WatchSessionResponse(_message.Message):
     event: str
     type: SessionEventType
     def __init__(self, session: _Optional[_Union[Session, _Mapping]] = ..., event: _Optional[str] = ..., type: _Optional[_Union[SessionEventType, str]] = ...) -> None: ...
+
+class GetSessionTimelineRequest(_message.Message):
+    __slots__ = ("session_id", "trace_id", "after")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    TRACE_ID_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    trace_id: str
+    after: str
+    def __init__(self, session_id: _Optional[str] = ..., trace_id: _Optional[str] = ..., after: _Optional[str] = ...) -> None: ...
+
+class GetSessionTimelineResponse(_message.Message):
+    __slots__ = ("session_ids", "events", "session", "next_after")
+    SESSION_IDS_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    NEXT_AFTER_FIELD_NUMBER: _ClassVar[int]
+    session_ids: _containers.RepeatedScalarFieldContainer[str]
+    events: _containers.RepeatedCompositeFieldContainer[_timeline_pb2.TimelineEvent]
+    session: Session
+    next_after: str
+    def __init__(self, session_ids: _Optional[_Iterable[str]] = ..., events: _Optional[_Iterable[_Union[_timeline_pb2.TimelineEvent, _Mapping]]] = ..., session: _Optional[_Union[Session, _Mapping]] = ..., next_after: _Optional[str] = ...) -> None: ...
 
 class MoveSessionRequest(_message.Message):
     __slots__ = ("session_id", "worker")

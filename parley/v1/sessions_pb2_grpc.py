@@ -55,6 +55,11 @@ class SessionServiceStub:
                 request_serializer=parley_dot_v1_dot_sessions__pb2.WatchSessionRequest.SerializeToString,
                 response_deserializer=parley_dot_v1_dot_sessions__pb2.WatchSessionResponse.FromString,
                 _registered_method=True)
+        self.GetSessionTimeline = channel.unary_unary(
+                '/parley.v1.SessionService/GetSessionTimeline',
+                request_serializer=parley_dot_v1_dot_sessions__pb2.GetSessionTimelineRequest.SerializeToString,
+                response_deserializer=parley_dot_v1_dot_sessions__pb2.GetSessionTimelineResponse.FromString,
+                _registered_method=True)
         self.MoveSession = channel.unary_unary(
                 '/parley.v1.SessionService/MoveSession',
                 request_serializer=parley_dot_v1_dot_sessions__pb2.MoveSessionRequest.SerializeToString,
@@ -104,6 +109,15 @@ class SessionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetSessionTimeline(self, request, context):
+        """What happened to a session, live or ended, in order of time; or which sessions a trace belongs to. It is kept for
+        longer than the session's record. NOT_FOUND (SESSION_UNKNOWN) when nothing is known of it, or it is another
+        tenant's; INVALID_ARGUMENT (FIELD_INVALID); UNAVAILABLE (FABRIC_UNAVAILABLE).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def MoveSession(self, request, context):
         """Moves a session to another worker: at a quiet moment, or after ten seconds in whatever state it is. Answers when it is
         there, or, for a session without a caller, when its worker has let it go: it comes to a worker when its caller comes
@@ -144,6 +158,11 @@ def add_SessionServiceServicer_to_server(servicer, server):
                     servicer.WatchSession,
                     request_deserializer=parley_dot_v1_dot_sessions__pb2.WatchSessionRequest.FromString,
                     response_serializer=parley_dot_v1_dot_sessions__pb2.WatchSessionResponse.SerializeToString,
+            ),
+            'GetSessionTimeline': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSessionTimeline,
+                    request_deserializer=parley_dot_v1_dot_sessions__pb2.GetSessionTimelineRequest.FromString,
+                    response_serializer=parley_dot_v1_dot_sessions__pb2.GetSessionTimelineResponse.SerializeToString,
             ),
             'MoveSession': grpc.unary_unary_rpc_method_handler(
                     servicer.MoveSession,
@@ -265,6 +284,33 @@ class SessionService:
             '/parley.v1.SessionService/WatchSession',
             parley_dot_v1_dot_sessions__pb2.WatchSessionRequest.SerializeToString,
             parley_dot_v1_dot_sessions__pb2.WatchSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSessionTimeline(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.v1.SessionService/GetSessionTimeline',
+            parley_dot_v1_dot_sessions__pb2.GetSessionTimelineRequest.SerializeToString,
+            parley_dot_v1_dot_sessions__pb2.GetSessionTimelineResponse.FromString,
             options,
             channel_credentials,
             insecure,

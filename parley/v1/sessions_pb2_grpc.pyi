@@ -47,6 +47,11 @@ class SessionServiceStub:
     for longer than a moment (FABRIC_UNAVAILABLE) or the gateway goes away (GATEWAY_DRAINING): watch again, after
     `RetryInfo`.
     """
+    GetSessionTimeline: _grpc.UnaryUnaryMultiCallable[_sessions_pb2.GetSessionTimelineRequest, _sessions_pb2.GetSessionTimelineResponse]
+    """What happened to a session, live or ended, in order of time; or which sessions a trace belongs to. It is kept for
+    longer than the session's record. NOT_FOUND (SESSION_UNKNOWN) when nothing is known of it, or it is another
+    tenant's; INVALID_ARGUMENT (FIELD_INVALID); UNAVAILABLE (FABRIC_UNAVAILABLE).
+    """
     MoveSession: _grpc.UnaryUnaryMultiCallable[_sessions_pb2.MoveSessionRequest, _sessions_pb2.MoveSessionResponse]
     """Moves a session to another worker: at a quiet moment, or after ten seconds in whatever state it is. Answers when it is
     there, or, for a session without a caller, when its worker has let it go: it comes to a worker when its caller comes
@@ -75,6 +80,11 @@ class SessionServiceAsyncStub(SessionServiceStub):
     (TENANT_LIMIT) may have, and for a caller that does not read (CALLER_SLOW); UNAVAILABLE when the message bus is gone
     for longer than a moment (FABRIC_UNAVAILABLE) or the gateway goes away (GATEWAY_DRAINING): watch again, after
     `RetryInfo`.
+    """
+    GetSessionTimeline: _aio.UnaryUnaryMultiCallable[_sessions_pb2.GetSessionTimelineRequest, _sessions_pb2.GetSessionTimelineResponse]  # type: ignore[assignment]
+    """What happened to a session, live or ended, in order of time; or which sessions a trace belongs to. It is kept for
+    longer than the session's record. NOT_FOUND (SESSION_UNKNOWN) when nothing is known of it, or it is another
+    tenant's; INVALID_ARGUMENT (FIELD_INVALID); UNAVAILABLE (FABRIC_UNAVAILABLE).
     """
     MoveSession: _aio.UnaryUnaryMultiCallable[_sessions_pb2.MoveSessionRequest, _sessions_pb2.MoveSessionResponse]  # type: ignore[assignment]
     """Moves a session to another worker: at a quiet moment, or after ten seconds in whatever state it is. Answers when it is
@@ -125,6 +135,17 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         (TENANT_LIMIT) may have, and for a caller that does not read (CALLER_SLOW); UNAVAILABLE when the message bus is gone
         for longer than a moment (FABRIC_UNAVAILABLE) or the gateway goes away (GATEWAY_DRAINING): watch again, after
         `RetryInfo`.
+        """
+
+    @_abc_1.abstractmethod
+    def GetSessionTimeline(
+        self,
+        request: _sessions_pb2.GetSessionTimelineRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_sessions_pb2.GetSessionTimelineResponse, _abc.Awaitable[_sessions_pb2.GetSessionTimelineResponse]]:
+        """What happened to a session, live or ended, in order of time; or which sessions a trace belongs to. It is kept for
+        longer than the session's record. NOT_FOUND (SESSION_UNKNOWN) when nothing is known of it, or it is another
+        tenant's; INVALID_ARGUMENT (FIELD_INVALID); UNAVAILABLE (FABRIC_UNAVAILABLE).
         """
 
     @_abc_1.abstractmethod

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
+import time
 from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
 
@@ -65,6 +66,9 @@ class Bus:
         self.errors = 0
         self._connecting: asyncio.Task[None] | None = None
         self.on_reconnect: Callable[[], Awaitable[None]] | None = None
+        self.on_outage: Callable[[float], None] = lambda _since: None
+        """Told after an outage when the connection was lost (monotonic seconds)."""
+        self._lost_at: float | None = None
         self.on_writable: Callable[[], None] = lambda: None
         """Called when media may be published that could not be before."""
         self._transport.on_resumed = lambda: self.on_writable()  # noqa: PLW0108 - set later
@@ -199,12 +203,16 @@ class Bus:
     async def _on_disconnected(self) -> None:
         if self.connected.is_set():
             log.warning("nats disconnected")
+            self._lost_at = time.monotonic()
         self.connected.clear()
 
     async def _on_reconnected(self) -> None:
         log.info("nats reconnected")
         self.connected.set()
         self.on_writable()
+        lost_at, self._lost_at = self._lost_at, None
+        if lost_at is not None:
+            self.on_outage(lost_at)
         if self.on_reconnect is not None:
             await self.on_reconnect()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 SESSIONS_STREAM = "PARLEY_SESSIONS"
 LOG_STREAM = "PARLEY_LOG"
 USAGE_STREAM = "PARLEY_USAGE"
+TIMELINE_STREAM = "PARLEY_TIMELINE"
 CATALOG_BUCKET = "PARLEY_CATALOG"
 REQUESTS_BUCKET = "PARLEY_REQUESTS"
 
@@ -90,6 +91,16 @@ def session_records(session: str) -> str:
 def log(session: str) -> str:
     """The conversation in text."""
     return f"parley.log.{session}"
+
+
+def timeline(session: str, kind: str) -> str:
+    """What happened to a session; `kind`: `life` or `talk`, each of which has its own bound."""
+    return f"parley.timeline.session.{session}.{kind}"
+
+
+def timeline_trace(trace: str, session: str) -> str:
+    """That a trace belongs to a session."""
+    return f"parley.timeline.trace.{trace}.{session}"
 
 
 def usage(tenant: str) -> str:

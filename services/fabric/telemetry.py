@@ -76,6 +76,12 @@ def tracer() -> trace.Tracer:
     return trace.get_tracer("parley", __version__)
 
 
+def trace_id(context: Context | None = None) -> str:
+    """The trace of a context (default: the current one), 32 hexadecimal digits; empty when there is none."""
+    found = trace.get_current_span(context).get_span_context()
+    return trace.format_trace_id(found.trace_id) if found.is_valid else ""
+
+
 def headers(context: Context | None = None, *, session: Context | None = None) -> dict[str, str]:
     """NATS headers that carry a context (default: the current one), and that of the session which the request is about;
     empty when there is no trace."""

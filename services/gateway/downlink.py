@@ -10,7 +10,7 @@ missing and is asked for again when there is room, while the worker's ring keeps
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -39,7 +39,17 @@ class Outgoing:
 class Downlink:
     """Receiver and queue."""
 
-    def __init__(self, next_seq: int, *, audio_ahead_ms: int, max_items: int, max_bytes: int) -> None:
+    def __init__(
+        self,
+        next_seq: int,
+        *,
+        audio_ahead_ms: int,
+        max_items: int,
+        max_bytes: int,
+        told_of: Callable[[live_pb2.Gap], None] = lambda _gap: None,
+    ) -> None:
+        """`told_of`: the caller is told of this loss."""
+        self._told_of = told_of
         self._receiver: SequenceReceiver[Outgoing] = SequenceReceiver(next_seq - 1)
         self._queue: deque[Outgoing] = deque()
         self._urgent: deque[Outgoing] = deque()
@@ -68,6 +78,7 @@ class Downlink:
         for skip in envelope.skips:
             self._skip(skip, gaps, now)
         for gap in gaps:
+            self._told_of(gap)
             self.say(live_pb2.ConverseResponse(gap=gap))
         for item in envelope.items:
             if self._full:
@@ -109,8 +120,9 @@ class Downlink:
         for hole in lost:
             self.lost_items += hole.last - hole.first + 1
             # Nobody knows what it was; the caller is told the worst.
-            gap = live_pb2.ConverseResponse(gap=_gap(hole.first, hole.last, live_pb2.MEDIA_CLASS_VITAL, LOST))
-            self._push(Outgoing(gap.SerializeToString()))
+            gap = _gap(hole.first, hole.last, live_pb2.MEDIA_CLASS_VITAL, LOST)
+            self._told_of(gap)
+            self._push(Outgoing(live_pb2.ConverseResponse(gap=gap).SerializeToString()))
         self._push_all(released)
         return bool(lost)
 

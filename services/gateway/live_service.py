@@ -21,6 +21,7 @@ from services.fabric.span_budget import SpanBudget
 from services.gateway import calls
 from services.gateway.opening import Opener, Session
 from services.gateway.session_config import check_open
+from services.gateway.session_timeline import GatewayTimeline
 from services.gateway.settings import GatewaySettings
 from services.gateway.stream import Call, Stream
 from services.gateway.streams import Streams
@@ -36,8 +37,14 @@ class LiveService:
     """Serves `Converse` on bytes: responses pass as the worker wrote them, requests are parsed once to be checked."""
 
     def __init__(
-        self, settings: GatewaySettings, authenticator: Authenticator, opener: Opener, streams: Streams
+        self,
+        settings: GatewaySettings,
+        authenticator: Authenticator,
+        opener: Opener,
+        streams: Streams,
+        timeline: GatewayTimeline,
     ) -> None:
+        self._timeline = timeline
         self._settings = settings
         self._authenticator = authenticator
         self._opener = opener
@@ -87,8 +94,12 @@ class LiveService:
             finally:
                 span.end()
             if self.draining:
-                stream.drain(self._settings.shutdown_grace.total_seconds())
+                self._streams.tell_to_go(stream, self._settings.shutdown_grace.total_seconds())
             error_or_ok = await stream.pump(context, self._streams.keep)
+            self._timeline.detached(stream, error_or_ok)
+        except BaseException as error:
+            self._timeline.detached(stream, error)
+            raise
         finally:
             self._close_when_open(stream)
         if error_or_ok is not None:

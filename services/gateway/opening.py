@@ -23,6 +23,7 @@ from services.fabric.records import SessionRecords
 from services.gateway.placement import WorkerTable
 from services.gateway.recovery import Recovery
 from services.gateway.session_config import SESSION_ID, check_size, unknown_tool
+from services.gateway.session_timeline import GatewayTimeline
 from services.gateway.settings import GatewaySettings
 from services.gateway.stream import Stream
 from services.gateway.streams import Streams
@@ -64,6 +65,7 @@ class Opener:
         table: WorkerTable,
         recovery: Recovery,
         streams: Streams,
+        timeline: GatewayTimeline,
         fabric_ready: asyncio.Event,
     ) -> None:
         self._settings = settings
@@ -75,7 +77,9 @@ class Opener:
         self._table = table
         self._recovery = recovery
         self._streams = streams
+        self._timeline = timeline
         self._fabric_ready = fabric_ready
+        self._now = asyncio.get_running_loop().time
 
     async def open(self, stream: Stream, caller: Identity, opening: live_pb2.Open) -> Session:
         """Give the stream its session. ServiceError when that fails; then nothing is left of it.
@@ -83,6 +87,7 @@ class Opener:
         Runs to its end even if the caller leaves meanwhile: what is half open could not be found by a repeated open.
         """
         trace.get_current_span().set_attribute(names.GATEWAY, self._me)
+        stream.tenant = caller.tenant
         stream.trace = current.get_current()
         try:
             if opening.HasField("resume"):
@@ -146,7 +151,7 @@ class Opener:
         tools: list[tools_pb2.Tool],
     ) -> Session:
         key = records.request_key(caller.tenant, caller.principal, opening.request_id)
-        mine = ids.session_id()
+        mine, began = ids.session_id(), self._now()
         session = await self._records.claim_request(key, mine)
         if session != mine and (found := await self._find(stream, caller, session)) is not None:
             return found
@@ -165,12 +170,16 @@ class Opener:
         )
         self._streams.add(session, stream)
         try:
-            worker, attached = await self._place(stream, command)
-        except ServiceError:
+            worker, attached, tries = await self._place(stream, command)
+        except ServiceError as error:
+            self._timeline.refused(session, caller.tenant, error, profile=opening.profile, since=began, now=self._now())
             if session == mine:
                 await self._forget_request(key)
             raise
         self._hand_over(stream, worker, attached, config, existing=False)
+        self._timeline.opened(
+            stream, model=config.model, profile=opening.profile, tries=tries, since=began, now=self._now()
+        )
         return Session(session, worker, token, attached, existing=False)
 
     async def _find(self, stream: Stream, caller: Identity, session: str) -> Session | None:
@@ -194,7 +203,8 @@ class Opener:
                         raise _worker_lost(found[0].session.worker) from None
             await asyncio.sleep(_POLL)
 
-    async def _place(self, stream: Stream, command: fabric_pb2.OpenSession) -> tuple[str, fabric_pb2.Attached]:
+    async def _place(self, stream: Stream, command: fabric_pb2.OpenSession) -> tuple[str, fabric_pb2.Attached, int]:
+        """A worker, its answer, and how many were asked. ServiceError."""
         tried: set[str] = set()
         refusal: ServiceError | None = None
         with telemetry.tracer().start_as_current_span(names.SPAN_PLACE, kind=SpanKind.CLIENT) as span:
@@ -210,7 +220,7 @@ class Opener:
                 span.set_attribute(names.PLACE_ATTEMPTS, len(tried))
                 request = fabric_pb2.ControlRequest(schema_version=1, open=command)
                 try:
-                    return worker, await self._control(worker, request, stream.trace)
+                    return worker, await self._control(worker, request, stream.trace), len(tried)
                 except NoResponderError:
                     self._table.gone(worker)
                 except ServiceError as error:
@@ -288,6 +298,7 @@ class Opener:
             token = resume.resume_token
             command.presented_token_sha256 = hashlib.sha256(token.encode()).digest()
             command.last_received_seq = resume.last_received_seq
+        began = self._now()
         checkpoint = await self._records.read_checkpoint(session)
         self._streams.add(session, stream)
         with telemetry.tracer().start_as_current_span(names.SPAN_PLACE, kind=SpanKind.CLIENT) as span:
@@ -306,6 +317,7 @@ class Opener:
                     raise
                 worker, attached = await self._take_over(stream, command)
         self._hand_over(stream, worker, attached, checkpoint.config if checkpoint else None, existing=True)
+        self._timeline.attached(stream, since=began, now=self._now())
         return Session(session, worker, token, attached, existing=True)
 
     async def _take_over(self, stream: Stream, attach: fabric_pb2.AttachSession) -> tuple[str, fabric_pb2.Attached]:

@@ -23,6 +23,7 @@ from services.fabric.errors import ServiceError
 from services.fabric.ops import OpsServer
 from services.fabric.records import SessionRecords
 from services.fabric.telemetry import Telemetry
+from services.fabric.timeline import Timeline, ensure_timeline
 from services.gateway.calls import MAX_METADATA
 from services.gateway.fleet_service import FleetService
 from services.gateway.live_service import SERVICE as LIVE
@@ -32,6 +33,7 @@ from services.gateway.opening import Opener
 from services.gateway.placement import WorkerTable
 from services.gateway.recovery import Recovery
 from services.gateway.session_service import SessionService
+from services.gateway.session_timeline import GatewayTimeline
 from services.gateway.settings import GatewaySettings
 from services.gateway.streams import Streams
 from services.gateway.sweeping import Sweeper
@@ -85,8 +87,25 @@ class Gateway:
         self._table = WorkerTable(random.Random())
         self._recovery = Recovery(settings, self.id, bus=self._bus, records=self._records, table=self._table, now=now)
         self._mover = Mover(self._bus, self._table, self._recovery, now)
-        self._streams = Streams(settings, self._bus, self._writer, recovery=self._recovery, mover=self._mover, now=now)
-        self._sweeper = Sweeper(settings, self._bus, self._records, self._table, prove_gone=self._recovery.prove_gone)
+        self._timeline = Timeline(self._bus, self.id)
+        timeline = GatewayTimeline(self._timeline, self.id)
+        self._streams = Streams(
+            settings,
+            self._bus,
+            self._writer,
+            recovery=self._recovery,
+            mover=self._mover,
+            timeline=timeline,
+            now=now,
+        )
+        self._sweeper = Sweeper(
+            settings,
+            self._bus,
+            self._records,
+            self._table,
+            timeline=timeline,
+            prove_gone=self._recovery.prove_gone,
+        )
         self._watches = Watches(settings, self._bus, self._records)
         self._fabric_ready = asyncio.Event()
         self._loop_lag = process.LoopLag()
@@ -101,9 +120,10 @@ class Gateway:
             table=self._table,
             recovery=self._recovery,
             streams=self._streams,
+            timeline=timeline,
             fabric_ready=self._fabric_ready,
         )
-        self._live = LiveService(settings, authenticator, opener, self._streams)
+        self._live = LiveService(settings, authenticator, opener, self._streams, timeline)
         self._health = health.aio.HealthServicer()
         self._healthy: bool | None = None
         self._counters = counters
@@ -117,6 +137,7 @@ class Gateway:
                 session_records=self._records,
                 watches=self._watches,
                 table=self._table,
+                timeline=timeline,
             ),
             self._server,
         )
@@ -148,7 +169,9 @@ class Gateway:
         with self._settings.applying("ops_listen"):
             self.ops_url = await self._ops.start()
         self._bus.on_reconnect = self._on_reconnect
+        self._bus.on_outage = self._streams.bus_was_lost
         self._bus.start()
+        self._timeline.start()
         await self._server.start()
         for name, coroutine in (
             ("housekeeping", self._streams.run(self._on_tick)),
@@ -171,8 +194,7 @@ class Gateway:
         self._live.draining = True
         await self._health.enter_graceful_shutdown()
         self._watches.drain()
-        for stream in self._streams.all():
-            stream.drain(grace)
+        self._streams.drain(grace)
         await self._until(lambda: not self._live.open_calls, grace)
         going = ServiceError(errors_pb2.ERROR_REASON_GATEWAY_DRAINING, "this gateway went away; resume on another one")
         for stream in self._streams.all():
@@ -185,6 +207,7 @@ class Gateway:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._timeline.stop()
         await self._bus.close()
         await self._ops.stop()
 
@@ -212,6 +235,8 @@ class Gateway:
                 await client.publish(subjects.WORKER_QUERY)
                 await self._records.ensure(self._settings.fabric_replicas)
                 await self._catalog.ensure(self._settings.fabric_replicas)
+                retention = self._settings.timeline_retention.total_seconds()
+                await ensure_timeline(self._bus.js, self._settings.fabric_replicas, retention)
                 break
             except (nats.errors.Error, ServiceError, TimeoutError) as error:
                 log.warning("streams not ready", error=str(error) or type(error).__name__)
@@ -272,6 +297,7 @@ class Gateway:
             "sessions_not_recovered": self._recovery.given_up,
             "loop_lag_ms": round(self._loop_lag.worst * 1000, 1),
             **self._streams.counts(),
+            **self._timeline.counts,
             **self._counters(),
         }
 

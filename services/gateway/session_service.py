@@ -11,6 +11,7 @@ from services.fabric.auth import Authenticator, Identity
 from services.fabric.bus import Bus, NoResponderError
 from services.fabric.errors import ServiceError, invalid_field, not_implemented
 from services.fabric.records import FencedError, SessionRecords, handed_over
+from services.fabric.timeline_reader import read_timeline, sessions_of_trace
 from services.gateway.burial import bury
 from services.gateway.calls import AnyContext, CallerGoneError, answer
 from services.gateway.filter_syntax import parse
@@ -19,7 +20,9 @@ from services.gateway.lifecycle import Lifecycle, shown
 from services.gateway.placement import WorkerTable
 from services.gateway.session_config import SESSION_ID
 from services.gateway.session_pages import fill_page, session_of_token, token_after
+from services.gateway.session_timeline import GatewayTimeline
 from services.gateway.settings import GatewaySettings
+from services.gateway.timeline_request import check_request, unknown_timeline
 from services.gateway.watches import Watches
 
 _DEFAULT_PAGE = 100
@@ -43,12 +46,14 @@ class SessionService(sessions_pb2_grpc.SessionServiceServicer):
         session_records: SessionRecords,
         watches: Watches,
         table: WorkerTable,
+        timeline: GatewayTimeline,
     ) -> None:
         self._settings = settings
         self._authenticator = authenticator
         self._bus = bus
         self._records = session_records
         self._watches = watches
+        self._timeline = timeline
         self._table = table
 
     # RPCs (named by the generated base class)
@@ -73,6 +78,11 @@ class SessionService(sessions_pb2_grpc.SessionServiceServicer):
     ) -> None:
         with contextlib.suppress(CallerGoneError):
             await answer(context, self._authenticator, lambda caller: self._watch(caller, request, context))
+
+    async def GetSessionTimeline(  # noqa: N802, D102
+        self, request: sessions_pb2.GetSessionTimelineRequest, context: AnyContext
+    ) -> sessions_pb2.GetSessionTimelineResponse:
+        return await answer(context, self._authenticator, lambda caller: self._tell(caller, request))
 
     async def MoveSession(  # noqa: N802, D102
         self, request: sessions_pb2.MoveSessionRequest, context: AnyContext
@@ -119,6 +129,30 @@ class SessionService(sessions_pb2_grpc.SessionServiceServicer):
             own, revision = await self._own(caller, request.session_id)
             await self._watches.run(own, revision, context)
 
+    async def _tell(
+        self, caller: Identity, request: sessions_pb2.GetSessionTimelineRequest
+    ) -> sessions_pb2.GetSessionTimelineResponse:
+        asked = check_request(request)
+        await self._bus.wait_connected(self._settings.fabric_wait.total_seconds())
+        sessions = (
+            [asked.session] if asked.session else await sessions_of_trace(self._bus.js, asked.trace, caller.tenant)
+        )
+        if len(sessions) > 1:
+            return sessions_pb2.GetSessionTimelineResponse(session_ids=sessions)
+        session = sessions[0] if sessions else ""
+        own = await self._records.read_own(session) if session else None
+        if own is not None and own[0].session.tenant != caller.tenant:
+            raise unknown_timeline(asked)
+        read = await read_timeline(self._bus.js, session, asked.after) if session else None
+        if (read is None and own is None and not asked.after) or (read is not None and read.tenant != caller.tenant):
+            raise unknown_timeline(asked)
+        return sessions_pb2.GetSessionTimelineResponse(
+            session_ids=sessions,
+            events=read.events if read else (),
+            session=await self._with_attachment(own[0].session) if own else None,
+            next_after=str(read.last if read else asked.after),
+        )
+
     async def _list(
         self, caller: Identity, request: sessions_pb2.ListSessionsRequest
     ) -> sessions_pb2.ListSessionsResponse:
@@ -145,7 +179,7 @@ class SessionService(sessions_pb2_grpc.SessionServiceServicer):
         if own.session.state == _ENDED:
             return sessions_pb2.EndSessionResponse()
         if handed_over(own) or not await self._end_at_worker(own.session, request.reason):
-            await self._bury(own, revision)
+            await self._bury(own, revision, request.reason)
         return sessions_pb2.EndSessionResponse()
 
     async def _move(
@@ -222,7 +256,7 @@ class SessionService(sessions_pb2_grpc.SessionServiceServicer):
             return False
         raise ServiceError.from_failure(reply.failure)
 
-    async def _bury(self, own: fabric_pb2.OwnRecord, revision: int) -> None:
+    async def _bury(self, own: fabric_pb2.OwnRecord, revision: int, message: str) -> None:
         """End a session whose worker is gone."""
         session, reason = own.session.session_id, live_pb2.END_REASON_OPERATOR
         retention = self._settings.ended_retention
@@ -233,6 +267,7 @@ class SessionService(sessions_pb2_grpc.SessionServiceServicer):
             if current is None or current[0].session.state == _ENDED:
                 return
             raise _changing_hands() from None
+        self._timeline.ended(session, own.session.tenant, reason, message)
 
 
 def _has_ended(session: str) -> ServiceError:

@@ -108,6 +108,11 @@ class GatewaySettings(ServiceSettings):
         description="Time that a session without a worker is left for its caller to resume before it is ended; longer "
         "than the resume window of the workers.",
     )
+    timeline_retention: PositiveDuration = Field(
+        timedelta(hours=24),
+        description="How long it is known what happened to a session (`parley session timeline`), also after its end; "
+        "as in the workers: whoever is first creates the stream.",
+    )
     ended_retention: PositiveDuration = Field(
         timedelta(hours=1),
         description="Time a session that this gateway ended stays visible as ended.",

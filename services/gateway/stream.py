@@ -43,8 +43,17 @@ MAX_HELD = 256
 class Stream:
     """A caller's stream. Also the Sender of its uplink."""
 
-    def __init__(self, settings: GatewaySettings, writer: Writer, now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        writer: Writer,
+        now: Callable[[], float],
+        told_of: Callable[[Stream, live_pb2.Gap], None] = lambda _stream, _gap: None,
+    ) -> None:
+        """`told_of`: the caller is told of this loss."""
         self._settings = settings
+        self._told_of = told_of
+        self.tenant = ""
         self._writer = writer
         self._now = now
         self.session = ""
@@ -111,6 +120,7 @@ class Stream:
             audio_ahead_ms=round(settings.audio_ahead.total_seconds() * 1000),
             max_items=settings.downlink_queue_items,
             max_bytes=settings.downlink_queue_bytes,
+            told_of=lambda gap: self._told_of(self, gap),
         )
         self._sent_at = self._progress_at = now
         self._take_held()
@@ -165,6 +175,11 @@ class Stream:
     def attached(self) -> bool:
         """Whether a worker has it."""
         return self.uplink is not None
+
+    @property
+    def half_closed(self) -> bool:
+        """Its caller says no more."""
+        return self._half_closed
 
     @property
     def needs_worker(self) -> bool:

@@ -15,6 +15,7 @@ from services.fabric.bus import Bus, Writer
 from services.fabric.errors import ServiceError
 from services.gateway.moving import Mover
 from services.gateway.recovery import Recovery
+from services.gateway.session_timeline import GatewayTimeline
 from services.gateway.settings import GatewaySettings
 from services.gateway.stream import Stream, envelope_in
 
@@ -42,6 +43,7 @@ class Streams:
         *,
         recovery: Recovery,
         mover: Mover,
+        timeline: GatewayTimeline,
         now: Callable[[], float],
     ) -> None:
         self._settings = settings
@@ -49,6 +51,7 @@ class Streams:
         self._writer = writer
         self._recovery = recovery
         self._mover = mover
+        self._timeline = timeline
         self._now = now
         self._by_session: dict[str, list[Stream]] = {}
         self._closing: dict[Stream, float] = {}
@@ -62,7 +65,7 @@ class Streams:
 
     def create(self) -> Stream:
         """A stream that is nowhere yet."""
-        return Stream(self._settings, self._writer, self._now)
+        return Stream(self._settings, self._writer, self._now, self._timeline.gap)
 
     def add(self, session: str, stream: Stream) -> None:
         """From here on `stream` gets the downlink of `session`."""
@@ -177,6 +180,21 @@ class Streams:
             if stream.attached:
                 stream.heard = self._now()
                 stream.say_status()
+
+    def bus_was_lost(self, since: float) -> None:
+        """This process had no connection to NATS since then (monotonic seconds)."""
+        for stream in self.all():
+            self._timeline.bus_was_lost(stream, since, self._now())
+
+    def drain(self, time_left: float) -> None:
+        """This gateway goes away: tell every caller."""
+        for stream in self.all():
+            self.tell_to_go(stream, time_left)
+
+    def tell_to_go(self, stream: Stream, time_left: float) -> None:
+        """This gateway goes away: tell a caller."""
+        stream.drain(time_left)
+        self._timeline.draining(stream, time_left)
 
     # Tasks and counts
 

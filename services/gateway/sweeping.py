@@ -22,6 +22,7 @@ from services.fabric.errors import ServiceError
 from services.fabric.records import FencedError, SessionRecords, handed_over
 from services.gateway.burial import bury
 from services.gateway.placement import WorkerTable
+from services.gateway.session_timeline import GatewayTimeline
 from services.gateway.settings import GatewaySettings
 
 log = structlog.get_logger()
@@ -73,6 +74,7 @@ class Sweeper:
         records: SessionRecords,
         table: WorkerTable,
         *,
+        timeline: GatewayTimeline,
         prove_gone: Callable[[str, str], Awaitable[fabric_pb2.ProofOfDeath | None]],
         rng: Callable[[], float] = random.random,
     ) -> None:
@@ -84,6 +86,7 @@ class Sweeper:
         self._bus = bus
         self._records = records
         self._table = table
+        self._timeline = timeline
         self._prove_gone = prove_gone
         self._rng = rng
         self._ownerless = Ownerless(settings.abandoned_after.total_seconds())
@@ -139,4 +142,6 @@ class Sweeper:
         except FencedError:
             return  # somebody else was faster, or it has an owner again
         self.swept += 1
+        why = f"nobody came back, and its worker {own.session.worker} was gone"
+        self._timeline.ended(session, own.session.tenant, live_pb2.END_REASON_ABANDONED, why)
         log.info("abandoned session ended", session=session, worker=own.session.worker)

@@ -38,6 +38,10 @@ class Shell:
     """Run this beside; a record that cannot be written is no reason to end the session."""
     fenced: Callable[[], None]
     """The session is somebody else's by now."""
+    silent: Callable[[str, float], None]
+    """This gateway counts as gone, because nothing was heard of it since then (monotonic seconds)."""
+    back: Callable[[str], None]
+    """It was heard again."""
 
 
 class Attachment:
@@ -65,6 +69,11 @@ class Attachment:
     def detached(self) -> bool:
         """Nobody is attached."""
         return self._detached_since is not None
+
+    @property
+    def stream(self) -> tuple[str, float] | None:
+        """The gateway of the stream that is attached, and when it was heard last; None: nobody is."""
+        return None if self.detached else (self._gateway, self._heard)
 
     @property
     def detached_since(self) -> float | None:
@@ -168,6 +177,7 @@ class Attachment:
         downlink = self._shell.downlink
         downlink.attach(gateway, self.generation, downlink.acked, fabric_pb2.Failure())
         self._shell.keep(self._record(gateway), "reattach")
+        self._shell.back(gateway)
         self._said_status = now
 
     # What the session does
@@ -196,6 +206,7 @@ class Attachment:
         if now - self._heard > self._settings.attachment_timeout.total_seconds():
             log.warning("gateway silent", session=self._spec.session_id, gateway=self._gateway)
             self._silent_gateway = self._gateway
+            self._shell.silent(self._gateway, self._heard)
             self.detach(now)
         elif self._half_closed_since is not None:
             waited = now - max(self._half_closed_since, last_event)

@@ -81,6 +81,7 @@ class Dialogue:
         parts = self._parts
         parts.feeder.turn_ended()
         parts.spans.finish(turn)
+        parts.timeline.turn_over(turn)
         if turn.tool_calls and not turn.said and turn.first_audio is None:
             return  # the answer is still to come
         answered = parts.answering.answered(turn, now, parts.links.round_trip)
@@ -116,6 +117,7 @@ class Dialogue:
         """The link was lost in the middle of a turn: what was heard of the answer is void."""
         parts = self._parts
         parts.spans.finish(turn, "the link was lost in the middle of the turn")
+        parts.timeline.turn_restarted(turn)
         self._repeated = RepeatedTranscript(turn.heard)
         if turn.said or turn.first_audio is not None:
             parts.downlink.interrupt(live_pb2.INTERRUPTION_REASON_RESTARTED)
@@ -153,6 +155,8 @@ class Dialogue:
 
     def answer(self, answered: Answered) -> None:
         """Give the model the result of a call that the caller ran, or did not."""
+        if answered.final:
+            self._parts.timeline.caller_answered(answered.told_as, answered.call.name, answered.outcome)
         self._parts.tasks.keep(self._answer(answered), "answer a call")
 
     async def _answer(self, answered: Answered) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -39,8 +39,19 @@ class _Overload:
 class Downlink:
     """Everything on its way to the caller. A `Sender` for the process's writer."""
 
-    def __init__(self, session: str, epoch: int, max_bytes: int, audio_ahead_ms: int, *, last_seq: int = 0) -> None:
-        """`last_seq`: number of the newest message of the owner before."""
+    def __init__(
+        self,
+        session: str,
+        epoch: int,
+        max_bytes: int,
+        audio_ahead_ms: int,
+        *,
+        last_seq: int = 0,
+        told: Callable[[live_pb2.ConverseResponse], None] = lambda _response: None,
+    ) -> None:
+        """`last_seq`: number of the newest message of the owner before; `told`: a burst of losses begins, of which the
+        caller is told this."""
+        self._told = told
         self._session = session
         self._epoch = epoch
         self._audio_ahead_ms = audio_ahead_ms
@@ -191,6 +202,7 @@ class Downlink:
             )
             response = live_pb2.ConverseResponse(gap=gap)
             self._emit(response)
+            self._told(response)
             self._overload = _Overload(self._outbox[-1], response)
             return
         item, response = overload.item, overload.response

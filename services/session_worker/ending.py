@@ -75,6 +75,7 @@ class Ending:
         if isinstance(error, FencedError):
             if self.cause is None:
                 log.warning("ownership lost", session=session)
+                self._parts.timeline.ownership_lost()
             self.let_go("fenced")
             self._parts.downlink.detach()
         elif isinstance(error, ServiceError):

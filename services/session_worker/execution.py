@@ -37,6 +37,15 @@ _CONNECT: Final = 2.0
 """Seconds that a call waits for a message bus that is away."""
 _ASK_AGAIN: Final = (0.1, 1.0, 3.0, 10.0, 0.0)
 """Seconds between attempts to find somebody who undoes a call."""
+Trouble = Callable[[str, str, str], None]
+"""Told what went wrong with a call before its outcome: tool, cause (EXECUTOR_LOST, EXECUTOR_HANGS, NO_TOOLS_SERVICE)
+and what is done about it."""
+
+
+def no_trouble(_tool: str, _cause: str, _message: str) -> None:
+    """Nobody wants to know."""
+
+
 _FINAL: Final = frozenset({fabric_pb2.CALL_STATUS_ENDED, fabric_pb2.CALL_STATUS_UNSPECIFIED})
 """Unspecified: a tools service of an older release, which claims nothing."""
 
@@ -67,9 +76,11 @@ class Execution:
         own: Callable[[], int],
         again: bool,
         heard: Callable[[str, fabric_pb2.ToolReport], None] | None = None,
+        trouble: Trouble = no_trouble,
     ) -> None:
         """`request` without execution id and fence; `own`: revision of our `own`; `again`: the call may have been
         claimed before, so the records are asked first; `heard`: is told what the execution says before it ends."""
+        self._trouble = trouble
         self._bus = bus
         self._records = records
         self._request = request
@@ -200,6 +211,7 @@ class Execution:
                 subjects.tool_call(request.name), request, fabric_pb2.ToolCallReply, limit, telemetry.headers()
             )
         except NoResponderError:
+            self._trouble(request.name, "NO_TOOLS_SERVICE", "nobody serves it")
             return claims.not_run(f"the tool {request.name!r} is not available at the moment")
         except ServiceError as error:
             log.warning("tool call without reply", tool=request.name, session=request.session_id, error=str(error))
@@ -245,6 +257,7 @@ class Execution:
     async def _take(self, wait: ClaimWait, seen: Seen | None) -> fabric_pb2.ToolCallReply | None:
         """Do what is to be done now; the outcome if that is the end. FencedError."""
         step = wait.next_step(seen, time.monotonic())
+        self._say_trouble(step, seen)
         try:
             stands = await self._write(step, None if seen is None else seen.claim)
         except ServiceError as error:
@@ -253,6 +266,13 @@ class Execution:
         if step is Step.GIVE_UP:
             return claims.unknown(self._request.name)
         return claims.answer(stands) if stands is not None and stands.settled else None
+
+    def _say_trouble(self, step: Step, seen: Seen | None) -> None:
+        if seen is None or seen.claim is None or step not in (Step.RUN_AGAIN, Step.WRITE_OFF):
+            return
+        cause = "EXECUTOR_LOST" if seen.executor is Presence.GONE else "EXECUTOR_HANGS"
+        done = "runs again elsewhere" if step is Step.RUN_AGAIN else "its outcome is unknown"
+        self._trouble(self._request.name, cause, f"{seen.claim.record.executor}: {done}")
 
     async def _write(self, step: Step, claim: Claim | None) -> Claim | None:
         match step:

@@ -18,7 +18,7 @@ from services.fabric.process import stop_tasks
 from services.fabric.records import FencedError
 from services.session_worker import events, responses
 from services.session_worker.call_book import Identity, canonical
-from services.session_worker.execution import Execution, Terms
+from services.session_worker.execution import Execution, Terms, Trouble, no_trouble
 from services.session_worker.tool_reports import Listener
 
 log = structlog.get_logger()
@@ -40,8 +40,16 @@ class _Running:
 class Executions:
     """By the key of their claims."""
 
-    def __init__(self, bus: Bus, session: fabric_pb2.OpenSession, epoch: int, own: Callable[[], int]) -> None:
-        """`own`: revision of the session's own `own`."""
+    def __init__(
+        self,
+        bus: Bus,
+        session: fabric_pb2.OpenSession,
+        epoch: int,
+        own: Callable[[], int],
+        trouble: Trouble = no_trouble,
+    ) -> None:
+        """`own`: revision of the session's own `own`; `trouble`: see `Trouble`."""
+        self._trouble = trouble
         self.claims = Claims(bus.client.jetstream(timeout=claims.TIMEOUT))
         self._bus = bus
         self._session = session
@@ -97,7 +105,16 @@ class Executions:
             call_number=identity.number,
             call_id=call.id,
         )
-        return Execution(self._bus, self.claims, request, terms, own=self._own, again=identity.again, heard=heard)
+        return Execution(
+            self._bus,
+            self.claims,
+            request,
+            terms,
+            own=self._own,
+            again=identity.again,
+            heard=heard,
+            trouble=self._trouble,
+        )
 
     def _ended(self, key: str) -> None:
         task = self._running.pop(key).task

@@ -33,6 +33,7 @@ from services.session_worker.next_link import NextLink, Outage
 from services.session_worker.restoration import Restoration, Situation, gap, restoration
 from services.session_worker.seq_ranges import Range
 from services.session_worker.session_context import SessionContext
+from services.session_worker.session_timeline import SessionTimeline
 from services.session_worker.session_trace import SessionTrace
 from services.session_worker.settings import WorkerSettings
 from services.session_worker.turns import Turn, TurnState
@@ -68,6 +69,7 @@ class Keeps:
     """There is a newer handle, or more that the state which it restores waits for: write that down."""
     keep: Callable[[Coroutine[Any, Any, None], str], object]
     """Run this to its end."""
+    timeline: SessionTimeline
 
 
 class LinkKeeper:
@@ -85,7 +87,14 @@ class LinkKeeper:
         self._ticked = 0.0
         """When the link was last looked after: the journal's time, which stands still while there is none."""
         self._there = asyncio.Event()
-        self._next = NextLink(keeps.spec, keeps.settings, keeps.dialer, keeps.context, keeps.trace)
+        self._next = NextLink(
+            keeps.spec,
+            keeps.settings,
+            keeps.dialer,
+            keeps.context,
+            keeps.trace,
+            refused=keeps.timeline.link_refused,
+        )
         self._calls = ModelCalls(gets_stuck=keeps.context.model.stuck_on_lost_calls)
         self._answers = CallAnswers(self._calls, keeps.context.model, keeps.turns, keeps.journal, keeps.conversation)
         self._exact = False
@@ -320,6 +329,8 @@ class LinkKeeper:
         began = time.monotonic()
         self._forget_link()
         log.info("link over", session=keeps.spec.session_id, link=self.number, cause=cause, close=str(lost))
+        if left.leaving is None:
+            keeps.timeline.link_over(str(lost.failure))
         self._tell_rotating(cause)
         await left.link.close()
         await keeps.feeder.let_go()

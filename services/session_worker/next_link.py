@@ -66,8 +66,12 @@ class NextLink:
         dialer: Dialer,
         context: SessionContext,
         session_trace: SessionTrace,
+        *,
+        refused: Callable[[str, int, LinkError], None],
     ) -> None:
+        """`refused`: a try to replace a link failed; told what was tried (RESUME or SEED) and how many that makes."""
         self._spec = spec
+        self._refused = refused
         self._trace = session_trace
         self._connecting = Connecting(spec, settings, dialer, context, session_trace)
         budget = Budget(
@@ -109,6 +113,7 @@ class NextLink:
                     link = await self._connecting.connect(self._number + 1, handle, begins_with, self._brought)
                 except LinkError as error:
                     log.warning("no new link", session=self._spec.session_id, error=str(error))
+                    self._refused("RESUME" if resumed else "SEED", tries, error)
                     step = self._next_step(error.failure, handle)
                     continue
                 span.set_attributes(

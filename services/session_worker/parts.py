@@ -24,6 +24,7 @@ from services.session_worker.link_keeper import Keeps, LinkKeeper
 from services.session_worker.ownership import FIRST_EPOCH, Ownership
 from services.session_worker.recorder import Recorder
 from services.session_worker.session_context import SessionContext
+from services.session_worker.session_timeline import SessionTimeline
 from services.session_worker.session_trace import SessionTrace
 from services.session_worker.shared import Services
 from services.session_worker.standby import Standby
@@ -49,6 +50,9 @@ class Parts:
         self.dialogue = Dialogue(self)
         self.trace = SessionTrace(spec, services.settings.trace_length.total_seconds())
         self.spans = TurnSpans(self.trace)
+        self.timeline = SessionTimeline(
+            services.timeline, spec, services.worker, self.epoch, lambda: self.trace.context
+        )
         self._make_records(inherited)
         self._make_ends(inherited)
         self._make_middle()
@@ -74,7 +78,14 @@ class Parts:
         spec, settings = self.spec, self.services.settings
         ahead = round(settings.gateway_audio_ahead.total_seconds() * 1000)
         last_seq = 0 if inherited is None else inherited.last_downlink_seq
-        self.downlink = Downlink(spec.session_id, self.epoch, settings.downlink_buffer_bytes, ahead, last_seq=last_seq)
+        self.downlink = Downlink(
+            spec.session_id,
+            self.epoch,
+            settings.downlink_buffer_bytes,
+            ahead,
+            last_seq=last_seq,
+            told=self.timeline.told,
+        )
         self.uplink = Uplink(
             int(settings.input_audio_buffer.total_seconds() * live_config.input_rate(spec.config) * 2),
             picture_interval=1 / self.context.model.pictures_per_second,
@@ -89,6 +100,8 @@ class Parts:
                 wake=self.wake,
                 keep=lambda work, name: self.tasks.keep(work, name, optional=True),
                 fenced=self._fenced,
+                silent=lambda gateway, since: self.look_for_gateway(gateway, since, elsewhere=False),
+                back=self.timeline.gateway_back,
             ),
         )
 
@@ -118,6 +131,7 @@ class Parts:
             emit_news=lambda response: self.say(response) if self.downlink.attached else None,
             record=self.log,
             fenced=self._fenced,
+            trouble=self.timeline.tool_trouble,
         )
         self.caller_tools = CallerTools(spec.config, self.context.model, settings.caller_tool_timeout.total_seconds())
         self.feeder = Feeder(
@@ -153,6 +167,7 @@ class Parts:
                 generated_anew=dialogue.generated_anew,
                 note=lambda: self.checkpoints.write(),  # noqa: PLW0108
                 keep=self.tasks.keep,
+                timeline=self.timeline,
             )
         )
         self.standby = Standby(
@@ -193,7 +208,14 @@ class Parts:
     def say(self, response: live_pb2.ConverseResponse, audio_ms: int = 0) -> None:
         """Tell the caller."""
         self.downlink.emit(response, audio_ms=audio_ms)
+        if not audio_ms:
+            self.timeline.told(response)
         self.wake()
+
+    def look_for_gateway(self, gateway: str, since: float, *, elsewhere: bool) -> None:
+        """Note what became of the gateway of a stream; see `SessionTimeline`."""
+        looking = self.timeline.look_for_gateway(self.services.bus, gateway, since, elsewhere=elsewhere)
+        self.tasks.keep(looking, "look for a gateway", optional=True)
 
     def log(self, entry: fabric_pb2.LogEntry, seq: int = 0) -> None:
         """Part of the conversation: remembered here, and stored for whoever comes after this worker."""

@@ -14,6 +14,7 @@ from services.fabric.conversation_log import ensure_log
 from services.fabric.ops import Counts, OpsServer
 from services.fabric.records import SessionRecords
 from services.fabric.telemetry import Telemetry
+from services.fabric.timeline import Timeline, ensure_timeline
 from services.session_worker.leftovers import Leftovers
 from services.session_worker.lifeline import Lifeline
 from services.session_worker.link import Dialer
@@ -40,7 +41,12 @@ async def serve(settings: WorkerSettings) -> None:
     lag = process.LoopLag()
     records = SessionRecords(bus.js)
     leftovers = Leftovers(bus.js, records, settings.record_retention.total_seconds())
-    worker = Worker(Services(me, bus, writer, records, Catalog(bus.js), dialer, leftovers, lifeline, settings), lag)
+    timeline = Timeline(bus, me)
+    services = Services(
+        me, bus, writer, records, Catalog(bus.js), dialer, leftovers, lifeline, settings, timeline=timeline
+    )
+    worker = Worker(services, lag)
+    bus.on_outage = worker.bus_was_lost
 
     def counts() -> Counts:
         return {
@@ -49,6 +55,7 @@ async def serve(settings: WorkerSettings) -> None:
             "subscriptions": bus.subscriptions(),
             "publish_failures": writer.failed,
             **worker.counts,
+            **timeline.counts,
         }
 
     serving = False
@@ -65,9 +72,11 @@ async def serve(settings: WorkerSettings) -> None:
         if await _connected_or_stopped(bus, stop):
             await records.ensure(settings.fabric_replicas)
             await ensure_log(bus.js, settings.fabric_replicas, settings.log_retention.total_seconds())
+            await ensure_timeline(bus.js, settings.fabric_replicas, settings.timeline_retention.total_seconds())
             await worker.subscribe()
             await bus.barrier()
             lifeline.begin()
+            timeline.start()
             tasks = [
                 asyncio.create_task(work, name=name)
                 for work, name in (
@@ -86,6 +95,7 @@ async def serve(settings: WorkerSettings) -> None:
         watchdog.stop()
         await process.stop_tasks(tasks)
         await dialer.close()
+        await timeline.stop()
         await bus.close()
         await ops.stop()
         await asyncio.to_thread(telemetry.shutdown)

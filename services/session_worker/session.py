@@ -95,8 +95,12 @@ class Session:
         `asked`: context of the request; `stream`: of the open of the stream, where that is news."""
         assert self._inherited is not None
         inherited, self._inherited = self._inherited, None
+        self._parts.timeline.worker_lost(inherited.request)
         attached = self._attached(await restoring.restore(self._parts, inherited, stream))
         restoring.bring_link(self._parts, inherited, asked)
+        if inherited.gateway not in ("", inherited.request.gateway):
+            silence = inherited.request.silence.ToTimedelta().total_seconds()
+            self._parts.look_for_gateway(inherited.gateway, time.monotonic() - silence, elsewhere=True)
         return attached
 
     @property
@@ -111,7 +115,10 @@ class Session:
         if self._leaving:
             raise _moving(self.id)
         parts = self._parts
+        before = parts.attachment.stream
         first_downlink_seq = await parts.attachment.take_over(request)
+        if before is not None and before[0] != request.gateway:
+            parts.look_for_gateway(*before, elsewhere=True)
         if request.presented_token_sha256 or request.new_token_sha256:  # else it is a stream that goes on as it was
             parts.intake.renumbered()
             parts.trace.attached(stream)
@@ -207,6 +214,11 @@ class Session:
         """It is somebody else's, or nobody's: its records are, too."""
         return self._ownership.lost or (self.ending is not None and self.ending.elsewhere)
 
+    def bus_was_lost(self, since: float) -> None:
+        """This process had no connection to NATS since then (monotonic seconds)."""
+        if self.ending is None:
+            self._parts.timeline.bus_lost(since)
+
     # Leaving
 
     @property
@@ -248,8 +260,14 @@ class Session:
             raise BusyError(self.id)
         plan = self.plan or Plan(MOVED, now)
         self._leaving = self._releasing = True
+        timeline = self._parts.timeline
         try:
             await release(self._parts, plan.cause, to_worker or plan.to_worker)
+        except ServiceError as error:
+            timeline.released(plan.cause, now, error.message)
+            raise
+        else:
+            timeline.released(plan.cause, now)
         finally:
             self._releasing = False
 

@@ -113,6 +113,11 @@ class WorkerSettings(ServiceSettings):
     log_retention: PositiveDuration = Field(
         timedelta(hours=24), description="Age at which the log drops entries of sessions that never ended properly."
     )
+    timeline_retention: PositiveDuration = Field(
+        timedelta(hours=24),
+        description="How long it is known what happened to a session (`parley session timeline`), also after its end; "
+        "as in the gateways: whoever is first creates the stream.",
+    )
     trace_length: PositiveDuration = Field(
         timedelta(minutes=30),
         description="Age at which a session's trace ends with a turn, and a trace that is linked to it begins.",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from services.fabric.bus import Bus, Writer
 from services.fabric.catalog import Catalog
 from services.fabric.records import SessionRecords
+from services.fabric.timeline import Timeline
 from services.session_worker.leftovers import Leftovers
 from services.session_worker.lifeline import Lifeline
 from services.session_worker.link import Dialer
@@ -26,3 +27,4 @@ class Services:
     leftovers: Leftovers
     lifeline: Lifeline
     settings: WorkerSettings
+    timeline: Timeline

@@ -35,6 +35,8 @@ class Inherited:
     state: RestoredState
     generation: int
     """Attach generation of the stream before."""
+    gateway: str
+    """Gateway of that stream; empty: it was over."""
     cause: str
     """As the caller is told."""
 
@@ -84,7 +86,7 @@ async def inherit(
     words = not spec.config.conversation_log.disabled
     state = restored(request, checkpoint, entries, Conversation(model, words=words))
     cause = own[0].handover.cause if handed_over(own[0]) else WORKER_LOST
-    return Inherited(request, spec, ownership, log, state, attachment.attach_generation, cause)
+    return Inherited(request, spec, ownership, log, state, attachment.attach_generation, attachment.gateway, cause)
 
 
 def check_owner(request: fabric_pb2.TakeOver, record: fabric_pb2.OwnRecord) -> None:

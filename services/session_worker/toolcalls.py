@@ -26,7 +26,7 @@ from services.fabric.records import FencedError
 from services.session_worker import events, responses
 from services.session_worker.call_book import CallBook, Identity, canonical
 from services.session_worker.call_recovery import Owed, Recovered, owed
-from services.session_worker.execution import Terms
+from services.session_worker.execution import Terms, Trouble, no_trouble
 from services.session_worker.executions import Executions
 from services.session_worker.partial_results import PartialResults, output_of
 from services.session_worker.session_trace import CALL_SPANS, SessionTrace
@@ -78,10 +78,11 @@ class ToolCalls:
         emit_news: Callable[[live_pb2.ConverseResponse], object],
         record: Callable[[fabric_pb2.LogEntry], None],
         fenced: Callable[[], None],
+        trouble: Trouble = no_trouble,
     ) -> None:
         """`own`: revision of the session's own `own`; `respond_partly`: gives the model a result that is not the last,
         if it can be given now; `emit_news`: tells the caller what it may miss; `fenced`: the session turned out to have
-        another owner."""
+        another owner; `trouble`: is told what went wrong with a call before its outcome."""
         self._session = session
         self._model = model
         self._trace = trace
@@ -92,7 +93,7 @@ class ToolCalls:
         self._emit_news = emit_news
         self._record = record
         self._fenced = fenced
-        self._executions = Executions(bus, session, epoch, own)
+        self._executions = Executions(bus, session, epoch, own, trouble)
         self._book = CallBook(session.session_id)
         self._waiting: dict[str, _Waiting] = {}
         self._over: dict[str, tuple[events.FunctionCall, Identity, Terms] | None] = {}

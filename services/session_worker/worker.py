@@ -153,6 +153,11 @@ class Worker:
         for session in self._sessions.values():
             session.lapse(since)
 
+    def bus_was_lost(self, since: float) -> None:
+        """This process had no connection to NATS since then (monotonic seconds)."""
+        for session in self._sessions.values():
+            session.bus_was_lost(since)
+
     def _verify(self) -> None:
         at_once = asyncio.Semaphore(_READS_AT_ONCE)
         for session in self._sessions.values():

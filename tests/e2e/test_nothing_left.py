@@ -27,6 +27,9 @@ async def stack() -> AsyncIterator[Stack]:
     env = {
         "PARLEY_WORKER_RESUME_WINDOW": "500ms",
         "PARLEY_WORKER_RECORD_RETENTION": "0",
+        # What happened to a session is kept for longer than the session, on purpose.
+        "PARLEY_WORKER_TIMELINE_RETENTION": "1s",
+        "PARLEY_GATEWAY_TIMELINE_RETENTION": "1s",
         # The emulator keeps records and handles up to a bound on purpose: the warm-up reaches it.
         "PARLEY_EMULATOR_KEPT_CONVERSATIONS": str(WARM_UP),
         "PARLEY_EMULATOR_HANDLE_LIMIT": str(WARM_UP),

@@ -29,7 +29,7 @@ async def stored(stack: Stack, session: str) -> bytes:
     client = await nats.connect(stack.nats.ready["url"])
     try:
         found = b""
-        for name in (subjects.LOG_STREAM, subjects.SESSIONS_STREAM):
+        for name in (subjects.LOG_STREAM, subjects.SESSIONS_STREAM, subjects.TIMELINE_STREAM):
             subscription = await client.jetstream().subscribe(">", stream=name, ordered_consumer=True)
             with contextlib.suppress(TimeoutError):
                 while True:

@@ -20,8 +20,8 @@ from tests.support.sabotage_stack import STORIES
 LIMIT = 120.0
 """Seconds."""
 _FOLDER = Path(__file__).parent
-_LINKS, _WORKERS, _FENCE, _DRAIN, _TOOLS = (
-    str(_FOLDER / f"test_{name}.py") for name in ("links", "workers", "fence", "drain", "live_tools")
+_LINKS, _WORKERS, _FENCE, _DRAIN, _TOOLS, _CAUSES = (
+    str(_FOLDER / f"test_{name}.py") for name in ("links", "workers", "fence", "drain", "live_tools", "causes")
 )
 SEEN_BY = {
     "no_replay": (_LINKS, "a_link_that_ends_while_the_caller_speaks"),
@@ -37,6 +37,7 @@ SEEN_BY = {
     "one_result": (_TOOLS, "every_result_reaches_the_model_as_it_is_scheduled"),
     "lost_outcome": (_TOOLS, "a_call_that_runs_while_a_later_answer_is_cut_off"),
     "no_cancellation": (_TOOLS, "a_stream_that_the_model_takes_back_ends"),
+    "no_notes": (_CAUSES, "reset"),
 }
 """Stories under each sabotage, and one that is about what it takes away."""
 _FAILED = re.compile(r"^(?:FAILED|ERROR) \S+::(?:\w+)\[(.+?)\](?: - |$)", re.MULTILINE)

@@ -15,6 +15,7 @@ from services.fabric.catalog import Catalog
 from services.fabric.conversation_log import ensure_log
 from services.fabric.process import LoopLag, stop_tasks
 from services.fabric.records import SessionRecords
+from services.fabric.timeline import Timeline
 from services.gateway.server import Gateway
 from services.gateway.settings import GatewaySettings
 from services.session_worker import events
@@ -107,7 +108,8 @@ class Fabric:
         leftovers = Leftovers(bus.js, records, 0.0)
         dialer = cast(Dialer, self.dialer)
         lifeline = Lifeline(bus, settings.ownership_ttl.total_seconds())
-        services = Services("wk-fuzz", bus, writer, records, Catalog(bus.js), dialer, leftovers, lifeline, settings)
+        catalog, timeline = Catalog(bus.js), Timeline(bus, "wk-fuzz")
+        services = Services("wk-fuzz", bus, writer, records, catalog, dialer, leftovers, lifeline, settings, timeline)
         self.worker = Worker(services, LoopLag())
         await self.worker.subscribe()
         await settle(bus.client)

@@ -25,6 +25,7 @@ from services.fabric.conversation_log import ensure_log
 from services.fabric.errors import ServiceError
 from services.fabric.process import LoopLag, stop_tasks
 from services.fabric.records import SessionRecords
+from services.fabric.timeline import Timeline
 from services.session_worker import claim_wait, events, execution
 from services.session_worker import lifeline as lifeline_module
 from services.session_worker.leftovers import Leftovers
@@ -221,10 +222,11 @@ async def rig(nats: NatsServer, request: pytest.FixtureRequest, monkeypatch: pyt
     await ensure_log(bus.js, 1, 3600)
     leftovers = Leftovers(bus.js, records, settings.record_retention.total_seconds())
     lifeline = Lifeline(bus, settings.ownership_ttl.total_seconds())
-    worker = Worker(
-        Services(me, bus, writer, records, Catalog(bus.js), cast(Dialer, dialer), leftovers, lifeline, settings),
-        LoopLag(),
+    catalog, timeline = Catalog(bus.js), Timeline(bus, me)
+    services = Services(
+        me, bus, writer, records, catalog, cast(Dialer, dialer), leftovers, lifeline, settings, timeline
     )
+    worker = Worker(services, LoopLag())
     await worker.subscribe()
     await settle(bus.client)
     running = [asyncio.create_task(work) for work in (worker.run(), leftovers.run(), lifeline.run())]

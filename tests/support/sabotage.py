@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from services.fabric.records import RecordStore
+from services.fabric.timeline import Timeline
 from services.session_worker import parts, takeover
 from services.session_worker.conversation import Conversation
 from services.session_worker.execution import Execution
@@ -118,13 +119,18 @@ def no_cancellation() -> None:
     Execution._cancel = mute  # type: ignore[method-assign]
 
 
+def no_notes() -> None:
+    """What happens to a session is not noted."""
+    Timeline.note = lambda *_args, **_options: None  # type: ignore[method-assign]
+
+
 SABOTAGES: dict[str, Callable[[], None]] = {
     sabotage.__name__: sabotage
     for sabotage in (
         *(no_replay, double_replay, no_fence, restarted_seq, early_ack, no_words),
         *(words_kept, asked_in_words),
         *(sabotage_drain.no_quiet_moment, sabotage_drain.open_link),
-        *(one_result, lost_outcome, no_cancellation),
+        *(one_result, lost_outcome, no_cancellation, no_notes),
     )
 }
 

@@ -1,0 +1,159 @@
+"""What happened to sessions: `parley.timeline.session.<session>.*`, written by whichever process saw it.
+
+Nobody waits for it. Events are noted in memory and stored a moment later by one task; while the message bus is away
+they wait, and what their bound does not hold is counted. What a process notes in the last tenth of a second before it
+is killed is lost.
+
+Not fenced, unlike a session's records: that a worker lost its session is news, too. Times are of a clock that only its
+process knows; JetStream's own say how that differs (`timeline_reader`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Callable
+from typing import Final
+
+import nats.errors
+import nats.js.errors
+import structlog
+from nats.js import JetStreamContext
+from nats.js.api import DiscardPolicy, StorageType, StreamConfig
+
+from parley.v1 import fabric_pb2, timeline_pb2
+from services.fabric import subjects
+from services.fabric.bus import Bus
+from services.fabric.errors import ServiceError
+from services.fabric.process import stop_tasks
+from services.fabric.records import ensure_stream, unavailable
+from services.fabric.timeline_outbox import Batch, TimelineOutbox
+
+log = structlog.get_logger()
+
+_MIB: Final = 1024 * 1024
+_WRONG_LAST_SEQUENCE: Final = 10071
+MOST_MESSAGES: Final = 500
+"""Of one session and kind: the server drops the oldest beyond it. A message holds what happened within a tenth of a
+second."""
+_PAUSE: Final = 0.1
+"""Seconds between two rounds: what happens together is stored together."""
+_AT_ONCE: Final = 16
+_ACK: Final = 5.0
+"""Seconds for the answer to one message."""
+_AGAIN: Final = (0.5, 2.0)
+"""Seconds after a round that failed, by chance between these."""
+_LAST_WORDS: Final = 2.0
+"""Seconds that a process which ends takes for what is not stored yet."""
+
+
+async def ensure_timeline(js: JetStreamContext, replicas: int, max_age_seconds: float) -> None:
+    """Create the stream when it is missing."""
+    await ensure_stream(
+        js,
+        StreamConfig(
+            name=subjects.TIMELINE_STREAM,
+            subjects=[subjects.timeline("*", "*"), subjects.timeline_trace("*", "*")],
+            max_age=max_age_seconds,
+            max_bytes=512 * _MIB,
+            max_msg_size=_MIB // 4,
+            max_msgs_per_subject=MOST_MESSAGES,
+            discard=DiscardPolicy.OLD,
+            allow_direct=True,
+            num_replicas=replicas,
+            storage=StorageType.FILE,
+        ),
+    )
+
+
+class Timeline:
+    """What this process saw."""
+
+    def __init__(self, bus: Bus, me: str, now: Callable[[], float] = time.monotonic) -> None:
+        """`me`: id of the process, another one at every start."""
+        self._bus = bus
+        self._me = me
+        self._now = now
+        self._outbox = TimelineOutbox()
+        self._news = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._task: asyncio.Task[None] | None = None
+        self._failing = False
+
+    def note(self, session: str, tenant: str, event: timeline_pb2.TimelineEvent, *, since: float | None = None) -> None:
+        """Something happened to a session: now, or as it began, which was at `since` (monotonic seconds). Never
+        waits. The event is not to be changed afterwards."""
+        self._outbox.add(session, tenant, event, self._now() if since is None else since)
+        self._idle.clear()
+        self._news.set()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """For /debug/vars."""
+        return {"timeline_waiting": len(self._outbox), "timeline_dropped": self._outbox.dropped}
+
+    def start(self) -> None:
+        """Begin to store."""
+        self._task = asyncio.create_task(self._run(), name="timeline")
+
+    async def stop(self) -> None:
+        """Store what is left, if the message bus takes it within a moment."""
+        if self._task is None:
+            return
+        with contextlib.suppress(TimeoutError):
+            hopeless = self._failing or not self._bus.connected.is_set()
+            async with asyncio.timeout(0 if hopeless else _LAST_WORDS):
+                await self._idle.wait()
+        await stop_tasks([self._task])
+        if len(self._outbox):
+            log.warning("timeline events not stored", events=len(self._outbox))
+
+    async def _run(self) -> None:
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            while len(self._outbox):
+                await self._bus.connected.wait()
+                batches = self._outbox.batches(_AT_ONCE)
+                done = await asyncio.gather(*(self._store(batch) for batch in batches))
+                if all(done):
+                    self._failing = False
+                    await asyncio.sleep(_PAUSE)
+                else:  # what waits is bounded, so are the tries: they end with the process
+                    await asyncio.sleep(random.uniform(*_AGAIN))
+            self._idle.set()
+
+    async def _store(self, batch: Batch) -> bool:
+        try:
+            for trace in batch.traces:
+                await self._store_trace(trace, batch)
+            payload = batch.record(self._me, self._now()).SerializeToString()
+            await self._bus.js.publish(batch.subject, payload, timeout=_ACK)
+        except (nats.errors.Error, TimeoutError, ServiceError) as error:
+            if not self._failing:
+                self._failing = True
+                log.warning("timeline not stored", session=batch.session, error=str(error) or type(error).__name__)
+            return False
+        except Exception:
+            # A fault of ours: the others' events go on, and those would fail again.
+            log.exception("timeline cannot be stored", session=batch.session, events=len(batch.notes))
+            self._outbox.dropped += len(batch.notes)
+        self._outbox.stored(batch)
+        return True
+
+    async def _store_trace(self, trace: str, batch: Batch) -> None:
+        """Once: others of the session's processes may have been faster."""
+        if self._outbox.is_known(trace, batch.session):
+            return
+        subject = subjects.timeline_trace(trace, batch.session)
+        record = fabric_pb2.TimelineTrace(schema_version=1, tenant=batch.tenant)
+        try:
+            headers = {"Nats-Expected-Last-Subject-Sequence": "0"}
+            await self._bus.js.publish(subject, record.SerializeToString(), headers=headers, timeout=_ACK)
+        except nats.js.errors.APIError as error:
+            if error.err_code != _WRONG_LAST_SEQUENCE:
+                raise unavailable(error) from error
+        self._outbox.trace_stored(trace, batch.session)
