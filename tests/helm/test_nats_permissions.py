@@ -40,6 +40,7 @@ _REFUSED: Final = re.compile(r"Permissions Violation|Publish Violation|Subscript
 
 RARE: Final = {
     "worker: _INBOX.worker.>": "a worker that takes a session over asks its owner, when nobody has proven it dead",
+    "worker: parley.worker.*.ctl": "the same",
     "worker: $SRV.PING.parley-tools.*": "asked when a tools process does not answer",
     "tools: $JS.API.STREAM.MSG.GET.PARLEY_SESSIONS": "read when a call is claimed already",
     "gateway: $JS.FC.PARLEY_SESSIONS.>": "flow control of a reader that falls behind",
@@ -186,6 +187,7 @@ async def _play(stack: Guarded) -> None:
             assert session.id in {one.session_id for one in listed.sessions}
             watch = sessions.WatchSession(sessions_pb2.WatchSessionRequest(session_id=session.id))
             await watch.read()
+            await sessions.GetSessionTimeline(sessions_pb2.GetSessionTimelineRequest(session_id=session.id))
             await sessions.EndSession(sessions_pb2.EndSessionRequest(session_id=session.id))
             while (await watch.read()).type != sessions_pb2.SESSION_EVENT_TYPE_ENDED:
                 pass
