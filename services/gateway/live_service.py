@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import timedelta
 
 import grpc
@@ -11,8 +12,9 @@ from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from parley.v1 import errors_pb2, live_pb2
-from services.fabric import names, telemetry
+from services.fabric import logs, metrics, names, telemetry
 from services.fabric.errors import ServiceError
+from services.fabric.meters import record
 from services.gateway import calls
 from services.gateway.auth import Authenticator, Identity
 from services.gateway.opening import Opener, Session
@@ -71,20 +73,27 @@ class LiveService:
         opening = check_open(parse(await self._first_message(context)), self._settings.backend)
         parent = telemetry.context_from_metadata(metadata, opening.traceparent)
         span = telemetry.tracer().start_span(names.SPAN_OPEN, parent, SpanKind.SERVER)
-        stream = self._streams.create()
+        stream, began, outcome = self._streams.create(), time.monotonic(), "gone"
         try:
             try:
                 with trace.use_span(span, record_exception=False, set_status_on_exception=False):
                     session = await self._open(stream, caller, opening)
                     await context.write(_opened(session).SerializeToString())
+                    outcome = "opened"
             except BaseException as error:
                 _note_failure(span, error)
+                outcome = "refused" if isinstance(error, ServiceError) else "gone"
                 raise
             finally:
                 span.end()
+                record(metrics.OPEN, time.monotonic() - began, {names.OUTCOME: outcome})
             if self.draining:
                 stream.drain(self._settings.shutdown_grace.total_seconds())
-            error_or_ok = await stream.pump(context, self._streams.keep)
+            trace_id = logs.follow(stream.session, trace.set_span_in_context(span))
+            try:
+                error_or_ok = await stream.pump(context, self._streams.keep)
+            finally:
+                logs.forget(stream.session, trace_id)
         finally:
             self._close_when_open(stream)
         if error_or_ok is not None:

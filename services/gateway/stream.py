@@ -19,6 +19,7 @@ from parley.v1 import errors_pb2, fabric_pb2, live_pb2
 from services.fabric import subjects
 from services.fabric.bus import Writer
 from services.fabric.errors import ServiceError
+from services.fabric.hops import Hop
 from services.gateway.calls import CallerGoneError, internal_error
 from services.gateway.downlink import Downlink
 from services.gateway.settings import GatewaySettings
@@ -35,6 +36,7 @@ HALF_CLOSE_WAIT = 0.05
 """Seconds after which a closed request side is believed: a call reads as closed just before it is cancelled."""
 SENDER_HEARD = 1.5
 """Seconds since the worker was last heard in which what does not come is given up."""
+_HOP = Hop("gateway_downlink")
 MAX_HELD = 256
 """Envelopes kept until the attachment is known. What is beyond is sent again on request."""
 
@@ -189,6 +191,8 @@ class Stream:
             return
         now = self._now()
         self.heard = now
+        if envelope.items and downlink.at_rest:
+            _HOP.entered(self)
         downlink.take(envelope, now)
         self.wish = envelope.move if envelope.HasField("move") else None
         if envelope.uplink_acked_seq > self._uplink_acked:
@@ -298,6 +302,7 @@ class Stream:
             return
         self.closed = True
         self._held.clear()
+        _HOP.dropped(self)
         self._wake_writer.set()
         self._room.set()
         if self.attached and self._ending is None and not self.recovering:
@@ -362,6 +367,7 @@ class Stream:
             while not self.closed:
                 outgoing = downlink.next()
                 if outgoing is None:
+                    _HOP.dropped(self)  # what is here waits for the caller
                     if self._ending is not None and downlink.idle:
                         self._finish_as_told()
                         return
@@ -370,6 +376,7 @@ class Stream:
                     continue
                 await write(outgoing.response)
                 downlink.written()
+                _HOP.left(self)
                 self._progress_at = self._now()
         except (grpc.aio.BaseError, grpc.RpcError, asyncio.InvalidStateError, asyncio.CancelledError):
             self.finish(CallerGoneError())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from google.genai import types
 
 from parley.v1 import fabric_pb2, live_pb2
-from services.session_worker import events, responses
+from services.session_worker import events, measured, responses
 from services.session_worker.call_recovery import Owed
 from services.session_worker.callertools import Answered
 from services.session_worker.turns import RepeatedTranscript, Turn
@@ -79,6 +79,7 @@ class Dialogue:
         parts = self._parts
         parts.feeder.turn_ended()
         parts.spans.finish(turn)
+        measured.turn_over(turn)
         if turn.tool_calls and not turn.said and turn.first_audio is None:
             return  # the answer is still to come
         answered = parts.answering.answered(turn, now, parts.links.round_trip)
@@ -114,6 +115,7 @@ class Dialogue:
         """The link was lost in the middle of a turn: what was heard of the answer is void."""
         parts = self._parts
         parts.spans.finish(turn, "the link was lost in the middle of the turn")
+        measured.turn_restarted()
         self._repeated = RepeatedTranscript(turn.heard)
         if turn.said or turn.first_audio is not None:
             parts.downlink.interrupt(live_pb2.INTERRUPTION_REASON_RESTARTED)

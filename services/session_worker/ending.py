@@ -11,6 +11,7 @@ import structlog
 from parley.v1 import errors_pb2, live_pb2
 from services.fabric.errors import ServiceError
 from services.fabric.records import FencedError
+from services.session_worker import measured
 
 if TYPE_CHECKING:
     from services.session_worker.parts import Parts
@@ -70,6 +71,7 @@ class Ending:
         if isinstance(error, FencedError):
             if self.cause is None:
                 log.warning("ownership lost", session=session)
+                measured.fenced()
             self.let_go("fenced")
             self._parts.downlink.detach()
         elif isinstance(error, ServiceError):

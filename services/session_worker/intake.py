@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from parley.v1 import fabric_pb2, live_pb2
+from services.session_worker import measured
 from services.session_worker.uplink import Taken
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class Intake:
             parts.conversation.renumber(before, now)
         for gap in taken.lost:
             parts.say(live_pb2.ConverseResponse(gap=gap))
+            measured.lost(gap)
         if taken.input_waits:
             parts.feeder.wake()
         parts.downlink.uplink.received = parts.uplink.received

@@ -19,7 +19,7 @@ from google.genai import types
 from opentelemetry.context import Context
 
 from parley.v1 import fabric_pb2, live_pb2
-from services.session_worker import events, live_config
+from services.session_worker import events, live_config, measured
 from services.session_worker.answer_in_progress import AnswerInProgress
 from services.session_worker.call_answers import CallAnswers
 from services.session_worker.conversation import Conversation
@@ -329,7 +329,10 @@ class LinkKeeper:
         may_be_stuck = begins_with.seed is None and (begins_with.owed or outage.taken_over)
         self._take(link, begins_with, may_be_stuck=may_be_stuck)
         keeps.feeder.give(link, again)
-        for response in begins_with.responses(time.monotonic() - outage.began, outage.replayed):
+        told = begins_with.responses(time.monotonic() - outage.began, outage.replayed)
+        measured.given_again(begins_with)
+        measured.told_of(told)
+        for response in told:
             keeps.say(response)
 
     def _settle_turn(self, now: float) -> None:

@@ -20,6 +20,7 @@ from services.session_worker.connecting import Connecting
 from services.session_worker.journal import Range
 from services.session_worker.ladder import Budget, Fail, Ladder, Resume, Step
 from services.session_worker.link import Dialer, Link
+from services.session_worker.measured import Replacing
 from services.session_worker.restoration import Restoration
 from services.session_worker.session_context import SessionContext
 from services.session_worker.settings import WorkerSettings
@@ -83,7 +84,7 @@ class NextLink:
         return await self._bring(outage, step, restoration)
 
     async def _bring(self, outage: Outage, step: Step, restoration: Restored) -> tuple[Link, Restoration]:
-        with self._span(outage) as span:
+        with self._span(outage) as span, Replacing(outage.cause, outage.began) as replacing:
             tries = 0
             while not isinstance(step, Fail):
                 await asyncio.sleep(step.delay)
@@ -107,6 +108,7 @@ class NextLink:
                         names.LINK_GAP_MS: round((time.monotonic() - outage.began) * 1000, 1),
                     }
                 )
+                replacing.connected(begins_with.method)
                 return self._connected(link), begins_with
             span.set_attribute(names.LINK_TRIES, tries)
             raise step.error

@@ -7,9 +7,10 @@ import time
 from opentelemetry.context import Context
 
 from parley.v1 import fabric_pb2, live_pb2
+from services.fabric import logs
 from services.fabric.conversation_log import ConversationLog
 from services.fabric.records import FencedError
-from services.session_worker import live_config
+from services.session_worker import live_config, measured
 from services.session_worker.answer_in_progress import AnswerInProgress
 from services.session_worker.attachment import Attachment, Shell
 from services.session_worker.callertools import CallerTools
@@ -49,6 +50,7 @@ class Parts:
         self.intake = Intake(self)
         self.dialogue = Dialogue(self)
         self.spans = TurnSpans(spec, Context())
+        self.trace_id = ""
         self._make_records(inherited)
         self._make_ends(inherited)
         self._make_middle()
@@ -190,17 +192,15 @@ class Parts:
         """Tell the caller; where it does not keep up, the oldest audio gives way, and it is told so."""
         self.downlink.emit(response, audio_ms=audio_ms)
         for gone in self.downlink.shed_over_bound():
-            self.downlink.emit(
-                live_pb2.ConverseResponse(
-                    gap=live_pb2.Gap(
-                        direction=live_pb2.DIRECTION_DOWNLINK,
-                        from_seq=gone.from_seq,
-                        to_seq=gone.to_seq,
-                        media_class=live_pb2.MEDIA_CLASS_AUDIO,
-                        reason="OVERLOAD",
-                    )
-                )
+            gap = live_pb2.Gap(
+                direction=live_pb2.DIRECTION_DOWNLINK,
+                from_seq=gone.from_seq,
+                to_seq=gone.to_seq,
+                media_class=live_pb2.MEDIA_CLASS_AUDIO,
+                reason="OVERLOAD",
             )
+            self.downlink.emit(live_pb2.ConverseResponse(gap=gap))
+            measured.lost(gap)
         self.wake()
 
     def log(self, entry: fabric_pb2.LogEntry, seq: int = 0) -> None:
@@ -213,6 +213,7 @@ class Parts:
 
     def trace(self, session_context: Context) -> None:
         """What the session does belongs to this trace."""
+        self.trace_id = logs.follow(self.spec.session_id, session_context)
         self.checkpoints.session_context = session_context
         self.spans = TurnSpans(self.spec, session_context)
 

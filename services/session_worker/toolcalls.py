@@ -21,7 +21,7 @@ from services.fabric.bus import Bus
 from services.fabric.capabilities import ModelCapabilities
 from services.fabric.process import stop_tasks
 from services.fabric.records import FencedError
-from services.session_worker import events, responses
+from services.session_worker import events, measured, responses
 from services.session_worker.call_book import CallBook, Identity, canonical
 from services.session_worker.call_recovery import Owed, Recovered, owed
 from services.session_worker.execution import Terms
@@ -255,6 +255,7 @@ class ToolCalls:
             span.set_attribute(names.TOOL_OUTCOME, outcome)
             if reply.outcome != live_pb2.TOOL_OUTCOME_SUCCEEDED:
                 span.set_status(trace.StatusCode.ERROR, reply.error)
+        measured.tool_called(reply, time.monotonic() - began)
         took = responses.duration(time.monotonic() - began)
         known = identity if isinstance(identity, Identity) else None
         await self._tell(call, turn, known, reply, partials, deliver=self._respond, took=took)
