@@ -22,6 +22,7 @@ from services.fabric.errors import ServiceError
 from services.fabric.meters import Sample, samples
 from services.fabric.ops import OpsServer
 from services.fabric.records import SessionRecords
+from services.fabric.streams import MismatchError
 from services.fabric.telemetry import Telemetry
 from services.fabric.vitals import vitals
 from services.gateway.auth import ApiKey, Authenticator
@@ -64,6 +65,8 @@ _GRPC_OPTIONS: Final[tuple[tuple[str, int], ...]] = (
 _ANNOUNCE_PENDING = 4_096
 _ANNOUNCE_PENDING_BYTES = 4 * _KIB * _KIB
 _RETRY = 0.5
+_MEND_RETRY = 2.0
+"""Seconds after which a stream that somebody has to mend is looked at again."""
 
 
 async def _none() -> bytes:
@@ -221,7 +224,7 @@ class Gateway:
                 break
             except (nats.errors.Error, ServiceError, TimeoutError) as error:
                 log.warning("streams not ready", error=str(error) or type(error).__name__)
-                await asyncio.sleep(_RETRY)
+                await asyncio.sleep(_MEND_RETRY if isinstance(error, MismatchError) else _RETRY)
         self._fabric_ready.set()
 
     async def _sweep(self) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 
-from parley.v1 import fabric_pb2, live_pb2
+from parley.v1 import errors_pb2, fabric_pb2, live_pb2
 from services.fabric.capabilities import MODELS
+from services.fabric.errors import ServiceError
 from services.session_worker import live_config, responses
 from services.session_worker.link import Dialer
 from services.session_worker.settings import WorkerSettings
@@ -24,7 +25,9 @@ class BackendCheck:
         self._turn = asyncio.Lock()
 
     async def run(self, request: fabric_pb2.CheckBackend) -> fabric_pb2.BackendChecked:
-        """LinkError (BACKEND_*) when the endpoint does not take it."""
+        """LinkError (BACKEND_*) when the endpoint does not take it; ServiceError while another check runs."""
+        if self._turn.locked():
+            raise ServiceError(errors_pb2.ERROR_REASON_NO_CAPACITY, "another check runs; ask again in some seconds")
         backend = self._settings.backend
         config = live_pb2.SessionConfig(model=request.model or next(iter(MODELS[backend])))
         fill = {"session": _NAME, "tenant": "", "profile": ""}

@@ -87,7 +87,7 @@ async def _on_nats(
     asked = time.perf_counter()
     await client.flush()
     round_trip = time.perf_counter() - asked
-    server = client._server_info
+    server = client._server_info  # nats-py shows the version, but not this
     for finding in judgement.nats(settings.nats_url, server["version"], server["max_payload"], round_trip):
         yield finding
     account = await administration.api(client, "INFO")
