@@ -59,7 +59,9 @@ CAUSES: Final = _words(
 """Of `link_state.rotating.cause`."""
 _DIRECTIONS: Final = _words("uplink", "downlink")
 _CLASSES: Final = _enum(live_pb2.MediaClass.keys(), "MEDIA_CLASS_")
-_GAP_REASONS: Final = _words("OVERLOAD", "PACE", "LOST", "FORGOTTEN", "ENDED", "VOID", "LINK_LOST", "LOG_DISABLED")
+_GAP_REASONS: Final = _words(
+    "OVERLOAD", "PACE", "LOST", "FORGOTTEN", "ENDED", "VOID", "LINK_LOST", "TOO_OLD", "LOG_DISABLED"
+)
 _TOOL_OUTCOMES: Final = _words("succeeded", "failed", "timed_out", "cancelled", "unknown", "unspecified")
 _TOOLS: Final = Words(most=200)
 _STATUSES: Final = Words(frozenset(str(code) for code in range(17)))

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 from parley.v1 import fabric_pb2
 from services.session_worker.conversation import Conversation
-from services.session_worker.journal import Extent, Journal
+from services.session_worker.journal import Journal
+from services.session_worker.sent_input import Extent
 from services.session_worker.turns import Turn, TurnState
 
 
@@ -68,7 +69,7 @@ class AnswerInProgress:
         self._here = True
         if self.begun is None:
             self.begun = Begun(self._spoke.question, conversation.position, turn, first_seq)
-            journal.answer_begins()
+            journal.answer_begins(self._spoke.question)
         if self._covers_typed and self._is_about_ordered_content:
             journal.typed_turn_taken_up(conversation.position)
         return True

@@ -18,9 +18,10 @@ from services.fabric.hops import Hop
 from services.session_worker import live_config
 from services.session_worker.callertools import Answered, CallerTools
 from services.session_worker.input_queue import AudioBatch
-from services.session_worker.journal import Item, Journal
+from services.session_worker.journal import Journal
 from services.session_worker.link import Link, LinkClosedError
 from services.session_worker.recorder import Recorder
+from services.session_worker.sent_input import Item
 from services.session_worker.session_context import SessionContext
 from services.session_worker.turns import TurnState
 from services.session_worker.uplink import Uplink

@@ -3,7 +3,8 @@
 When a link is lost, the newest resumption handle restores the conversation as it was at the end of some turn.
 Exchanges that ended after that are told to the next link as text, from the log. What the model had not answered yet is
 given again as it was given the first time; it is kept here. Three things take input out of the journal: the turn that
-answers it is over, or an exact handle (Vertex) says that it was consumed, or it is audio older than what is replayed.
+answers it is over, or an exact handle (Vertex) says that it was consumed, or it is media older than what is replayed,
+whatever comes before that and stays.
 
 What a turn answers was sent before its first output, one round trip ago. A handle holds no half utterance: what is
 being said when the model begins to speak, or is cut off before it does, is no part of its question
@@ -12,67 +13,43 @@ being said when the model begins to speak, or is cut off before it does, is no p
 
 from __future__ import annotations
 
+import itertools
 import math
-from array import array
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from parley.v1 import live_pb2
 from services.session_worker.input_queue import AudioBatch
+from services.session_worker.sent_input import (
+    Extent,
+    Item,
+    Sent,
+    ends_speech,
+    has_voice,
+    is_input,
+    is_logged,
+    is_picture,
+    is_question,
+    is_sound,
+    seqs_of,
+    starts_speech,
+)
+from services.session_worker.seq_ranges import Range, merged
+from services.session_worker.too_old import Dropped, TooOld
+from services.session_worker.utterances import AT_ONCE, BREATH, Utterances
 
 HORIZON: Final = 15.0
 """Seconds of audio that a new link is given at most (design): what was sent before is not kept."""
 _LAG: Final = 3.0
 """Seconds after the end of a turn in which its handle comes. Later than that, a handle counts for every turn before."""
-_VOICE: Final = 300
-"""Amplitude above which audio is not silence; of 32768. A quiet room stays below."""
-_LEAD: Final = 0.3
-"""Seconds of audio given before the first sound: consonants begin below the threshold, and recognisers look back."""
 _QUIET: Final = 5.0
 """Seconds for which silence is kept that nothing came before. Of a link that goes on exactly where the last one was, it
 ends what was said there; more of it would only delay what is said now."""
-_BREATH: Final = 0.2
-"""Seconds of silence before an answer after which it is to what was said: a caller may have told the model to wait no
-longer than that."""
-_AT_ONCE: Final = 0.5
-"""Seconds of silence that end what is said: no model waits less by itself. A pause between words is shorter."""
-_PAUSE: Final = 2.0
-"""Seconds of silence that end what was said for sure: the service takes a while to find that it is over."""
-_STALL: Final = 5.0
-"""Seconds for which the audio of one who speaks may not come."""
+_LINK_LOST: Final = "LINK_LOST"
 _MOST_REQUESTS: Final = 1024
-"""Unanswered texts and the like that are kept; older ones are restored from the log as text, or named in a gap."""
-
-Item = AudioBatch | live_pb2.ConverseRequest
-Range = tuple[int, int]
-"""First and last `seq`."""
-
-
-@dataclass(slots=True)
-class _Sent:
-    item: Item
-    at: float
-    number: int
-    """Of the message on its link, from 0."""
-
-    @property
-    def seqs(self) -> Range:
-        return _seqs(self.item)
-
-
-@dataclass(frozen=True, slots=True)
-class Extent:
-    """How far into the input: speech that was sent until `at`, and requests up to number `seq`."""
-
-    at: float
-    """Monotonic seconds."""
-    seq: int
-
-    def has(self, sent: _Sent) -> bool:
-        """Whether this is before it."""
-        return sent.at <= self.at if _is_speech(sent.item) else sent.seqs[0] <= self.seq
+"""Unanswered texts and the like that are kept; older ones are named in a gap."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +66,7 @@ class Replay:
     items: list[Item] = field(default_factory=list)
     """In order."""
     replayed: list[Range] = field(default_factory=list)
-    dropped: list[Range] = field(default_factory=list)
+    dropped: list[Dropped] = field(default_factory=list)
     """What the model has not answered and will not be given."""
 
 
@@ -99,13 +76,14 @@ class Journal:
     def __init__(self, rate: int, *, words: bool = True) -> None:
         """`rate`: hertz of the caller's audio. `words`: what is answered is known in words, too, and can be asked again
         in them; False where the log is off."""
-        self._bytes_per_second = rate * 2
+        self._utterances = Utterances(rate)
         self._words = words
-        self._open: deque[_Sent] = deque()
-        self._asked: deque[_Sent] = deque()
+        self._open: deque[Sent] = deque()
+        self._asked: deque[Sent] = deque()
         """Without words: what the answer in progress is about, as long as that takes."""
-        self._too_old: list[Range] = []
-        """Sounds that nobody has answered, older than the horizon."""
+        self._too_old = TooOld()
+        self._newest_request = 0
+        """Number of the newest input that is no audio."""
         self._ended: deque[_TurnEnd] = deque()
         self.last_seq = 0
         """Newest input that a link was given."""
@@ -135,42 +113,34 @@ class Journal:
 
     def sent(self, item: Item, now: float, number: int) -> None:
         """A link was given this, as its message number `number`."""
-        sent = _Sent(item, now, number)
+        sent = Sent(item, now, number)
         self.last_seq = max(self.last_seq, sent.seqs[1])
-        if _is_input(item):
-            self._open.append(sent)
-        if not isinstance(item, AudioBatch) and len(self._open) > _MOST_REQUESTS:
-            self._forget_oldest_request()
+        if not is_input(item):
+            return
+        self._open.append(sent)
+        if not isinstance(item, AudioBatch):
+            self._newest_request = max(self._newest_request, item.seq)
+            self._bound_requests()
 
     def seconds(self, audio: AudioBatch) -> float:
         """How long it sounds."""
-        return len(audio.pcm) / self._bytes_per_second
+        return self._utterances.seconds(audio)
 
     def spoke_since(self, then: float) -> bool:
         """Whether the link was given sounds after that time which are not answered yet."""
         return any(
-            isinstance(sent.item, AudioBatch) and _has_voice(sent.item.pcm)
+            isinstance(sent.item, AudioBatch) and has_voice(sent.item.pcm)
             for sent in reversed(self._open)
             if sent.at > then
         )
 
     def speaking(self, now: float) -> bool:
-        """Whether the caller may be in the middle of what it says: no silence has come that ends it. One of whom
-        nothing comes at all, not even silence, is done in the end."""
-        silence = 0.0
-        for sent in reversed(self._open):
-            if self._is_sound(sent):
-                return sent.at > now - _STALL
-            if isinstance(sent.item, AudioBatch):
-                silence += self.seconds(sent.item)
-                if silence >= _PAUSE:
-                    return False
-            elif not _stands_alone(sent.item):  # it says itself that it is done
-                return sent.at > now - _PAUSE
-        return False
+        """Whether the caller may be in the middle of what it says."""
+        return self._utterances.goes_on(reversed(self._open), now)
 
-    def answer_begins(self) -> None:
-        """Of what it is about. Without words that is given again as it was, however long the answer takes."""
+    def answer_begins(self, question: Extent) -> None:
+        """What it is about. Without words that is given again as it was, however long the answer takes."""
+        self._too_old.answer_begins(question.at)
         if not self._words:
             self._asked.extend(self._open)
             self._open.clear()
@@ -180,6 +150,10 @@ class Journal:
         restores them, too, from now on (a capability). Not where another handle is still due."""
         if not self._ended:
             self.position = max(self.position, position)
+
+    def may_lack_newest_handle(self) -> None:
+        """The service may have issued a handle that did not come: the one there is restores what it was issued for."""
+        self.position = self.issued_position
 
     def question(
         self, now: float, round_trip: float = 0.0, *, cut_off: bool = False, on_outcome: bool = False
@@ -191,9 +165,9 @@ class Journal:
         """
         sent = self._waiting
         # However late a ping came, a question has ended longer ago than that.
-        then = now - min(round_trip, _AT_ONCE - _BREATH)
-        speech = self._under_way(sent, then, cut_off=cut_off, spoken=not (on_outcome or self.asks))
-        first = self._lead(sent, len(sent) if speech is None else speech)
+        then = now - min(round_trip, AT_ONCE - BREATH)
+        speech = self._utterances.under_way(sent, then, cut_off=cut_off, spoken=not (on_outcome or self.asks))
+        first = self._utterances.lead(sent, len(sent) if speech is None else speech)
         at = math.nextafter(sent[first].at, 0.0) if first < len(sent) else now
         return Extent(at, self.last_seq if speech is None else sent[first].seqs[0] - 1)
 
@@ -203,6 +177,7 @@ class Journal:
         self._asked.clear()
         self._too_old.clear()
         self.answered_position = position
+        self.may_lack_newest_handle()
         self._ended.append(_TurnEnd(now, position, self._open_from()))
 
     def handle(self, now: float, consumed: int | None = None, round_trip: float = 0.0) -> None:
@@ -212,40 +187,81 @@ class Journal:
         while self._ended and self._ended[0].at <= now - _LAG:
             self._credit(self._ended.popleft())
         if consumed is not None:
-            for waiting in (self._asked, self._open):
-                while waiting and waiting[0].number <= consumed:
-                    self.covered = max(self.covered, waiting.popleft().seqs[1])
+            for given in (self._asked, self._open):
+                while given and given[0].number <= consumed:
+                    self.covered = max(self.covered, given.popleft().seqs[1])
+            self._too_old.consumed(consumed)
         elif self.position >= self.answered_position and not self._asked:
-            if not any(self._is_sound(sent) for sent in self._open):
+            if not any(is_sound(sent) for sent in self._open):
                 # Silence that had arrived is in it, too; the end of it may be how something begins.
-                for sent in list(self._open)[: self._lead(list(self._open), len(self._open))]:
+                waiting = list(self._open)
+                for sent in waiting[: self._utterances.lead(waiting, len(waiting))]:
                     if sent.at > now - round_trip or not isinstance(sent.item, AudioBatch):
                         break
                     self._open.popleft()
             self.covered = max(self.covered, self._open_from() - 1)
 
     def expire(self, now: float) -> None:
-        """Forget audio that is too old to be given again."""
-        while self._open and self._open[0].at <= now - HORIZON and isinstance(self._open[0].item, AudioBatch):
+        """Forget media that are too old to be given again; requests stay until they are answered."""
+        last = self._forget_media(now - HORIZON)
+        if not self._asked:
+            last = self._forget_silence(now) or last
+        if last:
+            self._cover(last)
+
+    def _forget_media(self, until: float) -> int:
+        """Forget those that were sent until then; return the number of the newest, or 0."""
+        kept: list[Sent] = []
+        last = stays = 0
+        while self._open and self._open[0].at <= until:
             sent = self._open.popleft()
-            if _has_voice(self._pcm(sent)):
-                _extend(self._too_old, sent.seqs)
-            self.covered = max(self.covered, sent.seqs[1])
-        while self._open and not self._asked and self._is_old_silence(self._open[0], now):
-            self.covered = max(self.covered, self._open.popleft().seqs[1])
+            if is_logged(sent.item) or starts_speech(sent.item):  # what it begins may go on
+                kept.append(sent)
+                stays = sent.seqs[1] if is_logged(sent.item) else stays
+                continue
+            last = max(last, sent.seqs[1])
+            speaks = any(starts_speech(each.item) for each in kept)
+            if ends_speech(sent.item):
+                kept = [each for each in kept if not starts_speech(each.item)]
+            elif is_picture(sent.item) or is_sound(sent) or (speaks and isinstance(sent.item, AudioBatch)):
+                self._too_old.add(sent, stays)
+        self._open.extendleft(reversed(kept))
+        return last
+
+    def _forget_silence(self, now: float) -> int:
+        """Forget that in the beginning which is old and leads to no sound; return the number of the newest, or 0."""
+        count = sum(1 for _ in itertools.takewhile(lambda sent: self._is_old_silence(sent, now), self._open))
+        if count < len(self._open) and is_sound(self._open[count]):
+            count = self._utterances.lead([self._open[at] for at in range(count)], count)
+        last = 0
+        for _ in range(count):
+            last = self._open.popleft().seqs[1]
+        return last
+
+    def _cover(self, last: int) -> None:
+        """Nothing up to this is to be given again, but what is still here."""
+        if self._asked:
+            return
+        if self._newest_request > self.covered:
+            last = min([last, *(sent.seqs[0] - 1 for sent in self._open if self._is_here_alone(sent.item))])
+        self.covered = max(self.covered, last)
+
+    def _is_here_alone(self, item: Item) -> bool:
+        """A request that whoever comes after this worker finds nowhere else."""
+        return not isinstance(item, AudioBatch) and not (self._words and is_logged(item))
 
     @staticmethod
-    def _is_old_silence(sent: _Sent, now: float) -> bool:
-        return sent.at <= now - _QUIET and isinstance(sent.item, AudioBatch) and not _has_voice(sent.item.pcm)
+    def _is_old_silence(sent: Sent, now: float) -> bool:
+        return sent.at <= now - _QUIET and isinstance(sent.item, AudioBatch) and not has_voice(sent.item.pcm)
 
     def asked_until(self, then: float, seq: int) -> int:
         """Number of the last request, up to `seq`, that an answer can be about which began then: not what was typed
         later while something else waited for its answer."""
         waited = False
         for sent in self._waiting:
-            if waited and sent.at > then and _is_question(sent.item):
+            if waited and sent.at > then and is_question(sent.item):
                 return min(seq, sent.seqs[0] - 1)
-            waited = waited or self._is_sound(sent) or _is_question(sent.item)
+            waited = waited or is_sound(sent) or is_question(sent.item)
         return seq
 
     @property
@@ -256,17 +272,17 @@ class Journal:
     @property
     def asks(self) -> bool:
         """Something was typed that is not answered."""
-        return any(_is_question(sent.item) for sent in self._waiting)
+        return any(is_question(sent.item) for sent in self._waiting)
 
     def was_said(self, then: float) -> bool:
         """Something was said until then, and has ended, that is not answered."""
         waiting = self._waiting
-        spoke = any(self._is_sound(sent) for sent in waiting if sent.at <= then)
-        return spoke and self._under_way(waiting, then, cut_off=True, spoken=False) is None
+        spoke = any(is_sound(sent) for sent in waiting if sent.at <= then)
+        return spoke and self._utterances.under_way(waiting, then, cut_off=True, spoken=False) is None
 
     def asked_before(self, then: float) -> bool:
         """Something that waits for an answer was sent until then."""
-        return any(self._is_sound(sent) or _is_question(sent.item) for sent in self._waiting if sent.at <= then)
+        return any(is_sound(sent) or is_question(sent.item) for sent in self._waiting if sent.at <= then)
 
     def sent_until(self, then: float, known: Extent | None) -> Extent:
         """All that was sent until then, and what is known besides."""
@@ -275,7 +291,7 @@ class Journal:
         return Extent(max(at, then), max([seq, *seqs]))
 
     @property
-    def _waiting(self) -> list[_Sent]:
+    def _waiting(self) -> list[Sent]:
         return [*self._asked, *self._open]
 
     def replay(self, now: float, *, known: Extent | None = None, exact: bool = False) -> Replay:
@@ -285,14 +301,19 @@ class Journal:
         """
         self.expire(now)
         waiting = [sent for sent in self._waiting if known is None or not known.has(sent)]
-        result = Replay(dropped=list(self._too_old) if known is None else [])
-        newest_picture = max((sent.seqs[0] for sent in waiting if _is_picture(sent.item)), default=0)
-        for sent in self._from_first_sound(waiting, exact=exact):
-            if _is_picture(sent.item) and sent.seqs[0] != newest_picture:
-                _extend(result.dropped, sent.seqs)
+        result = Replay()
+        newest_picture = max((sent.seqs[0] for sent in waiting if is_picture(sent.item)), default=0)
+        given: list[Range] = []
+        left_out: list[Range] = []
+        for sent in waiting if exact else self._utterances.from_first_sound(waiting):
+            if is_picture(sent.item) and sent.seqs[0] != newest_picture:
+                left_out.append(sent.seqs)
                 continue
             result.items.append(sent.item)
-            _extend(result.replayed, sent.seqs)
+            given.append(sent.seqs)
+        result.replayed = merged(given)  # audio may have passed a picture
+        behind = (Dropped(seqs, live_pb2.MEDIA_CLASS_VIDEO, _LINK_LOST) for seqs in merged(left_out))
+        result.dropped = [*self._too_old.besides(known), *behind]
         return result
 
     def restart(self, again: Sequence[Item], *, told: bool) -> None:
@@ -303,7 +324,7 @@ class Journal:
         """
         if again:
             # It is handed over piece by piece. Until then nobody has it: neither a checkpoint nor a handle covers it.
-            self.last_seq = min(_seqs(item)[0] for item in again) - 1
+            self.last_seq = min(seqs_of(item)[0] for item in again) - 1
         self._asked.clear()
         self._open.clear()
         self._too_old.clear()
@@ -314,44 +335,6 @@ class Journal:
 
     # How far
 
-    def _under_way(self, sent: list[_Sent], then: float, *, cut_off: bool, spoken: bool) -> int | None:
-        """Where in this the speech begins that was under way at that time, or has begun since; None: there is none.
-
-        It goes back to a pause that ends what is said. Without any, sounds are noise where the question was `spoken`:
-        it has ended, or the model would not speak. Of noise, only what came at once before is certain to be new.
-        """
-        mark = next((at for at in range(len(sent) - 1, -1, -1) if _marks_speech(sent[at].item)), -1)
-        if mark >= 0 and not _ends_stream(sent[mark].item):
-            return mark if self._is_sound(sent[mark]) else None
-        since = next((at for at, each in enumerate(sent) if each.at > then), len(sent))
-        first = at_once = next((at for at in range(since, len(sent)) if self._is_sound(sent[at])), None)
-        pause = _AT_ONCE if cut_off or first is not None else _BREATH
-        ago = silence = 0
-        for at in range((since if first is None else first) - 1, mark, -1):
-            item = sent[at].item
-            if not isinstance(item, AudioBatch):
-                continue
-            if _has_voice(item.pcm):
-                first, silence, pause = at, 0, _AT_ONCE
-                at_once = at if ago <= _AT_ONCE * self._bytes_per_second else at_once
-            else:
-                silence += len(item.pcm)
-                if silence >= pause * self._bytes_per_second:
-                    return first
-            ago += len(item.pcm)
-        return at_once if spoken and not cut_off else first
-
-    def _lead(self, sent: list[_Sent], first: int) -> int:
-        """Where the silence right before this begins that is given with it."""
-        size, most = 0, _LEAD * self._bytes_per_second
-        while first > 0 and isinstance(before := sent[first - 1].item, AudioBatch):
-            # What waited together came as one, and may be longer than that by itself.
-            size += len(before.pcm)
-            if _has_voice(before.pcm) or (size > most and size > len(before.pcm)):
-                break
-            first -= 1
-        return first
-
     def _credit(self, end: _TurnEnd) -> None:
         self.position = max(self.position, end.position)
         self.issued_position = max(self.issued_position, end.position)
@@ -360,108 +343,11 @@ class Journal:
     def _open_from(self) -> int:
         """First `seq` that may be part of something unanswered, be it of a sound to come; silence before it is not."""
         waiting = self._waiting
-        kept = self._from_first_sound(waiting, exact=False) or waiting[self._lead(waiting, len(waiting)) :]
-        return kept[0].seqs[0] if kept else self.last_seq + 1
+        kept = self._utterances.from_first_sound(waiting) or waiting[self._utterances.lead(waiting, len(waiting)) :]
+        return min((sent.seqs[0] for sent in kept), default=self.last_seq + 1)
 
-    def _from_first_sound(self, sent: list[_Sent], *, exact: bool) -> list[_Sent]:
-        """Without the silence before the first sound; without audio, and what only means something with it, where
-        there is no sound at all."""
-        if exact:
-            return sent
-        first = next((at for at, each in enumerate(sent) if self._is_sound(each)), None)
-        if first is None:
-            return [each for each in sent if _stands_alone(each.item)]
-        first = self._lead(sent, first)
-        return [each for at, each in enumerate(sent) if at >= first or _stands_alone(each.item)]
-
-    def _is_sound(self, sent: _Sent) -> bool:
-        item = sent.item
-        if isinstance(item, AudioBatch):
-            return _has_voice(item.pcm)
-        # The caller itself says that it speaks.
-        return item.HasField("activity_start")
-
-    @staticmethod
-    def _pcm(sent: _Sent) -> bytes:
-        assert isinstance(sent.item, AudioBatch)
-        return sent.item.pcm
-
-    def _forget_oldest_request(self) -> None:
-        oldest = next((sent for sent in self._open if not isinstance(sent.item, AudioBatch)), None)
-        if oldest is None:
-            return
-        self._open.remove(oldest)
-        if not self._words:
-            _extend(self._too_old, oldest.seqs)
-
-
-def _seqs(item: Item) -> Range:
-    return (item.first_seq, item.last_seq) if isinstance(item, AudioBatch) else (item.seq, item.seq)
-
-
-def _has_voice(pcm: bytes) -> bool:
-    samples = array("h", pcm[: len(pcm) & ~1])[::4]
-    return bool(samples) and (max(samples) > _VOICE or min(samples) < -_VOICE)
-
-
-def _is_input(item: Item) -> bool:
-    """The model is given it as it is: results of calls go their own way, and an end is none of its business."""
-    return isinstance(item, AudioBatch) or item.WhichOneof("payload") not in ("tool_result", "end")
-
-
-def _is_speech(item: Item) -> bool:
-    return isinstance(item, AudioBatch) or _marks_speech(item)
-
-
-def _marks_speech(item: Item) -> bool:
-    """The caller says where its speech begins or ends."""
-    if isinstance(item, AudioBatch):
-        return False
-    return item.WhichOneof("payload") in ("activity_start", "activity_end", "audio_stream_end")
-
-
-def _ends_stream(item: Item) -> bool:
-    """The caller sends no audio for a while; when it does, it may speak at once."""
-    return not isinstance(item, AudioBatch) and item.HasField("audio_stream_end")
-
-
-def _is_picture(item: Item) -> bool:
-    return not isinstance(item, AudioBatch) and item.HasField("video")
-
-
-def _is_question(item: Item) -> bool:
-    """Stored in the log: never given up."""
-    return not isinstance(item, AudioBatch) and item.WhichOneof("payload") in ("text", "turn")
-
-
-def _stands_alone(item: Item) -> bool:
-    """It means something without audio round it."""
-    return not isinstance(item, AudioBatch) and item.WhichOneof("payload") not in ("activity_end", "audio_stream_end")
-
-
-def _extend(ranges: list[Range], more: Range) -> None:
-    if ranges and ranges[-1][1] + 1 >= more[0]:
-        ranges[-1] = (ranges[-1][0], max(ranges[-1][1], more[1]))
-    else:
-        ranges.append(more)
-
-
-def ranges_of(seqs: Iterable[int]) -> list[Range]:
-    """Numbers in order as ranges."""
-    ranges: list[Range] = []
-    for seq in seqs:
-        _extend(ranges, (seq, seq))
-    return ranges
-
-
-def merged(*of: Iterable[Range]) -> list[Range]:
-    """Every number that is in any, once, in order."""
-    ranges: list[Range] = []
-    for each in sorted(each for ranges in of for each in ranges):
-        _extend(ranges, each)
-    return ranges
-
-
-def spans(ranges: Iterable[Range]) -> list[live_pb2.SeqRange]:
-    """As callers are told."""
-    return [live_pb2.SeqRange(from_seq=first, to_seq=last) for first, last in ranges]
+    def _bound_requests(self) -> None:
+        requests = [sent for sent in self._open if not isinstance(sent.item, AudioBatch)]
+        if len(requests) > _MOST_REQUESTS:
+            self._open.remove(requests[0])
+            self._too_old.add(requests[0])

@@ -20,6 +20,7 @@ from websockets.http11 import Response
 
 from services.session_worker import closes, events, wire
 from services.session_worker.closes import LinkError, LinkFailure, Where
+from services.session_worker.round_trips import RoundTrips
 from services.session_worker.settings import WorkerSettings
 
 log = structlog.get_logger()
@@ -57,6 +58,8 @@ class Dialer:
     def __init__(self, settings: WorkerSettings, may_act: Callable[[], bool] = lambda: True) -> None:
         """`may_act`: asked each time before something is dialled, sent, or received."""
         self._may_act = may_act
+        self.round_trips = RoundTrips()
+        """Of every link."""
         self._fast = settings.link_codec == "fast"
         if self._fast:
             wire.check_sdk_version()

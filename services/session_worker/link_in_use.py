@@ -15,9 +15,6 @@ from services.session_worker.link import Dialer, Link, LinkClosedError
 from services.session_worker.rotation import LINK_SILENT, Probe, Rotate, Rotation, due
 from services.session_worker.turns import TurnState
 
-_MOST_ROUND_TRIP: Final = 0.5
-"""Seconds. A pong that takes longer was late (up to 30 s have been seen), and tells nothing of how long speech takes:
-what was answered would be taken for what was still on its way."""
 _SPEAKING: Final = 1.0
 """Seconds after a sound in which the caller counts as speaking."""
 
@@ -51,7 +48,7 @@ class LinkInUse:
     @property
     def round_trip(self) -> float:
         """Seconds to the model's endpoint and back, as far as known."""
-        return min(self._rotation.round_trip or 0.0, _MOST_ROUND_TRIP)
+        return self._dialer.round_trips.usual
 
     async def read(self, take: Callable[[events.Event, float], None]) -> tuple[str, LinkClosedError]:
         """Until it ends; reading never waits for anything but the link. Why it ended."""
@@ -91,13 +88,16 @@ class LinkInUse:
         await self.link.close()
 
     def _ping(self) -> None:
-        self._rotation.pinged(time.monotonic())
+        sent = time.monotonic()
+        self._rotation.pinged(sent)
 
         async def ping() -> None:
             try:
                 await self.link.ping()
             except LinkClosedError:
                 return
-            self._rotation.pong(time.monotonic())
+            now = time.monotonic()
+            self._rotation.pong(now)
+            self._dialer.round_trips.add(now - sent)
 
         self._keep(ping(), "ping")

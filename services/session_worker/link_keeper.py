@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from google.genai import types
@@ -24,17 +24,22 @@ from services.session_worker.answer_in_progress import AnswerInProgress
 from services.session_worker.call_answers import CallAnswers
 from services.session_worker.conversation import Conversation
 from services.session_worker.feeder import Feeder
-from services.session_worker.journal import Journal, Range
+from services.session_worker.journal import Journal
 from services.session_worker.link import Dialer, Link, LinkClosedError
 from services.session_worker.link_in_use import LinkInUse
 from services.session_worker.model_calls import ModelCalls
 from services.session_worker.next_link import NextLink, Outage
-from services.session_worker.restoration import Restoration, Situation, restoration
+from services.session_worker.restoration import Restoration, Situation, gap, restoration
+from services.session_worker.seq_ranges import Range
 from services.session_worker.session_context import SessionContext
 from services.session_worker.settings import WorkerSettings
 from services.session_worker.turns import Turn, TurnState
 
 log = structlog.get_logger()
+
+_UNHEARD: Final = 0.5
+"""Seconds without a word from a link after which the service may have gone on with what did not come: a link that hangs
+is one that nothing comes from, and a process that was frozen has not read."""
 
 
 @dataclass(frozen=True)
@@ -192,6 +197,7 @@ class LinkKeeper:
             again = keeps.journal.replay(now)
             keeps.journal.restart(again.items, told=False)
             keeps.feeder.give(self._link.link, again.items)
+            self._tell([gap(lost) for lost in again.dropped])
         return True
 
     async def _ask(self, question: list[types.Content]) -> None:
@@ -329,16 +335,20 @@ class LinkKeeper:
         may_be_stuck = begins_with.seed is None and (begins_with.owed or outage.taken_over)
         self._take(link, begins_with, may_be_stuck=may_be_stuck)
         keeps.feeder.give(link, again)
-        told = begins_with.responses(time.monotonic() - outage.began, outage.replayed)
         measured.given_again(begins_with)
-        measured.told_of(told)
-        for response in told:
-            keeps.say(response)
+        self._tell(begins_with.responses(time.monotonic() - outage.began, outage.replayed))
+
+    def _tell(self, responses: Iterable[live_pb2.ConverseResponse]) -> None:
+        for response in responses:
+            measured.told(response)
+            self._keeps.say(response)
 
     def _settle_turn(self, now: float) -> None:
         """What becomes of the turn that was open: it is over if all of it is here, else it is asked for again."""
         keeps = self._keeps
         turn = keeps.turns.current
+        if now - keeps.turns.last_event >= _UNHEARD:
+            keeps.journal.may_lack_newest_handle()
         if turn is not None and turn.generated and not keeps.turns.pending_calls:
             keeps.on_event(events.TurnComplete(reason="", waiting_for_input=False, idle=True), now)
         elif turn is not None:

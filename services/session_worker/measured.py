@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 
@@ -71,11 +70,10 @@ def given_again(begins_with: Restoration) -> None:
         count(metrics.REPLAYED, messages, {names.MEDIA_CLASS: media_class})
 
 
-def told_of(responses: Iterable[live_pb2.ConverseResponse]) -> None:
-    """Count what the gaps among these name."""
-    for response in responses:
-        if response.HasField("gap"):
-            lost(response.gap)
+def told(response: live_pb2.ConverseResponse) -> None:
+    """The caller is told this of a change of links: count what is lost, where it says so."""
+    if response.HasField("gap"):
+        lost(response.gap)
 
 
 def lost(gap: live_pb2.Gap) -> None:

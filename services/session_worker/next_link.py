@@ -17,11 +17,11 @@ from parley.v1 import fabric_pb2
 from services.fabric import names, telemetry
 from services.session_worker.closes import LinkError, LinkFailure
 from services.session_worker.connecting import Connecting
-from services.session_worker.journal import Range
 from services.session_worker.ladder import Budget, Fail, Ladder, Resume, Step
 from services.session_worker.link import Dialer, Link
 from services.session_worker.measured import Replacing
 from services.session_worker.restoration import Restoration
+from services.session_worker.seq_ranges import Range
 from services.session_worker.session_context import SessionContext
 from services.session_worker.settings import WorkerSettings
 

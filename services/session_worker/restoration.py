@@ -16,7 +16,9 @@ from parley.v1 import live_pb2
 from services.session_worker import events, responses
 from services.session_worker.answer_in_progress import Begun
 from services.session_worker.conversation import Conversation, Seed
-from services.session_worker.journal import Journal, Range, Replay, merged, ranges_of, spans
+from services.session_worker.journal import Journal, Replay
+from services.session_worker.seq_ranges import Range, merged, ranges_of, spans
+from services.session_worker.too_old import Dropped
 
 _LOST_CALL: Final = "the connection was lost before the result; what it was is told in words"
 
@@ -81,20 +83,20 @@ class Restoration:
         """As callers are told."""
         return "RESUMED" if self.seed is None else "RESEEDED"
 
-    def responses(self, gap: float, replayed: Sequence[Range]) -> list[live_pb2.ConverseResponse]:
-        """What the caller is told, in order. `gap`: seconds in which the model did not hear it; `replayed`: uplink that
+    def responses(self, seconds: float, replayed: Sequence[Range]) -> list[live_pb2.ConverseResponse]:
+        """What the caller is told, in order. `seconds`: for so long the model did not hear it; `replayed`: uplink that
         the model may have heard before, beside what is given here."""
         recovered = live_pb2.Recovered(
             method=self.method,
             state_restored=self.state_restored,
-            gap=responses.duration(gap),
+            gap=responses.duration(seconds),
             replayed=spans(merged(replayed, self.told_again, self.replay.replayed)),
-            dropped=spans(self.replay.dropped),
+            dropped=spans(merged(lost.seqs for lost in self.replay.dropped)),
         )
         told = [live_pb2.ConverseResponse(link_state=live_pb2.LinkState(recovered=recovered))]
-        told += [_gap(lost, "LINK_LOST") for lost in self.replay.dropped]
+        told += [gap(lost) for lost in self.replay.dropped]
         if self.untold is not None:
-            told.append(_gap(self.untold, "LOG_DISABLED"))
+            told.append(gap(Dropped(self.untold, live_pb2.MEDIA_CLASS_UNSPECIFIED, "LOG_DISABLED")))
         return told
 
 
@@ -147,9 +149,17 @@ def _told_again(of: Situation, *, told: bool, asked: bool, known: int) -> list[R
     return ranges_of(conversation.told_requests(since, seq, end)) if told or asked else []
 
 
-def _gap(lost: Range, reason: str) -> live_pb2.ConverseResponse:
-    gap = live_pb2.Gap(direction=live_pb2.DIRECTION_UPLINK, from_seq=lost[0], to_seq=lost[1], reason=reason)
-    return live_pb2.ConverseResponse(gap=gap)
+def gap(lost: Dropped) -> live_pb2.ConverseResponse:
+    """As the caller is told."""
+    first, last = lost.seqs
+    named = live_pb2.Gap(
+        direction=live_pb2.DIRECTION_UPLINK,
+        from_seq=first,
+        to_seq=last,
+        media_class=lost.media_class,
+        reason=lost.reason,
+    )
+    return live_pb2.ConverseResponse(gap=named)
 
 
 def _closed(call: events.FunctionCall) -> types.FunctionResponse:

@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from parley.v1 import fabric_pb2, live_pb2
 from services.session_worker import events
 from services.session_worker.conversation import Conversation
-
-Range = tuple[int, int]
-"""First and last `seq`."""
+from services.session_worker.seq_ranges import Range
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +116,7 @@ def restored(
         finished=finished,
         begins_anew=begins_anew,
         undelivered=(request.floor + 1, ended) if ended > request.floor else None,
-        handle_position=_handle_position(checkpoint, over=said is not None),
+        handle_position=_handle_position(request, checkpoint, over=said is not None),
         told_claims=frozenset(tool.claim_key for tool in tools if tool.claim_key),
         lost_calls=_lost_calls(checkpoint, entries),
         caller_calls=[call for call in checkpoint.caller_calls if untold[call.call_id] is not None],
@@ -207,10 +205,14 @@ def _contiguous(covered: int, entries: Sequence[fabric_pb2.LogEntry]) -> int:
     return covered
 
 
-def _handle_position(checkpoint: fabric_pb2.CheckpointRecord, *, over: bool) -> int:
-    """`over`: the answer is. Most likely a newer handle came then, and this one restores what it was issued for."""
-    over = over or checkpoint.begun.generated_downlink_seq > 0
-    return checkpoint.issued_position if over and checkpoint.HasField("issued_position") else checkpoint.handle_position
+def _handle_position(request: fabric_pb2.TakeOver, checkpoint: fabric_pb2.CheckpointRecord, *, over: bool) -> int:
+    """`over`: the answer is. Most likely a newer handle came then, and this one restores what it was issued for. So it
+    may be wherever the owner did not hand the session over: what came after its last checkpoint nobody knows, and a
+    text that is told twice is better than one that is lost."""
+    known = request.proof == fabric_pb2.PROOF_OF_DEATH_RELEASED and not checkpoint.begun.generated_downlink_seq
+    if over or not known:
+        return checkpoint.issued_position if checkpoint.HasField("issued_position") else checkpoint.handle_position
+    return checkpoint.handle_position
 
 
 def _lost_calls(

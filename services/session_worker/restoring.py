@@ -7,8 +7,8 @@ import time
 from parley.v1 import fabric_pb2
 from services.fabric import telemetry
 from services.session_worker.answer_in_progress import Begun
-from services.session_worker.journal import Extent
 from services.session_worker.parts import Parts
+from services.session_worker.sent_input import Extent
 from services.session_worker.takeover import Inherited
 
 

@@ -88,11 +88,6 @@ class Rotation:
         """The link is to be left at the next quiet moment."""
         return self._deadline is not None
 
-    @property
-    def round_trip(self) -> float | None:
-        """Seconds, as the latest ping took; None: not known."""
-        return self._pong_takes
-
     def go_away(self, seconds_left: float | None, now: float) -> None:
         """The service will close the link. Said twice, the earlier deadline holds."""
         left = ASSUMED_LEFT if seconds_left is None else max(0.0, seconds_left)

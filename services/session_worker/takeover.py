@@ -16,7 +16,8 @@ from services.fabric.errors import ServiceError
 from services.fabric.records import FencedError, SessionRecords, handed_over, stream_gateway
 from services.session_worker.conversation import Conversation
 from services.session_worker.ownership import Ownership
-from services.session_worker.restored_state import Range, RestoredState, restored
+from services.session_worker.restored_state import RestoredState, restored
+from services.session_worker.seq_ranges import Range
 
 WORKER_LOST: Final = "WORKER_LOST"
 _PING: Final = 0.5

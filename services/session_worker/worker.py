@@ -16,13 +16,14 @@ from opentelemetry.context import Context
 
 from parley._version import __version__
 from parley.v1 import errors_pb2, fabric_pb2, fleet_pb2, live_pb2
-from services.fabric import logs, subjects, telemetry
+from services.fabric import logs, subjects
 from services.fabric.errors import ServiceError
 from services.fabric.process import LoopLag, stop_tasks
 from services.fabric.records import FencedError
 from services.session_worker import measured, responses, takeover
 from services.session_worker.admission import Admission
 from services.session_worker.backend_check import BackendCheck
+from services.session_worker.commands import Commands
 from services.session_worker.departures import Departures
 from services.session_worker.ending import EndCause
 from services.session_worker.measures import census
@@ -40,8 +41,6 @@ _PENDING_MESSAGES: Final = 65_536
 _PENDING_BYTES: Final = 64 * 1024 * 1024
 _LAST_WORDS: Final = 2.0
 """Seconds after the grace period in which sessions that are on their way out may go."""
-OPEN_TRACEPARENT: Final = "parley-open-traceparent"
-"""NATS header with the context of the caller's open, which the turns of the session belong to."""
 
 
 class Worker:
@@ -49,6 +48,8 @@ class Worker:
 
     def __init__(self, services: Services, lag: LoopLag) -> None:
         self._services = services
+        self.name = services.worker
+        """As the fleet knows it."""
         self._lag = lag
         self._sessions: dict[str, Session] = {}
         self._closing: dict[str, asyncio.Task[None]] = {}
@@ -59,10 +60,10 @@ class Worker:
         self._announced = 0.0
         self._changed = True
         self._stopping = False
-        self._admission = Admission(services.worker, services.settings.capacity)
+        self._admission = Admission(self.name, services.settings.capacity)
         self._departures = Departures(self._sessions, self._do)
-        self._backend_check = BackendCheck(services.settings, services.dialer)
         self._taking_over: set[str] = set()
+        self._commands = Commands(self, BackendCheck(services.settings, services.dialer))
         self.opened = 0
         """Sessions opened since the start."""
         self.taken_over = 0
@@ -75,10 +76,9 @@ class Worker:
     async def subscribe(self) -> None:
         """One subscription each for uplink and commands, whatever the number of sessions."""
         client = self._services.bus.client
-        me = self._services.worker
-        await self._services.bus.subscribe_media(subjects.uplink_wildcard(me), self._on_uplink)
+        await self._services.bus.subscribe_media(subjects.uplink_wildcard(self.name), self._on_uplink)
         for subject, callback in (
-            (subjects.control(me), self._on_command),
+            (subjects.control(self.name), self._on_command),
             (subjects.WORKER_QUERY, self._on_query),
         ):
             await client.subscribe(
@@ -129,9 +129,10 @@ class Worker:
 
     # Announcing
 
-    def _described(self) -> fleet_pb2.Worker:
+    def described(self) -> fleet_pb2.Worker:
+        """As the fleet is told."""
         return fleet_pb2.Worker(
-            worker=self._services.worker,
+            worker=self.name,
             sessions=self._held_places + self._admission.kept(time.monotonic()),
             capacity=self._services.settings.capacity,
             loop_lag=responses.duration(self._lag.worst),
@@ -143,7 +144,7 @@ class Worker:
         self._changed = False
         if not self._services.bus.connected.is_set():
             return
-        message = fabric_pb2.WorkerAnnouncement(schema_version=1, worker=self._described(), leaving=leaving)
+        message = fabric_pb2.WorkerAnnouncement(schema_version=1, worker=self.described(), leaving=leaving)
         with contextlib.suppress(nats.errors.Error, TimeoutError):
             # A server that hangs takes nothing; the next announcement is as good.
             async with asyncio.timeout(_ANNOUNCE_AT_MOST):
@@ -176,10 +177,10 @@ class Worker:
             self.unroutable += 1
             log.exception("unreadable uplink envelope", session=session.id)
 
-    # Commands
+    # Sessions
 
     async def _on_command(self, message: Msg) -> None:
-        self._do(self._answer(message), "command")
+        self._do(self._commands.answer(message), "command")
 
     def _do(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=name)
@@ -187,70 +188,8 @@ class Worker:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _answer(self, message: Msg) -> None:
-        reply = fabric_pb2.ControlReply(schema_version=1)
-        try:
-            await self._execute(fabric_pb2.ControlRequest.FromString(message.data), message, reply)
-        except ServiceError as error:
-            reply.failure.CopyFrom(error.to_failure())
-        except DecodeError:
-            unreadable = ServiceError(errors_pb2.ERROR_REASON_MESSAGE_INVALID, "unreadable command")
-            reply.failure.CopyFrom(unreadable.to_failure())
-        except asyncio.CancelledError:
-            if not self.draining:
-                raise
-            refused = ServiceError(errors_pb2.ERROR_REASON_NO_CAPACITY, f"worker {self._services.worker} is draining")
-            reply.failure.CopyFrom(refused.to_failure())
-        except Exception as error:
-            # Whoever asked must get an answer; the log gets the cause.
-            log.exception("command failed")
-            failure = ServiceError(errors_pb2.ERROR_REASON_INTERNAL, f"the worker failed ({type(error).__name__})")
-            reply.failure.CopyFrom(failure.to_failure())
-        if message.reply:
-            with contextlib.suppress(nats.errors.Error):
-                await message.respond(reply.SerializeToString())
-
-    async def _execute(self, request: fabric_pb2.ControlRequest, message: Msg, reply: fabric_pb2.ControlReply) -> None:
-        match request.WhichOneof("command"):
-            case "open":
-                headers = message.headers or {}
-                parent = telemetry.context_from(headers)
-                turns = telemetry.context_from({telemetry.TRACEPARENT: headers.get(OPEN_TRACEPARENT, "")})
-                reply.attached.CopyFrom(await self._open(request.open, parent, turns))
-            case "attach":
-                reply.attached.CopyFrom(await self._held(request.attach.session_id).attach(request.attach))
-            case "take_over":
-                reply.attached.CopyFrom(await self._take_over(request.take_over))
-            case "reserve":
-                self._check_admits()
-                self._admission.reserve(
-                    request.reserve.session_id,
-                    time.monotonic(),
-                    held=self._held_places,
-                    recovering=self.recovering,
-                )
-                reply.done.SetInParent()
-            case "release":
-                await self._release(request.release, reply)
-            case "move":
-                self._departures.move(self._held(request.move.session_id), request.move.to_worker)
-                reply.done.SetInParent()
-            case "set_draining":
-                await self._set_draining(draining=request.set_draining.draining)
-                reply.pong.CopyFrom(self._described())
-            case "end":
-                self._held(request.end.session_id).finish(request.end.reason, request.end.message)
-                reply.done.SetInParent()
-            case "ping":
-                if request.ping.session_id:
-                    self._held(request.ping.session_id)
-                reply.pong.CopyFrom(self._described())
-            case "check_backend":
-                reply.backend_checked.CopyFrom(await self._backend_check.run(request.check_backend))
-            case other:
-                raise ServiceError(errors_pb2.ERROR_REASON_NOT_IMPLEMENTED, f"unknown command {other!r}")
-
-    def _held(self, session_id: str) -> Session:
+    def held(self, session_id: str) -> Session:
+        """The session, if it is here. ServiceError."""
         session = self._sessions.get(session_id)
         if session is None or session.lost:
             raise _unknown(session_id)
@@ -269,7 +208,7 @@ class Worker:
         elif not self._services.lifeline.holds():
             why = "is out of touch with the message bus"
         if why:
-            raise ServiceError(errors_pb2.ERROR_REASON_NO_CAPACITY, f"worker {self._services.worker} {why}")
+            raise ServiceError(errors_pb2.ERROR_REASON_NO_CAPACITY, f"worker {self.name} {why}")
 
     @property
     def _held_places(self) -> int:
@@ -286,7 +225,13 @@ class Worker:
             self._opening.discard(task)
             self._changed = True
 
-    async def _open(self, spec: fabric_pb2.OpenSession, parent: Context, turns: Context) -> fabric_pb2.Attached:
+    def reserve(self, session_id: str) -> None:
+        """Keep a place for a session that another worker is about to let go. ServiceError."""
+        self._check_admits()
+        self._admission.reserve(session_id, time.monotonic(), held=self._held_places, recovering=self.recovering)
+
+    async def open(self, spec: fabric_pb2.OpenSession, parent: Context, turns: Context) -> fabric_pb2.Attached:
+        """Begin a session. `parent`: the trace of the open; `turns`: that of its turns. ServiceError."""
         self._admit(spec.session_id)
         session = Session(spec, self._services)
         lapses = self._services.lifeline.lapses
@@ -297,7 +242,8 @@ class Worker:
         log.info("session opened", session=session.id, tenant=spec.tenant, model=spec.config.model)
         return attached
 
-    async def _take_over(self, request: fabric_pb2.TakeOver) -> fabric_pb2.Attached:
+    async def take_over(self, request: fabric_pb2.TakeOver) -> fabric_pb2.Attached:
+        """Go on with another worker's session. ServiceError."""
         self._admit(request.session_id)
         self._admission.check_recovery(request.session_id, time.monotonic(), recovering=self.recovering)
         services = self._services
@@ -307,7 +253,7 @@ class Worker:
             with self._counted():
                 inherited = await takeover.inherit(
                     request,
-                    me=services.worker,
+                    me=self.name,
                     bus=services.bus,
                     records=services.records,
                     backend=services.settings.backend,
@@ -335,18 +281,23 @@ class Worker:
 
     # Draining and moving
 
-    async def _release(self, request: fabric_pb2.ReleaseSession, reply: fabric_pb2.ControlReply) -> None:
-        session = self._held(request.session_id)
+    async def release(self, request: fabric_pb2.ReleaseSession) -> bool:
+        """Let a session go to another worker; False: it is busy. ServiceError."""
+        session = self.held(request.session_id)
         try:
             await self._departures.release(session, request.to_worker, force=request.force)
         except BusyError:
-            reply.busy.SetInParent()
+            return False
         except FencedError:
             raise _unknown(request.session_id) from None
-        else:
-            reply.released.SetInParent()
+        return True
 
-    async def _set_draining(self, *, draining: bool) -> None:
+    def move(self, session_id: str, to_worker: str) -> None:
+        """Have a session leave at a good moment, for this worker if it is named. ServiceError."""
+        self._departures.move(self.held(session_id), to_worker)
+
+    async def set_draining(self, *, draining: bool) -> None:
+        """Take no more sessions and let those go that are here, or stop doing so."""
         if draining:
             self._departures.drain(self._services.settings.shutdown_grace.total_seconds(), exits=False)
         elif not self._stopping:

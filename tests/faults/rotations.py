@@ -33,7 +33,7 @@ RECORDINGS = {
     "weather_paris": "degrees",
     "weather_london": "degrees",
     "order_4711": "four seven one one",
-    "order_1234": "could not find",
+    "order_1234": "one two three four",
     "goodbye": "goodbye",
     "what_do_you_see": "pictures",
 }

@@ -55,6 +55,8 @@ class Sent:
         """By number. A number that was given again, after a resume, means what it was given to last."""
         self._before: defaultdict[int, list[Range]] = defaultdict(list)
         """What a number was given to before."""
+        self._first = 0
+        """Number of the first message that left, 0: none has."""
         self._left = Ranges()
         """Frames that have left."""
         self._until = 0
@@ -68,6 +70,7 @@ class Sent:
 
     def left(self, request: live_pb2.ConverseRequest) -> None:
         """A numbered message leaves, or leaves again."""
+        self._first = self._first or request.seq
         found = [(mark.frame, mark.frame + 1) for mark in Reader().feed(b"".join(request.audio.frames))]
         self._before[request.seq] += self._carried.get(request.seq, [])
         self._carried[request.seq] = found
@@ -101,7 +104,9 @@ class Sent:
         """What the client gave up itself. It names old numbers, or none where the frames had not left."""
         if lost.media_class == "VIDEO":
             return
-        for seq in range(lost.from_seq, lost.to_seq + 1):
+        # Numbers from before this stream's first were given out by whoever had the session then.
+        for seq in range(max(lost.from_seq, self._first), lost.to_seq + 1):
             yield from self._carried.get(seq, ())
             yield from self._before[seq]
-        yield from self._left.missing(0, self._until)
+        if lost.media_class == "AUDIO":
+            yield from self._left.missing(0, self._until)

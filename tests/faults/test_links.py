@@ -285,6 +285,43 @@ async def an_answer_after_a_call_that_is_cut_off_again_and_again(stack: Stack, h
         await check(call, asked_again=True)
 
 
+@stories.add("first_audio")
+@stories.add("generation_complete")
+async def a_question_that_is_asked_again_and_a_link_that_hangs(stack: Stack, moment: str) -> None:
+    """The handle that restored what was asked again does so no longer: there is a newer one, which did not come."""
+    async with calling(stack, microphone=False, profile="plain") as call:
+        await call.session.send_text("what can you do")
+        await call.answer()
+        since = len(call.got)
+        await call.fault("reset on=first_audio after=200ms link=1")
+        await call.fault(f"half_open on={moment} after=100ms link=2")
+        await call.session.send_text("hello")
+        await call.answer(since, containing="help you", limit=60)
+        await call.until(lambda event: len(call.of(events.LinkRecovered)) == 2, since, limit=60)
+        assert [event.cause for event in call.of(events.LinkRotating)] == ["LINK_LOST", "LINK_SILENT"]
+        await call.session.send_text("tell me about your service")
+        await call.answer(len(call.got), containing="speaking")
+        await check(call, asked_again=True)
+
+
+@stories.add()
+async def a_typed_turn_that_is_answered_and_a_link_that_hangs(stack: Stack) -> None:
+    """All of the answer came, and the handle that has it did not."""
+    async with calling(stack, microphone=False, profile="plain") as call:
+        await call.session.send_text("hello")
+        await call.answer()
+        since = len(call.got)
+        await call.fault("half_open on=turn_complete link=1")
+        await call.session.send_turn("what can you do")
+        await call.answer(since)
+        since = len(call.got)
+        await call.session.send_text("tell me about your service")
+        await call.answer(since, containing="speaking", limit=60)
+        assert [event.cause for event in call.of(events.LinkRotating)] == ["LINK_SILENT"]
+        assert any(first <= 2 <= last for first, last in (await recovered(call)).replayed)
+        await check(call, asked_again=True)
+
+
 @stories.add()
 async def what_was_answered_since_the_handle(stack: Stack) -> None:
     async with calling(stack, microphone=False, profile="plain") as call:

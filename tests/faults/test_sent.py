@@ -73,6 +73,15 @@ def test_or_by_none_where_it_had_not_left() -> None:
     assert frames(sent, resumed(0, 0)) == [(10, 12)]
 
 
+def test_what_was_sent_by_whoever_had_the_session_before_excuses_nothing() -> None:
+    sent = Sent()
+    sent.said(LOUD, 0, 4)
+    sent.left(message(9, 0, 2))
+    sent.left(message(6, 0, 2))  # it asked for 6 to 8, too, which were another stream's
+    assert frames(sent, resumed(6, 8, "UNKNOWN")) == []
+    assert frames(sent, resumed(6, 9, "UNKNOWN")) == [(0, 4)]
+
+
 def test_voice_is_told_from_silence() -> None:
     assert list(speaker().voiced) == [(2, 6)]
     assert not has_voice(b"")

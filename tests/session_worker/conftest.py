@@ -28,6 +28,7 @@ from services.session_worker import lifeline as lifeline_module
 from services.session_worker.leftovers import Leftovers
 from services.session_worker.lifeline import Lifeline
 from services.session_worker.link import Dialer, LinkClosedError
+from services.session_worker.round_trips import RoundTrips
 from services.session_worker.settings import WorkerSettings
 from services.session_worker.shared import Services
 from services.session_worker.worker import Worker
@@ -102,6 +103,7 @@ class FakeDialer:
     def __init__(self) -> None:
         self.links: list[FakeLink] = []
         self.refuse: ServiceError | None = None
+        self.round_trips = RoundTrips()
 
     async def dial(self, _model: str, _config: object, _rate: int) -> FakeLink:
         if self.refuse is not None:

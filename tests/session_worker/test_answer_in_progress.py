@@ -6,7 +6,8 @@ from services.fabric.capabilities import ModelCapabilities
 from services.session_worker.answer_in_progress import AnswerInProgress
 from services.session_worker.conversation import Conversation
 from services.session_worker.events import FunctionCall, Text, TurnComplete
-from services.session_worker.journal import Extent, Journal
+from services.session_worker.journal import Journal
+from services.session_worker.sent_input import Extent
 from services.session_worker.turns import TurnState
 from tests.session_worker.test_conversation import returned, typed
 

@@ -2,80 +2,24 @@
 
 from __future__ import annotations
 
-import struct
-
 import pytest
 
-from parley.v1 import live_pb2
 from services.session_worker.input_queue import AudioBatch
-from services.session_worker.journal import HORIZON, Journal
-
-RATE = 16_000
-SILENCE = bytes(1280)
-"""40 ms."""
-SOUND = struct.pack("<640h", *(3000 if n % 2 else -3000 for n in range(640)))
-SOFT = struct.pack("<640h", *(250 if n % 2 else -250 for n in range(640)))
-QUIET_ROOM = struct.pack("<640h", *(n % 200 for n in range(640)))
-
-
-def text(seq, words="hello"):
-    return live_pb2.ConverseRequest(seq=seq, text=live_pb2.TextInput(text=words))
-
-
-def picture(seq):
-    return live_pb2.ConverseRequest(seq=seq, video=live_pb2.VideoInput(image=live_pb2.Blob(data=b"x")))
-
-
-def mark(seq, name):
-    request = live_pb2.ConverseRequest(seq=seq)
-    getattr(request, name).SetInParent()
-    return request
-
-
-class Talk:
-    """A journal, fed in real time with numbers counted."""
-
-    def __init__(self):
-        self.journal = Journal(RATE)
-        self.now = 100.0
-        self.seq = 0
-        self.messages = 0
-
-    def audio(self, pcm, count=1):
-        for _ in range(count):
-            self.seq += 1
-            self.give(AudioBatch(pcm, self.seq, self.seq))
-            self.now += len(pcm) / RATE / 2
-
-    def say(self, make, *arguments):
-        self.seq += 1
-        self.give(make(self.seq, *arguments))
-
-    def give(self, item):
-        self.journal.sent(item, self.now, self.messages)
-        self.messages += 1
-
-    def begins(self, round_trip=0.0, **what):
-        """The model begins to answer."""
-        return self.journal.question(self.now, round_trip, **what)
-
-    def turn(self, answered=None, position=1):
-        self.journal.turn_ended(self.now, answered or self.begins(), position)
-
-    def cut_off(self, round_trip=0.0):
-        """A turn ends in which the model said nothing."""
-        self.turn(self.begins(round_trip, cut_off=True))
-
-    def replay(self, **options):
-        return self.journal.replay(self.now, **options)
-
-
-def seqs(replay):
-    return [item.first_seq if isinstance(item, AudioBatch) else item.seq for item in replay.items]
-
-
-LEAD = 7
-"""Frames of 40 ms that are given before the first sound: at most 300 ms, of an open utterance that is heard twice."""
+from services.session_worker.too_old import Dropped
+from tests.session_worker.journal_talk import (
+    LEAD,
+    QUIET_ROOM,
+    SILENCE,
+    SOFT,
+    SOUND,
+    VIDEO,
+    VITAL,
+    Talk,
+    mark,
+    picture,
+    seqs,
+    text,
+)
 
 
 class TestOpenUtterance:
@@ -94,6 +38,16 @@ class TestOpenUtterance:
         assert seqs(replay) == list(range(21 - LEAD, 29))
         assert replay.replayed == [(21 - LEAD, 28)]
         assert replay.dropped == []
+
+    def test_however_long_it_took_until_somebody_looked(self):
+        """A process that was frozen finds all of it old at once."""
+        talk = Talk()
+        talk.audio(SILENCE, 20)
+        talk.audio(SOUND, 5)
+        talk.now += 10
+        talk.journal.expire(talk.now)
+        assert seqs(talk.replay()) == list(range(21 - LEAD, 26))
+        assert talk.journal.covered == 20 - LEAD
 
     @pytest.mark.parametrize(("joined", "lead"), [(1, 7), (2, 6), (5, 5), (10, 10)])
     def test_audio_that_waited_together_makes_that_little_no_longer(self, joined, lead):
@@ -434,6 +388,8 @@ class TestRequests:
         kept = seqs(talk.replay())
         assert len(kept) <= 1025
         assert kept[-1] == 3000
+        (dropped,) = talk.replay().dropped
+        assert (dropped.seqs, dropped.media_class) == ((1, kept[0] - 1), VITAL)
 
     def test_of_pictures_the_newest_and_the_others_are_named(self):
         talk = Talk()
@@ -442,54 +398,7 @@ class TestRequests:
         talk.say(text)
         replay = talk.replay()
         assert seqs(replay) == [3, 4]
-        assert replay.dropped == [(1, 2)]
-
-
-class TestAge:
-    def test_audio_that_is_too_old_needs_no_keeping_and_speech_is_named(self):
-        talk = Talk()
-        talk.audio(SOUND, 100)
-        talk.now += HORIZON - 2
-        replay = talk.replay()
-        assert replay.items
-        assert replay.dropped[0][0] == 1
-        assert talk.journal.covered == replay.dropped[0][1] == replay.replayed[0][0] - 1
-
-    def test_of_a_quiet_line_a_few_seconds_are_kept_for_an_exact_handle(self):
-        talk = Talk()
-        talk.audio(SILENCE, 250)
-        replay = talk.replay(exact=True)
-        assert 123 <= len(replay.items) <= 126
-        assert replay.dropped == []
-        assert talk.journal.settled(exact=True) == 250 - len(replay.items)
-        talk.audio(SOUND, 1)
-        talk.audio(SILENCE, 200)
-        assert len(talk.replay(exact=True).items) == 201  # from the sound on
-
-    def test_silence_is_forgotten_without_a_word(self):
-        talk = Talk()
-        talk.audio(SILENCE, 1000)
-        assert talk.replay().dropped == []
-        assert talk.journal.covered > 1000 - HORIZON * 25 - 2
-
-    def test_memory_is_bounded(self):
-        talk = Talk()
-        for _ in range(3000):
-            talk.audio(SOUND)
-            talk.journal.expire(talk.now)
-        assert len(talk.replay().items) <= HORIZON * 25 + 1
-
-    def test_an_answer_makes_what_was_too_old_no_matter(self):
-        talk = Talk()
-        talk.audio(SOUND, 1000)
-        talk.journal.expire(talk.now)
-        talk.turn()
-        assert talk.replay().dropped == []
-
-    def test_what_is_told_in_words_lacks_nothing(self):
-        talk = Talk()
-        talk.audio(SOUND, 1000)
-        assert talk.replay(known=talk.begins()).dropped == []
+        assert replay.dropped == [Dropped((1, 2), VIDEO, "LINK_LOST")]
 
 
 class TestHandles:

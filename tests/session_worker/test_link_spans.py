@@ -15,8 +15,8 @@ from services.fabric import names, telemetry
 from services.fabric.errors import ServiceError
 from services.session_worker import events
 from services.session_worker.closes import LinkFailure, Where, link_error
+from services.session_worker.commands import OPEN_TRACEPARENT
 from services.session_worker.link import LinkClosedError
-from services.session_worker.worker import OPEN_TRACEPARENT
 from tests.session_worker.conftest import Rig
 from tests.session_worker.test_session import audio, text
 from tests.session_worker.test_takeover import conversation, lose, take_over

@@ -97,7 +97,7 @@ async def test_it_stays_while_speech_may_be_on_its_way(rig: Rig) -> None:
     """Behind what is missing, or not given to this link yet; and a pause is over when silence says so."""
     session, link = await rig.open()
     await answered(rig, session, link)
-    held = rig.worker._held(session)
+    held = rig.worker.held(session)
     await eventually(lambda: held._standing(time.monotonic()).quiet)
     spoken = live_pb2.ConverseRequest(seq=3, audio=live_pb2.AudioInput(frames=[b"\x00\x10" * 640]))
     await rig.send(session, spoken)

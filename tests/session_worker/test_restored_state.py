@@ -220,13 +220,19 @@ def test_calls_that_the_model_was_told_of() -> None:
 
 
 def test_a_handle_that_may_not_be_the_newest_any_more_restores_what_it_was_issued_for() -> None:
-    """Another one comes with the end of an answer; whether it did, nobody wrote down."""
+    """Another one comes with the end of an answer; whether it did, only an owner that handed over has written down."""
     handle = {"handle_position": 3, "issued_position": 1}
-    assert state(log(text(1)), **handle).handle_position == 3
-    assert state(log(text(1)), {"floor": 14}, BEGUN, **handle).handle_position == 3
-    assert state(log(text(1)), {"floor": 14}, {**BEGUN, "generated_downlink_seq": 16}, **handle).handle_position == 1
-    assert state(log(text(1), said("hi", 1, 1)), **handle).handle_position == 1
-    assert state(log(text(1), said("hi", 1, 1)), handle_position=3).handle_position == 3
+    generated = {**BEGUN, "generated_downlink_seq": 16}
+    for proof, position in (
+        (fabric_pb2.PROOF_OF_DEATH_RELEASED, 3),
+        (fabric_pb2.PROOF_OF_DEATH_SILENT, 1),
+        (fabric_pb2.PROOF_OF_DEATH_DEAD, 1),
+    ):
+        request = {"floor": 14, "proof": proof}
+        assert state(log(text(1)), request, BEGUN, **handle).handle_position == position
+        assert state(log(text(1)), request, generated, **handle).handle_position == 1
+        assert state(log(text(1), said("hi", 1, 1)), request, **handle).handle_position == 1
+        assert state(log(text(1), said("hi", 1, 1)), request, handle_position=3).handle_position == 3
 
 
 def test_calls_that_were_made_again_may_be_waited_for_under_each_id() -> None:

@@ -155,13 +155,3 @@ class TestSilence:
         for step in range(40):
             rotation.tick(step / 20, quiet=False, due=Due.NOTHING, spoke_since=lambda _: looked.append(1) or False)
         assert not looked
-
-
-def test_the_round_trip_is_that_of_the_latest_ping():
-    rotation = Rotation(0.0)
-    assert rotation.round_trip is None
-    rotation.pong(1.0)  # nobody asked
-    assert rotation.round_trip is None
-    rotation.pinged(2.0)
-    rotation.pong(2.25)
-    assert rotation.round_trip == 0.25

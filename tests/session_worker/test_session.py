@@ -17,9 +17,9 @@ from services.fabric.conversation_log import ConversationLog
 from services.fabric.errors import ServiceError
 from services.fabric.records import SessionRecords
 from services.session_worker import events
+from services.session_worker.commands import OPEN_TRACEPARENT
 from services.session_worker.link import LinkClosedError
 from services.session_worker.responses import duration
-from services.session_worker.worker import OPEN_TRACEPARENT
 from tests.session_worker.conftest import TOKEN, FakeLink, Rig
 from tests.support.eventually import eventually
 
@@ -149,7 +149,7 @@ async def test_what_is_missing_is_not_given_up_while_its_gateway_is_silent(rig: 
     session, link = await rig.open()
     await rig.send(session, text(2, "two"))
     await eventually(lambda: any(envelope.uplink_missing for envelope in rig.envelopes))
-    held = rig.worker._held(session)
+    held = rig.worker.held(session)
     now = time.monotonic()
     held.tick(now + 3)
     assert held._parts.uplink.received == 0

@@ -202,7 +202,7 @@ async def test_a_result_of_the_caller_that_the_model_was_not_told_is(rig: Rig) -
         return checkpoint is not None and checkpoint.handle_position == 2 and len(checkpoint.caller_calls) == 1
 
     await eventually(stored)
-    rig.worker._held(session)._parts.feeder.release()
+    rig.worker.held(session)._parts.feeder.release()
     result = live_pb2.ToolResult(call_id="c1")
     result.output.update({"paid": True})
     await rig.send(session, live_pb2.ConverseRequest(seq=2, tool_result=result))
@@ -216,7 +216,7 @@ async def test_a_result_of_the_caller_that_the_model_was_not_told_is(rig: Rig) -
     [(contents, complete)] = new.turns
     [words] = [part.text for part in contents[0].parts]
     assert ("pay" in words, '"paid"' in words, complete) == (True, True, True)
-    assert not rig.worker._held(session)._parts.caller_tools.pending
+    assert not rig.worker.held(session)._parts.caller_tools.pending
 
 
 async def test_the_end_of_an_answer_that_reached_nobody_is_named_and_ended(rig: Rig) -> None:
@@ -265,7 +265,7 @@ async def test_a_caller_that_comes_back_may_number_its_text_anew(rig: Rig) -> No
     new = await eventually(lambda: rig.dialer.links[-1] if len(rig.dialer.links) == 2 else None)
     await eventually(lambda: new.texts)
     new.says(events.OutputTranscript("fine", False, ""), DONE)
-    conversation_now = rig.worker._held(session)._parts.conversation
+    conversation_now = rig.worker.held(session)._parts.conversation
     await eventually(lambda: conversation_now.settled > 2)
     assert not conversation_now.unanswered_requests, "it was answered, whatever its number was"
     await rig.send(session, text(first + 1, "more"), epoch=3)
@@ -289,7 +289,7 @@ async def test_text_behind_what_a_gap_names_is_given_whoever_has_it(rig: Rig) ->
         await eventually(lambda: rig.envelopes[-1].uplink_stored)
         assert rig.envelopes[-1].uplink_acked_seq == 1
         if checkpoint:
-            rig.worker._held(session)._parts.checkpoints.tick(time.monotonic() + 10)
+            rig.worker.held(session)._parts.checkpoints.tick(time.monotonic() + 10)
             await eventually(lambda: rig.envelopes[-1].uplink_acked_seq == 3)
         await lose(rig, session, link)
         links = len(rig.dialer.links)

@@ -27,5 +27,5 @@ async def eventually(condition: Callable[[], Any | Awaitable[Any]], timeout: flo
         if reason is None and value:
             return value
         if time.monotonic() > limit:
-            raise AssertionError(f"not within {timeout} s; last: {value!r}") from reason
+            raise AssertionError(f"not within {timeout} s; last: {reason or value!r}") from reason
         await asyncio.sleep(0.01)
