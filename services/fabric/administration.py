@@ -46,6 +46,8 @@ class NatsUnreachableError(Exception):
 class JetStreamError(Exception):
     """The server refused a request."""
 
+    exit_status = 1
+
     def __init__(self, code: int, description: str) -> None:
         super().__init__(f"JetStream: {description}")
         self.code = code
@@ -89,7 +91,8 @@ async def api(client: Client, request: str, body: Any = None) -> dict[str, Any]:
     except nats.errors.NoRespondersError:
         raise NatsUnreachableError("JetStream is not enabled on this NATS, or not for this user") from None
     except (nats.errors.Error, TimeoutError) as error:
-        raise NatsUnreachableError(f"JetStream does not answer ({type(error).__name__})") from error
+        why = f"JetStream does not answer ({type(error).__name__}); may this user ask it, on $JS.API.>?"
+        raise NatsUnreachableError(why) from error
     answer: dict[str, Any] = json.loads(reply.data)
     if "error" in answer:
         raise JetStreamError(int(answer["error"].get("err_code", 0)), str(answer["error"].get("description", "?")))

@@ -63,9 +63,14 @@ async def examine(settings: FabricSettings, targets: Targets) -> AsyncIterator[F
         async with administration.connected(settings, f"parley-doctor-{ids.sortable_id()}") as client:
             async for finding in _on_nats(client, settings, targets, instances):
                 yield finding
-    except administration.NatsUnreachableError as error:
+    except (
+        administration.NatsUnreachableError,
+        administration.JetStreamError,
+        nats.errors.Error,
+        TimeoutError,
+    ) as error:
         mend = "see PARLEY_FABRIC_NATS_URL, _NATS_USER and _NATS_PASSWORD, the network, and `jetstream` of the server"
-        yield Finding(Level.PROBLEM, "nats", str(error), mend)
+        yield Finding(Level.PROBLEM, "nats", str(error) or type(error).__name__, mend)
     for gateway in targets.gateways:
         yield await _gateway(gateway)
     if not targets.gateways:
@@ -87,8 +92,8 @@ async def _on_nats(
     asked = time.perf_counter()
     await client.flush()
     round_trip = time.perf_counter() - asked
-    server = client._server_info  # nats-py shows the version, but not this
-    for finding in judgement.nats(settings.nats_url, server["version"], server["max_payload"], round_trip):
+    version = str(client._server_info["version"])  # its public form takes semantic versions only
+    for finding in judgement.nats(settings.nats_url, version, client.max_payload, round_trip):
         yield finding
     account = await administration.api(client, "INFO")
     yield Finding(
