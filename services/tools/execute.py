@@ -1,7 +1,8 @@
 """Run one call: check the arguments, bound it in time and number, and always end with an answer.
 
-The answer never waits for the function. A coroutine that ignores its cancellation and a thread, which nobody can stop,
-are left behind: they are counted as overrunning and keep their slot until they end.
+The answer waits for no function that is cut off, but for a moment in which one that heeds it ends: whoever has the
+answer then finds its place free. A coroutine that ignores its cancellation and a thread, which nobody can stop, are
+left behind: they are counted as overrunning and keep their slot until they end.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import Enum
 from typing import Any, Final
@@ -32,6 +33,8 @@ _MAX_ERROR: Final = 500
 """Characters of an error that the model is given."""
 _SHARE: Final = 0.75
 """Of the process's places that one tool, or one tenant, may have unless somebody says otherwise."""
+_HEEDED_WITHIN: Final = 0.25
+"""Seconds that the answer to a call that was cut off waits for the end of its function."""
 
 
 class Refusal(Enum):
@@ -244,13 +247,11 @@ class Executor:
             work = execution.work = self._begin(execution.tool, execution.function)
             await asyncio.wait((work, execution.stop), timeout=left, return_when=asyncio.FIRST_COMPLETED)
             result = self._result(work, execution.stop, limit)
-            return Result(
-                result.outcome,
-                result.output_json,
-                result.error,
-                result.error_type,
-                timedelta(seconds=time.perf_counter() - started),
-            )
+            duration = timedelta(seconds=time.perf_counter() - started)
+            if not work.done():
+                self._cut_off(execution, work)
+                await asyncio.wait((work,), timeout=_HEEDED_WITHIN)
+            return replace(result, duration=duration)
         finally:
             self._answered(execution, work)
 
@@ -285,12 +286,17 @@ class Executor:
         if work is None or work.done():
             self._release(execution)
             return
-        execution.context.cancellation.set()
+        self._cut_off(execution, work)
         work.add_done_callback(lambda _: self._release(execution))
-        if isinstance(work, asyncio.Task):
-            work.cancel()
-        else:
+        if not isinstance(work, asyncio.Task):
             log.warning("function overruns; its thread cannot be stopped", tool=execution.tool.name)
+
+    def _cut_off(self, execution: Execution, work: asyncio.Future[Ended]) -> None:
+        """Tell the function that nobody waits for it any more. Once: a second time would disturb what it clears up."""
+        if not execution.context.cancellation.is_set():
+            execution.context.cancellation.set()
+            if isinstance(work, asyncio.Task):
+                work.cancel()
 
     def _release(self, execution: Execution) -> None:
         del self._executions[execution.call.execution_id]

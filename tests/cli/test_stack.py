@@ -130,7 +130,7 @@ async def test_nothing_is_started_while_a_stack_stops(tmp_path):
     stack.state_dir = tmp_path
     await stack.start_nats()
     late = asyncio.ensure_future(stack.start_tools())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await stack.stop()
         with pytest.raises(CliError, match="stack is stopped"):
             await late

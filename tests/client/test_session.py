@@ -128,7 +128,7 @@ async def test_what_is_consumed_is_acked_by_audio_time_and_by_time():
         await stream.ended()
 
     async with fake_gateway(script) as gateway:
-        async with parley.connect(gateway.target, profile="p") as session, asyncio.timeout(5):
+        async with parley.connect(gateway.target, profile="p") as session, asyncio.timeout(30):
             async for event in session:
                 if isinstance(event, events.Text):
                     break
@@ -258,7 +258,7 @@ async def test_a_service_that_never_opens_is_given_up():
         with pytest.raises(errors.DeadlineExceeded, match=r"0\.1 s"):
             async with parley.connect(gateway.target, profile="p", open_timeout=timedelta(seconds=0.1)):
                 pytest.fail("the block must not run")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await gateway.streams[0].finished.wait()
 
 
@@ -410,7 +410,7 @@ async def test_no_task_is_left_behind(how):
             task.cancel()
         result = (await asyncio.gather(task, return_exceptions=True))[0]
         assert isinstance(result, {"leave": type(None), "raise": KeyError, "cancel": asyncio.CancelledError}[how])
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await gateway.streams[0].finished.wait()
         ours = [t for t in asyncio.all_tasks() - running if t.get_name().startswith("parley")]
         assert ours == []

@@ -154,7 +154,7 @@ async def test_the_real_gateway_passes_every_check_and_keeps_nothing(stack: Stac
         sessions = (await held(stack)).sessions  # records of ended ones stay a while
         return not any(count for name, count in sessions.items() if not name.endswith(" to_forget"))
 
-    await eventually(nothing_held, 10)
+    await eventually(nothing_held)
 
 
 class Caller:

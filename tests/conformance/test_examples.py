@@ -80,7 +80,7 @@ async def talk(words: Sequence[str], target: str, *options: str | Path) -> Async
         stderr=asyncio.subprocess.PIPE,
     )
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             yield Talk(process)
     finally:
         if process.returncode is None:
@@ -110,8 +110,15 @@ def talks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Talk]:
     folder = tmp_path_factory.mktemp("heard")
 
     async def all_of_them() -> dict[str, Talk]:
-        async with Stack(StackConfig(gateways=3, profiles_dir=ROOT / "tests" / "data" / "profiles")) as stack:
-            stays, drains, dies = stack.gateways
+        # Kept from before they listen: whoever is to come back must find its port, whatever was opened meanwhile.
+        with reserved() as drains_at, reserved() as dies_at:
+            return await in_a_stack(drains_at, dies_at)
+
+    async def in_a_stack(*addresses: str) -> dict[str, Talk]:
+        async with Stack(StackConfig(profiles_dir=ROOT / "tests" / "data" / "profiles")) as stack:
+            [stays] = stack.gateways
+            starting = (stack.start_gateway(PARLEY_GATEWAY_LISTEN=address) for address in addresses)
+            drains, dies = await asyncio.gather(*starting)
             listen = {gateway: str(gateway.ready["address"]) for gateway in stack.gateways}
             speaking = {gateway: asyncio.Barrier(len(CALLERS) + 1) for gateway in (drains, dies)}
 
@@ -120,9 +127,8 @@ def talks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Talk]:
                 if gateway is dies:
                     gateway.stopping = True
                     gateway.signal(signal.SIGKILL)
-                await gateway.stop(10)
-                with reserved(listen[gateway]) as address:
-                    await stack.start_gateway(PARLEY_GATEWAY_LISTEN=address)
+                await gateway.stop(30)
+                await stack.start_gateway(PARLEY_GATEWAY_LISTEN=listen[gateway])
 
             running: dict[str, asyncio.Task[Talk]] = {}
             # One that fails ends the others: they would wait for it.
@@ -176,7 +182,7 @@ async def test_stubs_that_anybody_generates_are_enough(tmp_path: Path) -> None:
     # -S: no .pth file, so that an editable install of Parley is not found; the libraries are.
     path = ":".join([str(tmp_path), *site.getsitepackages()])
     client = shlex.join(["env", f"PYTHONPATH={path}", sys.executable, "-S", "-P", str(SCRIPT)])
-    outcome = await run_client_check(CLIENT_CHECKS["resume"], client, 10, 30)
+    outcome = await run_client_check(CLIENT_CHECKS["resume"], client, 25, 60)
     assert outcome.passed, (outcome.line(), outcome.stderr)
     look = [*shlex.split(client)[:-1], "-c", "import parley; print(*parley.__path__)"]
     found = await asyncio.to_thread(subprocess.check_output, look, text=True)

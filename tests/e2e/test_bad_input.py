@@ -62,7 +62,7 @@ async def nothing_left(stack: Stack) -> None:
         assert not any(leftovers.values()), leftovers
         return True
 
-    await eventually(empty, 15)
+    await eventually(empty)
 
 
 async def converse(
@@ -307,7 +307,7 @@ async def test_without_a_worker_opens_say_when_to_try_again(stack: Stack) -> Non
     for worker in stack.workers:
         await worker.stop(10)
     ready = stack.gateways[0].ready["ops"] + "/readyz"
-    await eventually(lambda: _is(ready, 503), 10)
+    await eventually(lambda: _is(ready, 503))
     with pytest.raises(errors.Unavailable) as caught:
         async with parley.connect(address(stack), profile="plain", api_key=KEY, max_outage=timedelta(0)):
             pass

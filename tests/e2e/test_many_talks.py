@@ -88,5 +88,5 @@ async def test_talks_killed_in_the_middle_leave_nothing(up: dict[str, Any]) -> N
         assert not any(held.values()), held
         return True
 
-    await eventually(nothing_left, 20)
+    await eventually(nothing_left)
     assert (await get_json(f"{control}/stats"))["conversations"] == before + 5

@@ -43,7 +43,7 @@ class Call:
 
     async def hold(self, stack: Stack, targets: list[str], *, sabotage: bool = False) -> Call:
         """Speaks the question, hears the answer, asks on in writing, and hears that."""
-        async with asyncio.timeout(60), parley.connect(targets, profile="support") as session:
+        async with asyncio.timeout(120), parley.connect(targets, profile="support") as session:
             if sabotage:
                 _forget_what_was_sent(session)
             voice = asyncio.create_task(self._speak(session))
@@ -127,7 +127,7 @@ async def kill(gateway: Child) -> None:
 
 
 async def take_over(stack: Stack, target: str) -> TakenOver:
-    async with asyncio.timeout(60), parley.connect(target, profile="plain") as first:
+    async with asyncio.timeout(120), parley.connect(target, profile="plain") as first:
         await _say_hello(first)
         async with parley.connect(target, resume=first.resume_point) as second:
             told: errors.ParleyError | None = None
@@ -191,7 +191,7 @@ async def live_through_them() -> Stories:
             async def connected() -> bool:
                 return await streams(speaking) == 1
 
-            await eventually(connected, 20)
+            await eventually(connected, 60)
             await calls["speaking"].hold(stack, [address[speaking]])
             return await talking
 

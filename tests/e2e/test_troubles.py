@@ -183,7 +183,7 @@ async def test_a_worker_told_to_stop_while_it_dials_leaves_the_call_to_another(s
             found = [await get_json(worker.ready["ops"] + "/debug/vars") for worker in workers]
             return [numbers["id"] for numbers in found if numbers["opening"]]
 
-        (chosen,) = await eventually(dialling, 10)
+        (chosen,) = await eventually(dialling)
         worker = next(worker for worker in workers if worker.ready["id"] == chosen)
         stopping = asyncio.create_task(worker.stop(10))
         other = next(one for one in workers if one is not worker)
@@ -191,7 +191,7 @@ async def test_a_worker_told_to_stop_while_it_dials_leaves_the_call_to_another(s
         async def other_dials() -> bool:
             return bool((await get_json(other.ready["ops"] + "/debug/vars"))["opening"])
 
-        await eventually(other_dials, 10)
+        await eventually(other_dials)
     finally:
         os.kill(stack.emulator.pid, signal.SIGCONT)
     assert await opening > 0
@@ -202,7 +202,7 @@ async def test_a_worker_told_to_stop_while_it_dials_leaves_the_call_to_another(s
         assert not messages["PARLEY_SESSIONS"], messages
         return True
 
-    await eventually(nothing_left, 15)
+    await eventually(nothing_left)
 
 
 async def _open_and_greet(stack: Stack) -> float:

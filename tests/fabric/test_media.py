@@ -162,7 +162,7 @@ async def test_a_server_that_does_not_read_stops_the_writer_which_goes_on_when_i
             assert sender.left == left
         finally:
             server.thaw()
-        await eventually(lambda: len(seen) == 1000, timeout=20)
+        await eventually(lambda: len(seen) == 1000)
         assert writer.failed == 0
         await client.close()
 

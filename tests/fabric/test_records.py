@@ -154,7 +154,7 @@ async def test_tombstone_is_removed_by_the_server(records: SessionRecords) -> No
     async def gone() -> bool:
         return await records.read_own(session) is None
 
-    await eventually(gone, timeout=6)
+    await eventually(gone)
 
 
 async def test_write_without_roll_up_is_create_only(records: SessionRecords, js: JetStreamContext) -> None:

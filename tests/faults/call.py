@@ -12,6 +12,7 @@ import wave
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 
 import parley
@@ -48,8 +49,8 @@ async def order_fault(stack: Stack, session: str, fault: str) -> None:
 class Call:
     """A caller that speaks into an open microphone and keeps everything that it gets."""
 
-    LIMIT = 30.0
-    """Seconds for anything that it waits for."""
+    LIMIT = 60.0
+    """Seconds for anything that it waits for; less where it waits in vain, because something was taken away."""
 
     def __init__(self, stack: Stack, session: parley.Session, before: Call | None = None) -> None:
         """`before`: the caller that it took the session from."""
@@ -291,6 +292,7 @@ async def calling(
     """A call, by default through the first gateway and with a microphone that is always open. `before`: see `Call`."""
     if "resume" not in options and "config" not in options:
         options.setdefault("profile", "support")
+    options.setdefault("close_timeout", timedelta(seconds=Call.LIMIT))
     async with parley.connect(targets or str(stack.gateways[0].ready["address"]), **options) as session:
         call = Call(stack, session, before)
         call.has_microphone = microphone

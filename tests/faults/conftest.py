@@ -9,6 +9,7 @@ import pytest
 
 from parley.cli._child import Child
 from parley.cli.stack import Stack
+from tests.faults.call import Call
 from tests.support import sabotage_stack
 
 
@@ -18,6 +19,7 @@ def sabotaged_workers() -> None:
     sabotage = os.environ.get(sabotage_stack.STORIES, "")
     if not sabotage:
         return
+    Call.LIMIT = 30.0
     spawn_service = Stack._spawn_service
 
     async def spawn(stack: Stack, kind: str, env: Mapping[str, str]) -> Child:

@@ -20,8 +20,8 @@ from tests.support.sabotage_stack import STORIES
 LIMIT = 120.0
 """Seconds."""
 _FOLDER = Path(__file__).parent
-_LINKS, _LOG_OFF, _WORKERS, _FENCE, _DRAIN, _TOOLS = (
-    str(_FOLDER / f"test_{name}.py") for name in ("links", "log_off", "workers", "fence", "drain", "live_tools")
+_LINKS, _WORKERS, _FENCE, _DRAIN, _TOOLS = (
+    str(_FOLDER / f"test_{name}.py") for name in ("links", "workers", "fence", "drain", "live_tools")
 )
 SEEN_BY = {
     "no_replay": (_LINKS, "a_link_that_ends_while_the_caller_speaks"),
@@ -30,7 +30,7 @@ SEEN_BY = {
     "restarted_seq": (_WORKERS, "the_model_speaks"),
     "early_ack": (_WORKERS, "the_caller_speaks"),
     "no_words": (_LINKS, "a_typed_question_and_a_link_that_ends"),
-    "words_kept": (_LOG_OFF, "nothing_said_is_stored"),
+    "words_kept": (_LINKS, "nothing_said_is_stored"),
     "asked_in_words": (_LINKS, "an_answer_that_is_cut_off_again_and_again"),
     "no_quiet_moment": (_DRAIN, "the_model_speaks"),
     "open_link": (_DRAIN, "an_operator_moves_and_drains"),

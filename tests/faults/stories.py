@@ -12,9 +12,22 @@ from typing import Any
 import pytest
 from _pytest.mark import ParameterSet
 
+from parley import events
+from tests.faults.call import Call
+
 Story = Callable[..., Coroutine[Any, Any, None]]
-_LIMIT = 80.0
+_LIMIT = 150.0
 """Seconds for one story, among all the others."""
+WEATHER = "degrees"
+"""In every answer to a question for the weather."""
+ORDER = "four seven one one"
+
+
+async def recovered(call: Call, since: int = 0) -> events.LinkRecovered:
+    """The session is on another link."""
+    event = await call.until(lambda event: isinstance(event, events.LinkRecovered), since)
+    assert isinstance(event, events.LinkRecovered)
+    return event
 
 
 def long(names: Iterable[str]) -> list[ParameterSet]:
@@ -52,6 +65,12 @@ class Stories:
             return story
 
         return add
+
+    def and_those_of(self, other: Stories) -> Stories:
+        """Theirs too."""
+        both = Stories()
+        both._all = {**self._all, **other._all}
+        return both
 
     def among(self, names: Container[str]) -> Stories:
         """Those of them that have one of these names."""

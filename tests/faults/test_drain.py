@@ -26,7 +26,6 @@ from tests.support.counts import get_json, http_status
 from tests.support.eventually import eventually
 from tests.support.ports import reserved
 
-pytestmark = pytest.mark.timeout(400)  # the first test tells all the stories
 drained, forced = Stories(), Stories()
 WAITS = 30.0
 """Seconds, at most, for what takes a moment on a machine that has nothing else to do."""

@@ -45,7 +45,7 @@ async def an_owner_that_was_replaced_unawares(stack: Stack) -> None:
             async def let_go() -> bool:
                 return await sessions(worker) == 0
 
-            await eventually(let_go, 10)
+            await eventually(let_go)
             written = await newest(stack, call.session.id)
             assert all(written[kind] < written["own"] for kind in WRITTEN_BY_OWNERS), written
             raise HangUpError

@@ -75,7 +75,7 @@ class Moment:
 
     async def _tell(self, story: Awaitable[None]) -> None:
         try:
-            async with asyncio.timeout(75):
+            async with asyncio.timeout(150):
                 await story
         finally:
             await self._arrive()  # also when it went wrong before: the others need not wait for it
@@ -92,7 +92,7 @@ class Moment:
 
     async def wait_for_all(self) -> None:
         """Everybody is there."""
-        async with asyncio.timeout(60), self._news:
+        async with asyncio.timeout(120), self._news:
             await self._news.wait_for(lambda: self._there >= set(self.tasks.values()))
         for hooks in self.before:
             await asyncio.gather(*(hook() for hook in hooks))
@@ -293,7 +293,7 @@ async def parked(stack: Stack) -> None:
     async def link_closed() -> bool:
         return not (await call.lineage())["head"]["open"]
 
-    await eventually(link_closed, 10)
+    await eventually(link_closed)
     async with calling(stack, resume=point) as again:
         await again.speak("order_4711")
         await again.answer(containing=ORDER)
@@ -359,7 +359,7 @@ async def holds(worker: Child, count: int) -> None:
     async def it_does() -> bool:
         return await sessions(worker) == count
 
-    await eventually(it_does, 20)
+    await eventually(it_does)
 
 
 async def outcome(story: Awaitable[None]) -> BaseException | None:
@@ -421,7 +421,7 @@ async def while_away(stack: Stack) -> None:
     async def not_ready() -> bool:
         return {await http_status(child.ready["ops"] + "/readyz") for child in processes} == {503}
 
-    await eventually(not_ready, 10)
+    await eventually(not_ready)
     assert {await http_status(child.ready["ops"] + "/livez") for child in processes} == {200}
     target = str(stack.gateways[0].ready["address"])
     with pytest.raises(errors.Unavailable) as refused:

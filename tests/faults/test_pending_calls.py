@@ -61,8 +61,8 @@ async def tell(stack: Stack, commits: Commits, dies: str) -> None:
         await call.until(lambda event: isinstance(event, events.ToolActivity) and event.phase == "FINISHED")
         # The question is asked again, and both calls are made again. From then on a handle of this model knows it.
         await lose(call, dies)
-        await eventually(lambda: made(call, voucher, 2), timeout=20)
-        await eventually(lambda: finished(call) >= 2, timeout=20)
+        await eventually(lambda: made(call, voucher, 2))
+        await eventually(lambda: finished(call) >= 2)
         # The next link waits for calls of both links before it, and has to be told that it need not.
         since = len(call.got)
         await lose(call, dies)

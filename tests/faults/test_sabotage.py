@@ -12,13 +12,13 @@ import pytest
 
 from parley.cli.stack import Stack, StackConfig
 from tests.faults.call import Call
+from tests.faults.log_off import nothing_said_is_stored
 from tests.faults.stories import chosen, long
 from tests.faults.test_links import (
     a_link_that_ends_while_the_caller_speaks,
     a_typed_question_and_a_link_that_ends,
     an_answer_that_is_cut_off_again_and_again,
 )
-from tests.faults.test_log_off import nothing_said_is_stored
 from tests.support.sabotage_stack import Sabotaged
 
 

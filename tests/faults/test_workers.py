@@ -222,7 +222,7 @@ async def thawed(scene: Scene) -> None:
         # Its watchdog may have ended it.
         return not worker.running or not (await get_json(f"{worker.ready['ops']}/debug/vars"))["sessions"]
 
-    await eventually(mute, timeout=10)
+    await eventually(mute)
 
 
 @frozen.add()

@@ -30,6 +30,10 @@ from tests.support.eventually import eventually
 from tests.support.nats import running_nats_server
 
 T = TypeVar("T")
+LIMIT = 300.0
+"""Seconds for anything that is run: beyond those that whatever it waits for has, so that it tells what that was."""
+RESUME_WINDOW = 1.0
+"""Seconds that a session waits for its caller."""
 CONVERSE = "/parley.v1.LiveService/Converse"
 ANSWER = (
     events.Audio(bytes(1920), 24_000),
@@ -87,7 +91,13 @@ class Fabric:
 
     async def _start(self) -> None:
         server = self._stack.enter_context(running_nats_server())
-        settings = WorkerSettings(nats_url=server.url, record_retention="0", resume_window="1s", capacity=1000)  # type: ignore[call-arg, arg-type]
+        settings = WorkerSettings(
+            nats_url=server.url,
+            record_retention="0",  # type: ignore[arg-type]
+            resume_window=f"{RESUME_WINDOW}s",  # type: ignore[arg-type]
+            half_close_wait="200ms",  # type: ignore[arg-type]  # the model owes much that it never says
+            capacity=1000,
+        )
         bus = Bus(settings, "worker", "wk-fuzz")
         self._stack.push_async_callback(bus.close)
         bus.start()
@@ -142,7 +152,7 @@ class Fabric:
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """From another thread."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(LIMIT)
 
     def stop(self) -> None:
         """Leave nothing."""

@@ -21,7 +21,7 @@ from services.gateway.server import Gateway
 from services.gateway.settings import GatewaySettings
 from tests.gateway.fake_worker import FakeWorker, start_worker
 from tests.support.eventually import eventually
-from tests.support.nats import NatsServer, running_nats_server
+from tests.support.nats import NatsServer, nats_server, running_nats_server
 
 KEY = "key-of-acme"
 OTHER_KEY = "key-of-umbrella"
@@ -31,6 +31,13 @@ _NUMBERS = itertools.count(1)
 @pytest.fixture(scope="session")
 def nats() -> Iterator[NatsServer]:
     with running_nats_server() as server:
+        yield server
+
+
+@pytest.fixture
+async def own_nats() -> AsyncIterator[NatsServer]:
+    """For one test alone. Named before `start_gateway`: gateways that lose it wait for it as they stop."""
+    async with nats_server() as server:
         yield server
 
 
@@ -112,7 +119,7 @@ def open_request(request_id: str = "", profile: str = "support", **fields: Any) 
     return live_pb2.ConverseRequest(open=live_pb2.Open(request_id=request_id, profile=profile, **fields))
 
 
-async def read(call: Any, timeout: float = 5.0) -> live_pb2.ConverseResponse:
+async def read(call: Any, timeout: float = 20.0) -> live_pb2.ConverseResponse:
     async with asyncio.timeout(timeout):
         response = await call.read()
     assert isinstance(response, live_pb2.ConverseResponse), response
@@ -151,7 +158,7 @@ class Refusal:
                 self.retry = retry.retry_delay.ToTimedelta().total_seconds()
 
 
-async def refusal(call: Any, timeout: float = 10.0) -> Refusal:
+async def refusal(call: Any, timeout: float = 30.0) -> Refusal:
     """Read until the call fails."""
     try:
         async with asyncio.timeout(timeout):

@@ -15,7 +15,7 @@ from services.gateway.server import Gateway
 from tests.gateway.conftest import KEY, OTHER_KEY, Refusal, StartGateway, converse, open_request, opened
 from tests.gateway.fake_worker import FakeWorker, start_worker, text
 from tests.support.eventually import eventually
-from tests.support.nats import NatsServer, nats_server
+from tests.support.nats import NatsServer
 
 Call = grpc.aio.StreamStreamCall[live_pb2.ConverseRequest, live_pb2.ConverseResponse]
 WISH = fabric_pb2.MoveWish()
@@ -185,27 +185,28 @@ async def test_a_caller_that_comes_back_gets_a_session_that_was_let_go(
     assert len(holder.commands) == asked_before, "it has nothing to say any more"
 
 
-async def test_a_session_that_was_let_go_is_swept_although_its_worker_lives(start_gateway: StartGateway) -> None:
-    async with nats_server() as server:
-        worker = await start_worker(server.url)
-        gateway = await start_gateway(server.url, sweep_every="100ms", abandoned_after="100ms")
-        records = worker.records
-        made = {}
-        for epoch in (3, 2):  # the second was let go by an owner before this one
-            session = ids.session_id()
-            record = fabric_pb2.OwnRecord(
-                schema_version=1,
-                session=sessions_pb2.Session(session_id=session, worker=worker.name, epoch=3),
-                handover=fabric_pb2.Handover(cause="DRAIN", epoch=epoch),
-            )
-            await records.create_own(session, record)
-            made[epoch] = session
-        await eventually(lambda: gateway.counts()["sessions_swept"] == 1, 10)
-        for epoch, ended in ((3, True), (2, False)):
-            found = await records.read_own(made[epoch])
-            assert found is not None
-            assert (found[0].session.state == sessions_pb2.SESSION_STATE_ENDED) is ended
-        await worker.stop()
+async def test_a_session_that_was_let_go_is_swept_although_its_worker_lives(
+    own_nats: NatsServer, start_gateway: StartGateway
+) -> None:
+    worker = await start_worker(own_nats.url)
+    gateway = await start_gateway(own_nats.url, sweep_every="100ms", abandoned_after="100ms")
+    records = worker.records
+    made = {}
+    for epoch in (3, 2):  # the second was let go by an owner before this one
+        session = ids.session_id()
+        record = fabric_pb2.OwnRecord(
+            schema_version=1,
+            session=sessions_pb2.Session(session_id=session, worker=worker.name, epoch=3),
+            handover=fabric_pb2.Handover(cause="DRAIN", epoch=epoch),
+        )
+        await records.create_own(session, record)
+        made[epoch] = session
+    await eventually(lambda: gateway.counts()["sessions_swept"] == 1)
+    for epoch, ended in ((3, True), (2, False)):
+        found = await records.read_own(made[epoch])
+        assert found is not None
+        assert (found[0].session.state == sessions_pb2.SESSION_STATE_ENDED) is ended
+    await worker.stop()
 
 
 # Operators

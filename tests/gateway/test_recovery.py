@@ -86,7 +86,7 @@ async def test_what_the_old_owner_still_says_does_not_reach_the_caller(
     [session] = worker.sessions
     worker.sessions.clear()  # it answers, and says that it has not got it
     worker.silent = True
-    await eventually(lambda: session in other.sessions or session in worker.epochs, 10)
+    await eventually(lambda: session in other.sessions or session in worker.epochs)
     taken = other if session in other.sessions else worker
     ghost = await start_worker(nats.url, "wk-ghost")
     ghost.gateways[session] = worker.gateways[session]
@@ -105,13 +105,13 @@ async def test_a_worker_that_refuses_or_dies_costs_one_more_try(
     other.refuse = ServiceError(errors_pb2.ERROR_REASON_NO_CAPACITY, "full")
     [session] = worker.sessions
     await worker.stop(quietly=True)
-    await eventually(lambda: session in third.sessions, 10)
+    await eventually(lambda: session in third.sessions)
     await third.say(session, text(4, "here"))
     assert (await call.read()).text.text == "here"
     # The next owner dies, too; now the one that was full has room.
     other.refuse = None
     await third.stop(quietly=True)
-    await eventually(lambda: session in other.sessions, 10)
+    await eventually(lambda: session in other.sessions)
     await other.say(session, text(5, "and here"))
     assert (await call.read()).text.text == "and here"
     assert [command.from_epoch for command in other.asked("take_over")][-1] == 2
@@ -130,7 +130,7 @@ async def test_an_answer_that_was_lost_is_looked_up(
 
     other.before_reply = lost
     await worker.stop(quietly=True)
-    await eventually(lambda: other.asked("attach"), 20)
+    await eventually(lambda: other.asked("attach"))
     assert len(other.asked("take_over")) == 1
     await other.say(session, text(4, "here"))
     assert (await call.read()).text.text == "here"

@@ -37,7 +37,7 @@ async def test_a_caller_of_the_release_before(
     command = [sys.executable, "-m", "tests.support.old_caller", gateway.address, "support"]
     caller = await asyncio.create_subprocess_exec(*command, env=old, stdout=subprocess.PIPE)
     try:
-        await eventually(lambda: worker.requests, 20)
+        await eventually(lambda: worker.requests)
         (session,) = worker.sessions
         news = live_pb2.ConverseResponse(seq=2, turn_complete=live_pb2.TurnComplete()).SerializeToString() + FIELD_99
         later = fabric_pb2.DownlinkItem(response=news, seq=2)
@@ -62,7 +62,7 @@ async def test_a_worker_of_the_release_before(
     try:
         ready = json.loads(await asyncio.wait_for(worker.stdout.readline(), 20))
         assert not NEW & set(ready["fields"])
-        await eventually(gateway.ready, 20)
+        await eventually(gateway.ready)
         config = live_pb2.SessionConfig(
             model="gemini-3.8-live",
             google_search=True,

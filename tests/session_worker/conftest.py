@@ -138,7 +138,7 @@ class Rig:
     async def control(self, headers: dict[str, str] | None = None, **command: Any) -> fabric_pb2.ControlReply:
         request = fabric_pb2.ControlRequest(schema_version=1, **command)
         answer = await self.client.request(
-            subjects.control(self.me), request.SerializeToString(), timeout=5, headers=headers
+            subjects.control(self.me), request.SerializeToString(), timeout=30, headers=headers
         )
         return fabric_pb2.ControlReply.FromString(answer.data)
 

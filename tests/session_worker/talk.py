@@ -59,7 +59,7 @@ class Talk:
     def call(self, call_id: str = "c1", tool: str = "enter", *, held: bool = False, entry: str = "rent") -> None:
         self.link.says(events.FunctionCall(call_id, tool, self.ledger.arguments(entry, held=held)))
 
-    async def answers(self, count: int = 1, timeout: float = 8) -> list[dict[str, Any]]:
+    async def answers(self, count: int = 1, timeout: float = 30) -> list[dict[str, Any]]:
         await eventually(lambda: len(self.link.tool_responses) >= count, timeout)
         return [sent.response for sent in self.link.tool_responses]
 

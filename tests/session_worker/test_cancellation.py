@@ -86,16 +86,16 @@ async def test_whoever_works_on_a_call_that_is_taken_back_is_told(rig: Rig, nats
         for call_id, kind in every.items():
             talk.link.says(events.FunctionCall(call_id, kind.name, dict(kind.arguments)))
         for call_id, kind in every.items():
-            await eventually(kind.called, 20)
+            await eventually(kind.called)
             assert not kind.told(), call_id
         talk.link.says(events.CallsCancelled(tuple(every)))
         for kind in every.values():
-            await eventually(kind.told, 20)
+            await eventually(kind.told)
 
         async def settled() -> bool:
             claims = await talk.claims.all(talk.id)
             outcomes = {claim.record.outcome.outcome for claim in claims}
             return len(claims) == len(every) and outcomes == {live_pb2.TOOL_OUTCOME_CANCELLED}
 
-        await eventually(settled, 20)
+        await eventually(settled)
         assert not [sent for sent in talk.link.tool_responses if not sent.will_continue]

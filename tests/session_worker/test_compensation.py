@@ -44,7 +44,7 @@ class Booking(Talk):
         async def is_undone() -> bool:
             return (await self.the_claim()).record.compensation.state == DONE
 
-        await eventually(is_undone, 20)
+        await eventually(is_undone)
 
 
 @pytest.fixture(scope="module")

@@ -147,7 +147,7 @@ async def test_a_link_that_ends_says_what_its_end_means(
 ) -> None:
     link = await dial(settings(emulator.address, emulator.ca_file), faults)
     with pytest.raises(LinkClosedError) as caught:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while True:
                 await link.receive()
     await link.close()
@@ -163,7 +163,7 @@ async def test_a_link_that_is_gone_says_so_each_time_and_no_more(emulator: Runni
     ends = set()
     for _ in range(3):
         with pytest.raises(LinkClosedError) as caught:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while True:
                     await link.receive()
         ends.add(str(caught.value))

@@ -42,9 +42,7 @@ async def next_link(rig: Rig, link: FakeLink) -> FakeLink:
 
 async def heard(rig: Rig, words: str) -> None:
     """The caller has this transcript, or this piece of the answer."""
-    await eventually(
-        lambda: any(words in (one.input_transcript.text or one.text.text) for one in rig.responses), timeout=10
-    )
+    await eventually(lambda: any(words in (one.input_transcript.text or one.text.text) for one in rig.responses))
 
 
 async def test_a_question_is_asked_again_whose_model_thinks_on_before_it_calls(rig: Rig) -> None:

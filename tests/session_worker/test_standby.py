@@ -149,7 +149,7 @@ async def test_a_session_that_is_still_ours_goes_on_with_another_link(rig: Rig) 
     )
     await eventually(lambda: any(told.HasField("turn_complete") for told in rig.responses))
     cut_off(rig)
-    await eventually(lambda: len(rig.dialer.links) == 2, 10)
+    await eventually(lambda: len(rig.dialer.links) == 2)
     assert first.aborted
     await rig.send(session, text(2, "go on"))
     second = rig.dialer.links[-1]

@@ -1,4 +1,4 @@
-"""Wait for a condition, never for a time."""
+"""Wait for a condition, never for a time. The limits are for machines that stand still, not judgements of speed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 
-async def eventually(condition: Callable[[], Any | Awaitable[Any]], timeout: float = 5.0) -> Any:
+async def eventually(condition: Callable[[], Any | Awaitable[Any]], timeout: float = 30.0) -> Any:
     """The first true value of `condition`, which may be a coroutine function; AssertionError after `timeout` s.
 
     A condition may raise AssertionError for false, so that the last reason is shown.

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tests.support.children import bound
 
-_START_LIMIT = 10.0
+_START_LIMIT = 30.0
 
 
 class NatsServer:

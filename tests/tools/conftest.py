@@ -55,7 +55,7 @@ class ToolsProcess:
     def terminate(self) -> None:
         self.process.send_signal(signal.SIGTERM)
 
-    def wait(self, timeout: float = 10) -> int:
+    def wait(self, timeout: float = 30) -> int:
         return self.process.wait(timeout)
 
 

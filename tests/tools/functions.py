@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
@@ -153,12 +152,6 @@ async def raises_async(kind: str) -> None:
 async def dotted() -> str:
     """Has a dot in its name."""
     return "dot"
-
-
-@tool(timeout=0.05)
-def oversleeps() -> None:
-    """Overruns its deadline."""
-    time.sleep(0.3)
 
 
 @tool

@@ -317,7 +317,7 @@ async def test_an_outcome_waits_for_jetstream_and_its_reply_does_not(tmp_path: P
             async def settled() -> bool:
                 return (await owner.claim("k")).settled
 
-            await eventually(settled, timeout=10)
+            await eventually(settled)
 
 
 async def test_a_service_that_is_told_to_stop_settles_what_it_cuts_off(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ class Customer(Owner):
         async def there() -> bool:
             return (await self.claim(key)).record.compensation.state == state
 
-        await eventually(there, timeout=20)
+        await eventually(there)
         return (await self.claim(key)).record.compensation
 
     async def undo(self, request: fabric_pb2.ToolCallRequest) -> fabric_pb2.ToolCallReply:

@@ -157,7 +157,7 @@ async def test_instance_with_a_blocked_loop_leaves_its_calls_to_the_others(own: 
         def stuck() -> list[ToolsProcess]:
             return [process for process in started.values() if process.counts()["loops_blocked"]]
 
-        [there] = await eventually(stuck, timeout=15)
+        [there] = await eventually(stuck)
         [other] = [process for process in started.values() if process is not there]
 
         async def withdrawn() -> bool:
@@ -169,7 +169,7 @@ async def test_instance_with_a_blocked_loop_leaves_its_calls_to_the_others(own: 
             }
             return serving == {other.id}
 
-        await eventually(withdrawn, timeout=5)
+        await eventually(withdrawn)
         before = calls(other)
         replies = await asyncio.gather(*(call(client, "neighbour") for _ in range(20)))
         assert {reply.outcome for reply in replies} == {SUCCEEDED}

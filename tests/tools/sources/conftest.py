@@ -90,7 +90,7 @@ async def running(folder: Path, sources: Sequence[dict[str, Any]], **keeper: Any
         for left in asyncio.all_tasks() - before if stuck else ():
             left.print_stack()
         assert not stuck, "the sources do not end"
-        await eventually(lambda: asyncio.all_tasks() <= before, timeout=15)
+        await eventually(lambda: asyncio.all_tasks() <= before)
 
 
 @contextlib.asynccontextmanager

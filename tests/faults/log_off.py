@@ -1,20 +1,20 @@
-"""Conversations whose log is off: they go on by the handle alone, and what it lacks is named."""
+"""Conversations whose log is off: they go on by the handle alone, and what it lacks is named.
+
+test_links.py tells them.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from typing import Any
 
 import nats
-import pytest
 
 from parley import events
-from parley.cli.stack import Stack, StackConfig
+from parley.cli.stack import Stack
 from services.fabric import subjects
 from tests.faults.call import UNLOGGED, calling, check
-from tests.faults.stories import Stories
-from tests.faults.test_links import ORDER, WEATHER, recovered
+from tests.faults.stories import ORDER, WEATHER, Stories, recovered
 
 stories = Stories()
 
@@ -115,21 +115,3 @@ async def a_dead_handle_is_a_new_beginning(stack: Stack) -> None:
         await call.answer(since, containing=ORDER)
         lineage = await check(call, gaps=True, void=("tool_responses", "said"))
         assert "weather in paris" not in context(lineage)
-
-
-@pytest.fixture(scope="module")
-def told() -> dict[str, BaseException | None]:
-    """Every story at once."""
-
-    async def all_of_them() -> dict[str, BaseException | None]:
-        async with Stack(StackConfig(workers=1, gateways=1)) as stack:
-            return await stories.tell(stack)
-
-    return asyncio.run(all_of_them())
-
-
-@pytest.mark.parametrize("story", stories.names)
-def test_the_conversation_goes_on(told: dict[str, BaseException | None], story: str) -> None:
-    problem = told[story]
-    if problem is not None:
-        raise problem
