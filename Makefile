@@ -98,6 +98,15 @@ $(VENV)/clients/.installed: requirements-clients.lock | $(BIN)/python
 test-clients: setup-test $(VENV)/clients/.installed  ## Agent frameworks against the emulator
 	$(BIN)/python -m tests.clients.run $(VENV)/clients/bin/python tests/clients/frameworks -W ignore::DeprecationWarning
 
+# The path of a Jaeger v2 is printed at the end; tests/jaeger/obtain.py says where it comes from.
+.PHONY: jaeger
+jaeger: setup-test  ## Obtain Jaeger v2: from the PATH, or built with Go, outside the tree (minutes, once)
+	$(BIN)/python -m tests.jaeger.obtain
+
+.PHONY: test-jaeger
+test-jaeger: jaeger  ## A conversation with a tool call, a goAway and a worker kill, as a real Jaeger shows it
+	$(BIN)/python -m pytest tests/jaeger/real_jaeger.py
+
 .PHONY: test-faults
 test-faults: setup-test  ## Every story of faults, those too that `make test` has no time for (some 3 minutes)
 	$(BIN)/python -m pytest tests/faults -n 2 --dist loadfile -m 'long or not long'

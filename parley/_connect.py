@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 
-from parley import errors
+from parley import _grpc, errors
 from parley._session import Resume, Session
 from parley._tracing import trace_metadata, traceparent_of
 from parley._version import __version__
@@ -38,8 +38,8 @@ CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
 def open_channel(target: str, credentials: grpc.ChannelCredentials | None = None) -> grpc.aio.Channel:
     """A channel with Parley's options; without credentials it is not encrypted."""
     if credentials is None:
-        return grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
-    return grpc.aio.secure_channel(target, credentials, options=CHANNEL_OPTIONS)
+        return _grpc.insecure_channel(target, options=CHANNEL_OPTIONS)
+    return _grpc.secure_channel(target, credentials, options=CHANNEL_OPTIONS)
 
 
 def call_metadata(api_key: str | None, traceparent: str | None = None) -> tuple[tuple[str, str], ...]:

@@ -201,7 +201,7 @@ class LinkRecovered(Event):
 
 @dataclass(frozen=True, slots=True)
 class Gap(Event):
-    """Messages `from_seq` to `to_seq` (both included) of a direction were lost."""
+    """Messages of a direction were lost: `from_seq` to `to_seq` (both included), those of the class."""
 
     direction: str
     """`UPLINK` or `DOWNLINK`."""

@@ -1,8 +1,10 @@
 """`parley demo`: the main job on this machine alone, on real speech, with a verdict."""
 
 import os
+import sqlite3
 import tempfile
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -30,7 +32,7 @@ def demo(
     *,
     out: Annotated[Path | None, typer.Option(help="Where the reply goes; .work/demo/reply.wav by default.")] = None,
 ) -> None:
-    """Start everything, ask spoken questions, interrupt, break a link, kill a worker, and show what happens."""
+    """Start everything, ask spoken questions, interrupt, want money back, break a link, kill a worker, and see."""
     quiet_grpc()
     _interrupt.run(_demo(out or _default_output()))
 
@@ -52,11 +54,18 @@ async def _demo(out: Path) -> None:
             pictures = [path.read_bytes() for path in sorted(DATA.glob("frame_*.jpg"))]
             steps = [_step("order_4711"), _step("what_do_you_see"), _step("goodbye")]
             seen = await _talk(TalkOptions(target, steps, video=pictures))
+            console.print("\n[bold]In writing, with functions whose effect stays: money back, and an appointment")
+            steps = [
+                Step("refund", text="I want my money back for order 4711."),
+                Step("appointment", text="I would like an appointment on Monday."),
+            ]
+            written = await _talk(TalkOptions(target, steps, profile="shop"))
             console.print("\n[bold]In trouble: the link ends during one answer, the worker is killed during the next")
             screen = TroubledScreen(stack)
             steps = [_step("tell_me_about_your_service"), _step("order_4711"), _step("weather_paris"), _step("goodbye")]
             troubled = await _talk(TalkOptions(target, steps), screen)
             _judge(report, seen, receiver, pictures)
+            _judge_effects(written, stack.state_dir)
             _judge_trouble(troubled, screen)
     console.print("\nThe demo went as it should.")
 
@@ -91,6 +100,16 @@ def _judge(report: TalkReport, seen: TalkReport, receiver: OtlpReceiver, picture
         _failed(f"only {len(seen.sent.video)} of {len(pictures)} pictures were sent")
     if receiver.dropped:
         _failed(f"{receiver.dropped} spans did not fit into the receiver")
+
+
+def _judge_effects(report: TalkReport, state_dir: Path) -> None:
+    if not report.ok:
+        _failed(f"the conversation in writing failed: {report.error or report.outcome}")
+    for table, file in (("refunds", "orders.sqlite"), ("appointments", "appointments.sqlite3")):
+        with closing(sqlite3.connect(state_dir / file)) as connection:
+            [rows] = connection.execute(f"SELECT count(*) FROM {table}").fetchone()
+        if rows != 1:
+            _failed(f"one row was to be in the {table}; there are {rows}")
 
 
 def _judge_trouble(report: TalkReport, screen: TroubledScreen) -> None:

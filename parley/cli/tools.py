@@ -79,6 +79,7 @@ def tools_call(
         ),
     ] = "",
     timeout: Annotated[float, typer.Option(min=0.001, help="Seconds that the call may take.")] = CALL_TIMEOUT,
+    api_key: ApiKey = "",
     as_json: AsJson = False,
 ) -> None:
     """Run a tool outside a session and print what it returned, as JSON.
@@ -98,7 +99,7 @@ def tools_call(
     async def ask(channel: grpc.aio.Channel, options: dict[str, Any]) -> tools_pb2.CallToolResponse:
         return await ToolServiceStub(channel).CallTool(request, **options | {"timeout": timeout})
 
-    response = call(target, "", ask)
+    response = call(target, api_key, ask)
     outcome = live_pb2.ToolOutcome.Name(response.outcome).removeprefix("TOOL_OUTCOME_")
     output = json_format.MessageToDict(response.output)
     if as_json:

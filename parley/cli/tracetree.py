@@ -8,7 +8,15 @@ from rich.tree import Tree
 from parley.cli.otlp import Span
 
 _COLOURS = ("cyan", "green", "yellow", "magenta", "blue")
-_SHOWN = ("gen_ai.tool.name", "parley.tool.outcome", "parley.turn.number", "parley.turn.first_audio_ms")
+_SHOWN = (
+    "gen_ai.tool.name",
+    "parley.tool.outcome",
+    "parley.turn.number",
+    "parley.turn.first_audio_ms",
+    "parley.link.cause",
+    "parley.link.gap_ms",
+    "parley.end.reason",
+)
 """Attributes worth a place on the line."""
 
 

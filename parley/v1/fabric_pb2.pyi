@@ -438,7 +438,7 @@ class AttachmentRecord(_message.Message):
     def __init__(self, schema_version: _Optional[int] = ..., attach_generation: _Optional[int] = ..., gateway: _Optional[str] = ..., resume_token_sha256: _Optional[bytes] = ..., last_gateway: _Optional[str] = ...) -> None: ...
 
 class CheckpointRecord(_message.Message):
-    __slots__ = ("schema_version", "epoch", "handle", "covered_uplink_seq", "config", "tools", "traceparent", "handle_position", "exact", "log_position", "turns", "turn_end_downlink_seq", "begun", "caller_calls", "waiting_calls", "issued_position")
+    __slots__ = ("schema_version", "epoch", "handle", "covered_uplink_seq", "config", "tools", "traceparent", "handle_position", "exact", "log_position", "turns", "turn_end_downlink_seq", "begun", "caller_calls", "waiting_calls", "issued_position", "tracestate", "trace_part", "trace_age", "turn_traceparent")
     SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     HANDLE_FIELD_NUMBER: _ClassVar[int]
@@ -455,6 +455,10 @@ class CheckpointRecord(_message.Message):
     CALLER_CALLS_FIELD_NUMBER: _ClassVar[int]
     WAITING_CALLS_FIELD_NUMBER: _ClassVar[int]
     ISSUED_POSITION_FIELD_NUMBER: _ClassVar[int]
+    TRACESTATE_FIELD_NUMBER: _ClassVar[int]
+    TRACE_PART_FIELD_NUMBER: _ClassVar[int]
+    TRACE_AGE_FIELD_NUMBER: _ClassVar[int]
+    TURN_TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     schema_version: int
     epoch: int
     handle: str
@@ -471,7 +475,11 @@ class CheckpointRecord(_message.Message):
     caller_calls: _containers.RepeatedCompositeFieldContainer[CallerCall]
     waiting_calls: _containers.RepeatedCompositeFieldContainer[WaitingCall]
     issued_position: int
-    def __init__(self, schema_version: _Optional[int] = ..., epoch: _Optional[int] = ..., handle: _Optional[str] = ..., covered_uplink_seq: _Optional[int] = ..., config: _Optional[_Union[_live_pb2.SessionConfig, _Mapping]] = ..., tools: _Optional[_Iterable[_Union[_tools_pb2.Tool, _Mapping]]] = ..., traceparent: _Optional[str] = ..., handle_position: _Optional[int] = ..., exact: _Optional[bool] = ..., log_position: _Optional[int] = ..., turns: _Optional[int] = ..., turn_end_downlink_seq: _Optional[int] = ..., begun: _Optional[_Union[AnswerBegun, _Mapping]] = ..., caller_calls: _Optional[_Iterable[_Union[CallerCall, _Mapping]]] = ..., waiting_calls: _Optional[_Iterable[_Union[WaitingCall, _Mapping]]] = ..., issued_position: _Optional[int] = ...) -> None: ...
+    tracestate: str
+    trace_part: int
+    trace_age: _duration_pb2.Duration
+    turn_traceparent: str
+    def __init__(self, schema_version: _Optional[int] = ..., epoch: _Optional[int] = ..., handle: _Optional[str] = ..., covered_uplink_seq: _Optional[int] = ..., config: _Optional[_Union[_live_pb2.SessionConfig, _Mapping]] = ..., tools: _Optional[_Iterable[_Union[_tools_pb2.Tool, _Mapping]]] = ..., traceparent: _Optional[str] = ..., handle_position: _Optional[int] = ..., exact: _Optional[bool] = ..., log_position: _Optional[int] = ..., turns: _Optional[int] = ..., turn_end_downlink_seq: _Optional[int] = ..., begun: _Optional[_Union[AnswerBegun, _Mapping]] = ..., caller_calls: _Optional[_Iterable[_Union[CallerCall, _Mapping]]] = ..., waiting_calls: _Optional[_Iterable[_Union[WaitingCall, _Mapping]]] = ..., issued_position: _Optional[int] = ..., tracestate: _Optional[str] = ..., trace_part: _Optional[int] = ..., trace_age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., turn_traceparent: _Optional[str] = ...) -> None: ...
 
 class WaitingCall(_message.Message):
     __slots__ = ("call_id", "name")
@@ -582,7 +590,7 @@ class ToolRecord(_message.Message):
     def __init__(self, call_id: _Optional[str] = ..., name: _Optional[str] = ..., arguments_json: _Optional[str] = ..., response_json: _Optional[str] = ..., outcome: _Optional[_Union[_live_pb2.ToolOutcome, str]] = ..., claim_key: _Optional[str] = ..., turn: _Optional[int] = ..., told_as: _Optional[str] = ..., silent: _Optional[bool] = ...) -> None: ...
 
 class ClaimRecord(_message.Message):
-    __slots__ = ("schema_version", "epoch", "state", "turn", "number", "tool", "arguments_json", "call_id", "idempotent", "execution_id", "executor", "timeout", "outcome", "attempt", "compensation")
+    __slots__ = ("schema_version", "epoch", "state", "turn", "number", "tool", "arguments_json", "call_id", "idempotent", "execution_id", "executor", "timeout", "outcome", "attempt", "compensation", "traceparent")
     SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -598,6 +606,7 @@ class ClaimRecord(_message.Message):
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     COMPENSATION_FIELD_NUMBER: _ClassVar[int]
+    TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     schema_version: int
     epoch: int
     state: ClaimState
@@ -613,7 +622,8 @@ class ClaimRecord(_message.Message):
     outcome: ToolCallReply
     attempt: str
     compensation: Compensation
-    def __init__(self, schema_version: _Optional[int] = ..., epoch: _Optional[int] = ..., state: _Optional[_Union[ClaimState, str]] = ..., turn: _Optional[int] = ..., number: _Optional[int] = ..., tool: _Optional[str] = ..., arguments_json: _Optional[str] = ..., call_id: _Optional[str] = ..., idempotent: _Optional[bool] = ..., execution_id: _Optional[str] = ..., executor: _Optional[str] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., outcome: _Optional[_Union[ToolCallReply, _Mapping]] = ..., attempt: _Optional[str] = ..., compensation: _Optional[_Union[Compensation, _Mapping]] = ...) -> None: ...
+    traceparent: str
+    def __init__(self, schema_version: _Optional[int] = ..., epoch: _Optional[int] = ..., state: _Optional[_Union[ClaimState, str]] = ..., turn: _Optional[int] = ..., number: _Optional[int] = ..., tool: _Optional[str] = ..., arguments_json: _Optional[str] = ..., call_id: _Optional[str] = ..., idempotent: _Optional[bool] = ..., execution_id: _Optional[str] = ..., executor: _Optional[str] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., outcome: _Optional[_Union[ToolCallReply, _Mapping]] = ..., attempt: _Optional[str] = ..., compensation: _Optional[_Union[Compensation, _Mapping]] = ..., traceparent: _Optional[str] = ...) -> None: ...
 
 class Compensation(_message.Message):
     __slots__ = ("state", "executor", "error", "attempt")

@@ -108,13 +108,14 @@ class Meters:
                 timeout=_EXPORT_TIMEOUT,
             )
             readers.append(PeriodicExportingMetricReader(exporter, export_every * 1000, _EXPORT_TIMEOUT * 1000))
-        self._provider = MeterProvider(readers, resource)
-        otel.set_meter_provider(self._provider)
+        self.provider = MeterProvider(readers, resource)
+        """Whoever has metrics of its own (the SDK of traces) may count here, too."""
+        otel.set_meter_provider(self.provider)
 
     def measure(self, take: Callable[[], Iterable[Sample]]) -> None:
         """Read the observed metrics with `take`, which is called on the running event loop, whenever somebody asks."""
         self._take, self._loop = take, asyncio.get_running_loop()
-        meter = self._provider.get_meter("parley", __version__)
+        meter = self.provider.get_meter("parley", __version__)
         create = {"counter": meter.create_observable_counter, "gauge": meter.create_observable_gauge}
         observed = [metric for metric in ALL.values() if metric.observed]
         for metric in observed:
@@ -127,7 +128,7 @@ class Meters:
 
     def shutdown(self) -> None:
         """Send what is to be sent (blocks up to 5 s), and stop."""
-        self._provider.shutdown()
+        self.provider.shutdown()
 
     def _observe(self, name: str, _options: CallbackOptions, *, first: bool) -> Iterable[Observation]:
         if first:  # of a collection: instruments are asked in the order in which they were made

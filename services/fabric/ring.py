@@ -36,6 +36,8 @@ class Ring(Generic[T]):
         self.bytes = 0
         self.acked = 0
         """Highest acked `seq`."""
+        self.forgotten = 0
+        """Nothing up to here is kept: `make_room` has forgotten the newest of it, whatever that was."""
         self.forgotten_items = 0
         self.forgotten_bytes = 0
 
@@ -82,6 +84,7 @@ class Ring(Generic[T]):
             and (len(self._entries) + 1 >= self._max_items or self.bytes + size >= self._max_bytes)
         ):
             entry = self._entries.popleft()
+            self.forgotten = entry.seq
             self.bytes -= entry.size
             self.forgotten_items += 1
             self.forgotten_bytes += entry.size

@@ -13,10 +13,10 @@ from grpc_status import rpc_status
 
 from parley.v1 import errors_pb2
 from services.fabric import metrics, names
+from services.fabric.auth import Authenticator, Identity
 from services.fabric.errors import ServiceError
 from services.fabric.ids import sortable_id
 from services.fabric.meters import count
-from services.gateway.auth import Authenticator, Identity
 
 log = structlog.get_logger()
 MAX_METADATA: Final = 16 * 1024

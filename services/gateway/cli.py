@@ -9,8 +9,8 @@ import typer
 
 def command() -> None:
     """Run a gateway: the door for callers. Settings come from PARLEY_GATEWAY_* (see `parley settings gateway`)."""
+    from services.fabric.auth import load_keys
     from services.fabric.yaml_file import ConfigurationError
-    from services.gateway.auth import load_keys
     from services.gateway.profiles import load_profiles
     from services.gateway.settings import GatewaySettings
 

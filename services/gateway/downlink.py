@@ -64,8 +64,11 @@ class Downlink:
 
     def take(self, envelope: fabric_pb2.DownlinkEnvelope, now: float) -> None:
         """The content of an envelope."""
+        gaps: list[live_pb2.Gap] = []
         for skip in envelope.skips:
-            self._skip(skip, now)
+            self._skip(skip, gaps, now)
+        for gap in gaps:
+            self.say(live_pb2.ConverseResponse(gap=gap))
         for item in envelope.items:
             if self._full:
                 self.refused_items += 1
@@ -79,13 +82,19 @@ class Downlink:
         if not self._full:
             self._receiver.sender_is_at(envelope.last_seq, now)
 
-    def _skip(self, skip: fabric_pb2.Skip, now: float) -> None:
+    def _skip(self, skip: fabric_pb2.Skip, gaps: list[live_pb2.Gap], now: float) -> None:
         first, last = max(skip.range.from_seq, self._receiver.received + 1), skip.range.to_seq
         if last < first:
             return
         if skip.reason not in _NAMED_BY_WORKER:
             self.lost_items += last - first + 1
-            self.say(_gap(first, last, skip.media_class, skip.reason))
+            newest = gaps[-1] if gaps else None
+            # One gap for audio with words in between, which come.
+            same = newest is not None and (newest.media_class, newest.reason) == (skip.media_class, skip.reason)
+            if newest is not None and same and skip.media_class == live_pb2.MEDIA_CLASS_AUDIO:
+                newest.to_seq = last
+            else:
+                gaps.append(_gap(first, last, skip.media_class, skip.reason))
         self._push_all(self._receiver.skip(first, last, now))
 
     def tick(self, now: float) -> bool:
@@ -96,7 +105,7 @@ class Downlink:
         for hole in lost:
             self.lost_items += hole.last - hole.first + 1
             # Nobody knows what it was; the caller is told the worst.
-            gap = _gap(hole.first, hole.last, live_pb2.MEDIA_CLASS_VITAL, LOST)
+            gap = live_pb2.ConverseResponse(gap=_gap(hole.first, hole.last, live_pb2.MEDIA_CLASS_VITAL, LOST))
             self._push(Outgoing(gap.SerializeToString()))
         self._push_all(released)
         return bool(lost)
@@ -237,8 +246,7 @@ class Downlink:
         return self._receiver.duplicates
 
 
-def _gap(first: int, last: int, media_class: live_pb2.MediaClass, reason: str) -> live_pb2.ConverseResponse:
-    gap = live_pb2.Gap(
+def _gap(first: int, last: int, media_class: live_pb2.MediaClass, reason: str) -> live_pb2.Gap:
+    return live_pb2.Gap(
         direction=live_pb2.DIRECTION_DOWNLINK, from_seq=first, to_seq=last, media_class=media_class, reason=reason
     )
-    return live_pb2.ConverseResponse(gap=gap)

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from parley.v1 import errors_pb2, fabric_pb2, fleet_pb2, fleet_pb2_grpc
 from services.fabric import subjects
+from services.fabric.auth import Authenticator, Identity
 from services.fabric.bus import Bus, NoResponderError
 from services.fabric.errors import ServiceError, invalid_field
-from services.gateway.auth import Authenticator, Identity
 from services.gateway.calls import AnyContext, answer
 from services.gateway.placement import WorkerTable
 

@@ -5,26 +5,32 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import timedelta
+from typing import Final
 
 import grpc
 import grpc.aio
 from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from parley.v1 import errors_pb2, live_pb2
 from services.fabric import logs, metrics, names, telemetry
+from services.fabric.auth import Authenticator, Identity
 from services.fabric.errors import ServiceError
 from services.fabric.meters import record
+from services.fabric.span_budget import SpanBudget
 from services.gateway import calls
-from services.gateway.auth import Authenticator, Identity
 from services.gateway.opening import Opener, Session
 from services.gateway.session_config import check_open
 from services.gateway.settings import GatewaySettings
-from services.gateway.stream import Context, Stream
+from services.gateway.stream import Call, Stream
 from services.gateway.streams import Streams
 from services.gateway.uplink_check import parse
 
 SERVICE = "parley.v1.LiveService"
+_RPC: Final = {names.RPC_SYSTEM: "grpc", names.RPC_METHOD: f"{SERVICE}/Converse"}
+_REFUSALS: Final = 300
+"""Spans a minute of calls that were refused at once: who knocks without a key is not to fill the queue of spans."""
 
 
 class LiveService:
@@ -38,6 +44,7 @@ class LiveService:
         self._opener = opener
         self._streams = streams
         self._open_calls = 0
+        self._refusals = SpanBudget(_REFUSALS)
         self.draining = False
 
     @property
@@ -50,7 +57,7 @@ class LiveService:
         converse: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(self._converse)
         return grpc.method_handlers_generic_handler(SERVICE, {"Converse": converse})
 
-    async def _converse(self, _requests: object, context: Context) -> None:
+    async def _converse(self, _requests: object, context: Call) -> None:
         self._open_calls += 1
         try:
             await self._serve(context)
@@ -66,13 +73,9 @@ class LiveService:
         finally:
             self._open_calls -= 1
 
-    async def _serve(self, context: Context) -> None:
-        metadata = calls.metadata_of(context)
-        caller = self._authenticator.identify(metadata)
-        self._admit()
-        opening = check_open(parse(await self._first_message(context)), self._settings.backend)
-        parent = telemetry.context_from_metadata(metadata, opening.traceparent)
-        span = telemetry.tracer().start_span(names.SPAN_OPEN, parent, SpanKind.SERVER)
+    async def _serve(self, context: Call) -> None:
+        caller, opening, parent = await self._asked(context)
+        span = telemetry.tracer().start_span(names.SPAN_OPEN, parent, SpanKind.SERVER, attributes=_RPC)
         stream, began, outcome = self._streams.create(), time.monotonic(), "gone"
         try:
             try:
@@ -97,7 +100,44 @@ class LiveService:
         finally:
             self._close_when_open(stream)
         if error_or_ok is not None:
+            self._note_end(stream, caller, error_or_ok)
             raise error_or_ok
+
+    async def _asked(self, context: Call) -> tuple[Identity, live_pb2.Open, Context]:
+        """Who opens what, in which context. ServiceError."""
+        began = time.time_ns()
+        parent, caller = Context(), None
+        try:
+            metadata = calls.metadata_of(context)
+            parent = telemetry.context_from_metadata(metadata)
+            caller = self._authenticator.identify(metadata)
+            self._admit()
+            first = parse(await self._first_message(context))
+            parent = telemetry.context_from_metadata(metadata, first.open.traceparent)
+            opening = check_open(first, self._settings.backend)
+        except ServiceError as error:
+            self._note_refusal(parent, began, caller, error)
+            raise
+        return caller, opening, parent
+
+    def _note_refusal(self, parent: Context, began: int, caller: Identity | None, error: ServiceError) -> None:
+        """The span of a call that was refused before anything was done for it."""
+        if not self._refusals.takes(time.monotonic()):
+            return
+        span = telemetry.tracer().start_span(
+            names.SPAN_OPEN, parent, SpanKind.SERVER, attributes=_RPC, start_time=began
+        )
+        if caller is not None:
+            span.set_attribute(names.TENANT, caller.tenant)
+        _note_failure(span, error)
+        span.end()
+
+    def _note_end(self, stream: Stream, caller: Identity, error: ServiceError) -> None:
+        """The span that tells why a stream ended, whose own span is long over."""
+        span = telemetry.tracer().start_span(names.SPAN_END, stream.trace, SpanKind.SERVER, attributes=_RPC)
+        span.set_attributes({names.SESSION_ID: stream.session, names.TENANT: caller.tenant})
+        _note_failure(span, error)
+        span.end()
 
     def _admit(self) -> None:
         if self.draining:
@@ -109,7 +149,7 @@ class LiveService:
                 retry_delay=timedelta(seconds=2),
             )
 
-    async def _first_message(self, context: Context) -> bytes:
+    async def _first_message(self, context: Call) -> bytes:
         # The read is not cancelled when it takes too long: it ends by itself with the call.
         reading = asyncio.ensure_future(context.read())
         reading.set_name("read first message")
@@ -128,8 +168,7 @@ class LiveService:
 
     async def _open(self, stream: Stream, caller: Identity, opening: live_pb2.Open) -> Session:
         span = trace.get_current_span()
-        span.set_attributes({names.TENANT: caller.tenant, names.PROFILE: opening.profile, names.RPC_SYSTEM: "grpc"})
-        span.set_attribute(names.RPC_METHOD, f"{SERVICE}/Converse")
+        span.set_attributes({names.TENANT: caller.tenant, names.PROFILE: opening.profile})
         task = asyncio.create_task(self._opener.open(stream, caller, opening), name="open")
         self._streams.keep(task)
         stream.opening = task

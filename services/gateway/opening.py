@@ -8,16 +8,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import structlog
+from opentelemetry import context as current
 from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from parley.v1 import errors_pb2, fabric_pb2, live_pb2, sessions_pb2, tools_pb2
 from services.fabric import ids, names, records, subjects, telemetry
+from services.fabric.auth import Identity
 from services.fabric.bus import Bus, NoResponderError
 from services.fabric.catalog import Catalog, exists_for
 from services.fabric.errors import ServiceError
 from services.fabric.records import SessionRecords
-from services.gateway.auth import Identity
 from services.gateway.placement import WorkerTable
 from services.gateway.recovery import Recovery
 from services.gateway.session_config import SESSION_ID, check_size, unknown_tool
@@ -29,8 +31,6 @@ from services.gateway.uplink_check import UplinkValidator
 log = structlog.get_logger()
 
 MAX_WORKERS_TRIED = 3
-OPEN_TRACEPARENT = "parley-open-traceparent"
-"""NATS header: context of the open span, the parent of the session's turns. `traceparent` is the place span's."""
 _OWN_WAIT = 2.0
 """Seconds in which whoever claimed a request id first must have come to write `own`."""
 _POLL = 0.05
@@ -83,6 +83,7 @@ class Opener:
         Runs to its end even if the caller leaves meanwhile: what is half open could not be found by a repeated open.
         """
         trace.get_current_span().set_attribute(names.GATEWAY, self._me)
+        stream.trace = current.get_current()
         try:
             if opening.HasField("resume"):
                 await self._fabric()
@@ -164,7 +165,7 @@ class Opener:
         )
         self._streams.add(session, stream)
         try:
-            worker, attached = await self._place(command)
+            worker, attached = await self._place(stream, command)
         except ServiceError:
             if session == mine:
                 await self._forget_request(key)
@@ -193,12 +194,11 @@ class Opener:
                         raise _worker_lost(found[0].session.worker) from None
             await asyncio.sleep(_POLL)
 
-    async def _place(self, command: fabric_pb2.OpenSession) -> tuple[str, fabric_pb2.Attached]:
-        open_traceparent = telemetry.traceparent()
+    async def _place(self, stream: Stream, command: fabric_pb2.OpenSession) -> tuple[str, fabric_pb2.Attached]:
         tried: set[str] = set()
         refusal: ServiceError | None = None
         with telemetry.tracer().start_as_current_span(names.SPAN_PLACE, kind=SpanKind.CLIENT) as span:
-            span.set_attribute(names.SESSION_ID, command.session_id)
+            span.set_attributes({names.SESSION_ID: command.session_id, names.TENANT: command.tenant})
             while len(tried) < MAX_WORKERS_TRIED:
                 try:
                     worker = await self._choose(tried)
@@ -210,7 +210,7 @@ class Opener:
                 span.set_attribute(names.PLACE_ATTEMPTS, len(tried))
                 request = fabric_pb2.ControlRequest(schema_version=1, open=command)
                 try:
-                    return worker, await self._control(worker, request, open_traceparent)
+                    return worker, await self._control(worker, request, stream.trace)
                 except NoResponderError:
                     self._table.gone(worker)
                 except ServiceError as error:
@@ -232,12 +232,8 @@ class Opener:
             await asyncio.sleep(_POLL)
         return self._table.choose(tried)
 
-    async def _control(
-        self, worker: str, request: fabric_pb2.ControlRequest, open_traceparent: str
-    ) -> fabric_pb2.Attached:
-        headers = telemetry.headers()
-        if open_traceparent:
-            headers[OPEN_TRACEPARENT] = open_traceparent
+    async def _control(self, worker: str, request: fabric_pb2.ControlRequest, session: Context) -> fabric_pb2.Attached:
+        headers = telemetry.headers(session=session)
         timeout = self._settings.place_timeout.total_seconds()
         reply = await self._bus.request(
             subjects.control(worker), request, fabric_pb2.ControlReply, timeout, headers or None
@@ -294,27 +290,25 @@ class Opener:
             command.last_received_seq = resume.last_received_seq
         checkpoint = await self._records.read_checkpoint(session)
         self._streams.add(session, stream)
-        open_traceparent = telemetry.traceparent()
         with telemetry.tracer().start_as_current_span(names.SPAN_PLACE, kind=SpanKind.CLIENT) as span:
-            span.set_attribute(names.SESSION_ID, session)
-            span.set_attribute(names.WORKER, worker)
+            span.set_attributes({names.SESSION_ID: session, names.TENANT: caller.tenant, names.WORKER: worker})
             request = fabric_pb2.ControlRequest(schema_version=1, attach=command)
             try:
                 if records.handed_over(record):
-                    worker, attached = await self._take_over(command)
+                    worker, attached = await self._take_over(stream, command)
                 else:
-                    attached = await self._control(worker, request, open_traceparent)
+                    attached = await self._control(worker, request, stream.trace)
             except NoResponderError:
-                worker, attached = await self._take_over(command)
+                worker, attached = await self._take_over(stream, command)
             except ServiceError as error:
                 # Its owner says it has not got it; a repeated open waits until the first one is done.
                 if error.reason != errors_pb2.ERROR_REASON_SESSION_UNKNOWN or resume is None:
                     raise
-                worker, attached = await self._take_over(command)
+                worker, attached = await self._take_over(stream, command)
         self._hand_over(stream, worker, attached, checkpoint.config if checkpoint else None, existing=True)
         return Session(session, worker, token, attached, existing=True)
 
-    async def _take_over(self, attach: fabric_pb2.AttachSession) -> tuple[str, fabric_pb2.Attached]:
+    async def _take_over(self, stream: Stream, attach: fabric_pb2.AttachSession) -> tuple[str, fabric_pb2.Attached]:
         """The session's worker is gone, or seems to be: another takes it over for the caller that comes back."""
         command = fabric_pb2.TakeOver(
             session_id=attach.session_id,
@@ -326,7 +320,7 @@ class Opener:
             floor=attach.last_received_seq,
             downlink_acked_seq=attach.last_received_seq,
         )
-        return await self._recovery.place(command, None)
+        return await self._recovery.place(command, None, parent=current.get_current(), stream=stream.trace)
 
     def _hand_over(
         self,

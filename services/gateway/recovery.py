@@ -7,15 +7,20 @@ at once, and an answer may be lost; so each try begins with a look at who owns t
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import random
-from collections.abc import Callable, Coroutine
+import time
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
+from opentelemetry import trace
+from opentelemetry.context import Context
 
 from parley.v1 import errors_pb2, fabric_pb2, sessions_pb2
-from services.fabric import subjects
+from services.fabric import names, subjects, telemetry
 from services.fabric.bus import Bus, NoResponderError
 from services.fabric.errors import ServiceError
 from services.fabric.records import SessionRecords, handed_over, stream_gateway
@@ -81,7 +86,7 @@ class Recovery:
     async def _recover(self, stream: Stream, command: fabric_pb2.TakeOver, gone: Owner | None) -> None:
         before = stream.worker
         try:
-            worker, attached = await self.place(command, gone, wanted=lambda: not stream.closed)
+            worker, attached = await self.place(command, gone, parent=stream.trace, wanted=lambda: not stream.closed)
         except ServiceError as error:
             self.given_up += 1
             log.warning("session not recovered", session=stream.session, error=str(error))
@@ -92,10 +97,47 @@ class Recovery:
         stream.reattach(worker, attached)
 
     async def place(
-        self, command: fabric_pb2.TakeOver, gone: Owner | None, wanted: Callable[[], bool] = lambda: True
+        self,
+        command: fabric_pb2.TakeOver,
+        gone: Owner | None,
+        *,
+        parent: Context,
+        stream: Context | None = None,
+        wanted: Callable[[], bool] = lambda: True,
     ) -> tuple[str, fabric_pb2.Attached]:
         """Another worker for the session of `command`, of which the owner is still to be named; `gone`: one that is
-        known to be. ServiceError when there is none within the recovery window, or may not be."""
+        known to be. ServiceError when there is none within the recovery window, or may not be.
+
+        `parent`: context that this happens in; `stream`: of the stream's open, where it is another one than before.
+        """
+        headers = functools.partial(telemetry.headers, session=stream)
+        with self._span(command, parent) as span:
+            try:
+                worker, attached = await self._place(command, gone, headers, wanted)
+            except ServiceError as error:
+                span.set_attribute(names.ERROR_REASON, error.reason_name)
+                raise
+            span.set_attributes({names.WORKER: worker, names.EPOCH: attached.epoch})
+            return worker, attached
+
+    @contextlib.contextmanager
+    def _span(self, command: fabric_pb2.TakeOver, parent: Context) -> Iterator[trace.Span]:
+        """From when the worker before was heard last."""
+        start = time.time_ns() - command.silence.ToNanoseconds()
+        attributes = {names.SESSION_ID: command.session_id, names.GATEWAY: self._me}
+        span = telemetry.tracer().start_span(
+            names.SPAN_TAKE_OVER, parent, trace.SpanKind.CLIENT, attributes=attributes, start_time=start
+        )
+        with trace.use_span(span, end_on_exit=True, record_exception=False):
+            yield span
+
+    async def _place(
+        self,
+        command: fabric_pb2.TakeOver,
+        gone: Owner | None,
+        headers: Callable[[], dict[str, str]],
+        wanted: Callable[[], bool],
+    ) -> tuple[str, fabric_pb2.Attached]:
         deadline = self._now() + self._window
         refusal: ServiceError | None = None
         tried: set[str] = set()
@@ -103,7 +145,7 @@ class Recovery:
             while self._now() < deadline and wanted():
                 asked = len(tried)
                 try:
-                    return await self._try(command, gone, tried)
+                    return await self._try(command, gone, tried, headers())
                 except NoResponderError:
                     pass
                 except ServiceError as error:
@@ -120,7 +162,7 @@ class Recovery:
         )
 
     async def _try(
-        self, command: fabric_pb2.TakeOver, gone: Owner | None, tried: set[str]
+        self, command: fabric_pb2.TakeOver, gone: Owner | None, tried: set[str], headers: dict[str, str]
     ) -> tuple[str, fabric_pb2.Attached]:
         found = await self._records.read_own(command.session_id)
         if found is None:
@@ -130,14 +172,23 @@ class Recovery:
             raise ServiceError(errors_pb2.ERROR_REASON_SESSION_ENDED, f"session {command.session_id} has ended")
         proof = await self._proof(found[0], gone)
         if proof is None:
-            return own.worker, await self._attach(own.worker, command)
+            return own.worker, await self._attach(own.worker, command, headers)
         command.tenant, command.principal = own.tenant, own.principal
         command.from_worker, command.from_epoch, command.proof = own.worker, own.epoch, proof
         worker = found[0].handover.to_worker if handed_over(found[0]) else ""
         if not worker or worker in tried or worker not in self._table:
             worker = self._table.choose(tried if proof in _LIVES else tried | {own.worker})
         tried.add(worker)
-        return worker, await self._ask(worker, fabric_pb2.ControlRequest(schema_version=1, take_over=command))
+        trace.get_current_span().set_attributes(
+            {
+                names.TENANT: own.tenant,
+                names.PROFILE: own.profile,
+                names.WORKER_BEFORE: own.worker,
+                names.PROOF: fabric_pb2.ProofOfDeath.Name(proof).removeprefix("PROOF_OF_DEATH_"),
+                names.PLACE_ATTEMPTS: len(tried),
+            }
+        )
+        return worker, await self._ask(worker, fabric_pb2.ControlRequest(schema_version=1, take_over=command), headers)
 
     async def _proof(self, record: fabric_pb2.OwnRecord, gone: Owner | None) -> fabric_pb2.ProofOfDeath | None:
         """That the owner of now has not got the session; None when it has."""
@@ -148,7 +199,7 @@ class Recovery:
             return gone.proof
         return await self.prove_gone(own.worker, own.session_id)
 
-    async def _attach(self, worker: str, command: fabric_pb2.TakeOver) -> fabric_pb2.Attached:
+    async def _attach(self, worker: str, command: fabric_pb2.TakeOver, headers: dict[str, str]) -> fabric_pb2.Attached:
         """Somebody has taken the session over by now: it is this stream's unless another has it."""
         if command.attach_generation:
             record = await self._records.read_attachment(command.session_id)
@@ -164,12 +215,14 @@ class Recovery:
             new_token_sha256=command.new_token_sha256,
             last_received_seq=command.floor,
         )
-        return await self._ask(worker, fabric_pb2.ControlRequest(schema_version=1, attach=attach))
+        return await self._ask(worker, fabric_pb2.ControlRequest(schema_version=1, attach=attach), headers)
 
-    async def _ask(self, worker: str, request: fabric_pb2.ControlRequest) -> fabric_pb2.Attached:
+    async def _ask(
+        self, worker: str, request: fabric_pb2.ControlRequest, headers: dict[str, str]
+    ) -> fabric_pb2.Attached:
         try:
             reply = await self._bus.request(
-                subjects.control(worker), request, fabric_pb2.ControlReply, _TAKE_OVER_TIMEOUT
+                subjects.control(worker), request, fabric_pb2.ControlReply, _TAKE_OVER_TIMEOUT, headers or None
             )
         except NoResponderError:
             self._table.gone(worker)

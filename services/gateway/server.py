@@ -7,15 +7,16 @@ import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final
 
-import grpc.aio
 import nats.errors
 import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from nats.aio.msg import Msg
 
+from parley import _grpc
 from parley.v1 import errors_pb2, fabric_pb2, fleet_pb2_grpc, live_pb2, sessions_pb2_grpc, tools_pb2_grpc
 from services.fabric import ids, logs, process, subjects
+from services.fabric.auth import ApiKey, Authenticator
 from services.fabric.bus import Bus, Writer
 from services.fabric.catalog import Catalog
 from services.fabric.errors import ServiceError
@@ -25,7 +26,6 @@ from services.fabric.records import SessionRecords
 from services.fabric.streams import MismatchError
 from services.fabric.telemetry import Telemetry
 from services.fabric.vitals import vitals
-from services.gateway.auth import ApiKey, Authenticator
 from services.gateway.calls import MAX_METADATA
 from services.gateway.fleet_service import FleetService
 from services.gateway.live_service import SERVICE as LIVE
@@ -116,7 +116,7 @@ class Gateway:
         self._live = LiveService(settings, authenticator, opener, self._streams)
         self._health = health.aio.HealthServicer()
         self._healthy: bool | None = None
-        self._server = grpc.aio.server(options=_GRPC_OPTIONS)
+        self._server = _grpc.server(options=_GRPC_OPTIONS)
         self._server.add_generic_rpc_handlers((self._live.handler(),))
         sessions_pb2_grpc.add_SessionServiceServicer_to_server(
             SessionService(

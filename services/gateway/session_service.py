@@ -7,10 +7,10 @@ import contextlib
 
 from parley.v1 import errors_pb2, fabric_pb2, live_pb2, sessions_pb2, sessions_pb2_grpc
 from services.fabric import subjects
+from services.fabric.auth import Authenticator, Identity
 from services.fabric.bus import Bus, NoResponderError
 from services.fabric.errors import ServiceError, invalid_field, not_implemented
 from services.fabric.records import FencedError, SessionRecords, handed_over
-from services.gateway.auth import Authenticator, Identity
 from services.gateway.burial import bury
 from services.gateway.calls import AnyContext, CallerGoneError, answer
 from services.gateway.filter_syntax import parse

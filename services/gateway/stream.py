@@ -14,6 +14,7 @@ from typing import Any
 
 import grpc.aio
 from google.protobuf.message import DecodeError
+from opentelemetry.context import Context
 
 from parley.v1 import errors_pb2, fabric_pb2, live_pb2
 from services.fabric import subjects
@@ -26,7 +27,7 @@ from services.gateway.settings import GatewaySettings
 from services.gateway.uplink import Batch, Uplink
 from services.gateway.uplink_check import UplinkValidator, parse
 
-Context = grpc.aio.ServicerContext[bytes, bytes]
+Call = grpc.aio.ServicerContext[bytes, bytes]
 
 STATUS_EVERY = 0.5
 """Seconds after which an envelope goes up although there is nothing to say: the heartbeat of the stream."""
@@ -49,6 +50,8 @@ class Stream:
         self._writer = writer
         self._now = now
         self.session = ""
+        self.trace = Context()
+        """Of its open: what becomes of the session belongs to it."""
         self.worker = ""
         self.epoch = 0
         self.generation = 0
@@ -270,7 +273,7 @@ class Stream:
 
     # To and from the caller
 
-    async def pump(self, context: Context, keep: Callable[[asyncio.Task[Any]], None]) -> ServiceError | None:
+    async def pump(self, context: Call, keep: Callable[[asyncio.Task[Any]], None]) -> ServiceError | None:
         """Move messages both ways until either side ends; the error to end the call with, None for OK.
 
         CallerGoneError when the caller left. `keep` holds the two tasks until they end by themselves.
@@ -311,7 +314,7 @@ class Stream:
             self.flushed = True
             self._writer.forget(self)
 
-    async def _read(self, context: Context) -> None:
+    async def _read(self, context: Call) -> None:
         try:
             await self._read_all(context)
         except ServiceError as error:
@@ -321,7 +324,7 @@ class Stream:
         except Exception as error:  # noqa: BLE001 - the last line of defence: logged with an id
             self.finish(internal_error(error))
 
-    async def _read_all(self, context: Context) -> None:
+    async def _read_all(self, context: Call) -> None:
         uplink, downlink, validator = self.uplink, self.downlink, self._validator
         assert uplink is not None
         assert downlink is not None
@@ -359,7 +362,7 @@ class Stream:
                 self._room.clear()
                 await self._room.wait()
 
-    async def _write(self, context: Context) -> None:
+    async def _write(self, context: Call) -> None:
         downlink = self.downlink
         assert downlink is not None
         write, wake = context.write, self._wake_writer

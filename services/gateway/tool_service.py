@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from parley.v1 import errors_pb2, tools_pb2, tools_pb2_grpc
+from services.fabric.auth import Authenticator, Identity
 from services.fabric.bus import Bus
 from services.fabric.catalog import Catalog, exists_for
 from services.fabric.errors import ServiceError
-from services.gateway.auth import Authenticator, Identity
 from services.gateway.calls import AnyContext, answer
 from services.gateway.settings import GatewaySettings
 

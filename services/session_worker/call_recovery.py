@@ -22,6 +22,8 @@ class Owed:
     timeout: float
     """Seconds that the tool may take."""
     idempotent: bool
+    traceparent: str = ""
+    """Of the span of whoever asked for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,4 +51,5 @@ def _owed(claim: Claim) -> Owed:
         Identity(claim.key, record.turn, record.number, record.tool, again=True),
         record.timeout.ToTimedelta().total_seconds(),
         record.idempotent,
+        record.traceparent,
     )

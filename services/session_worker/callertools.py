@@ -132,12 +132,14 @@ class CallerTools:
         gets at once; None for one that was given out already."""
         if call.id in self._over or any(call.id == pending.call.id for pending in self._pending.values()):
             return None
-        same = next((pending for pending in self._again.values() if pending.is_made_by(call)), None)
+        pending = Pending(call.id, call, turn, answer, self._blocks[call.name], now)
+        if call.problem:
+            return self._failed(pending, f"not run: {call.problem}")
+        same = next((earlier for earlier in self._again.values() if earlier.is_made_by(call)), None)
         if same is not None:
             same.call, same.turn, same.answer = call, turn, answer
             self._pending[same.told_as] = self._again.pop(same.told_as)
             return None if same.came_early is None else self.result(same.came_early, now)
-        pending = Pending(call.id, call, turn, answer, self._blocks[call.name], now)
         if len(self._pending) >= _MOST_PENDING:
             return self._failed(pending, "too many calls are waiting for their results")
         self._pending[call.id] = pending

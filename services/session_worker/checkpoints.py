@@ -6,10 +6,9 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
-from opentelemetry.context import Context
-
 from parley.v1 import fabric_pb2
 from services.fabric import telemetry
+from services.session_worker import responses
 from services.session_worker.answer_in_progress import AnswerInProgress
 from services.session_worker.callertools import CallerTools
 from services.session_worker.conversation import Conversation
@@ -17,6 +16,8 @@ from services.session_worker.downlink import Downlink
 from services.session_worker.journal import Journal
 from services.session_worker.link_keeper import LinkKeeper
 from services.session_worker.recorder import Recorder
+from services.session_worker.session_trace import SessionTrace
+from services.session_worker.turn_span import TurnSpans
 from services.session_worker.turns import TurnState
 from services.session_worker.uplink import Uplink
 
@@ -38,6 +39,8 @@ class Sources:
     uplink: Uplink
     downlink: Downlink
     caller_tools: CallerTools
+    trace: SessionTrace
+    spans: TurnSpans
 
 
 class Checkpoints:
@@ -50,8 +53,6 @@ class Checkpoints:
         self._covered = 0
         """Input that the newest one covers."""
         self._turn_end_seq = 0
-        self.session_context = Context()
-        """Of the session's trace."""
 
     def turn_ended(self, downlink_seq: int) -> None:
         """With this downlink, or before it."""
@@ -65,6 +66,7 @@ class Checkpoints:
         """As of now."""
         of = self._sources
         self._looked_at, self._covered = time.monotonic(), self._restorable
+        carrier = telemetry.headers(of.trace.context)
         return fabric_pb2.CheckpointRecord(
             schema_version=1,
             epoch=of.epoch,
@@ -72,7 +74,11 @@ class Checkpoints:
             covered_uplink_seq=self._covered,
             config=of.spec.config,
             tools=of.spec.tools,
-            traceparent=telemetry.traceparent(self.session_context),
+            traceparent=carrier.get(telemetry.TRACEPARENT, ""),
+            tracestate=carrier.get(telemetry.TRACESTATE, ""),
+            trace_part=of.trace.part,
+            trace_age=responses.duration(of.trace.age),
+            turn_traceparent=of.spans.traceparent,
             handle_position=of.journal.position,
             issued_position=of.journal.issued_position,
             exact=of.links.exact,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import nats.errors
 import structlog
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from services.session_worker.worker import Worker
 
 log = structlog.get_logger()
-
-OPEN_TRACEPARENT: Final = "parley-open-traceparent"
-"""NATS header with the context of the caller's open, which the turns of the session belong to."""
 
 
 class Commands:
@@ -58,16 +55,16 @@ class Commands:
 
     async def _execute(self, request: fabric_pb2.ControlRequest, message: Msg, reply: fabric_pb2.ControlReply) -> None:
         worker = self._worker
+        asked = telemetry.context_from(message.headers)
+        of_session = telemetry.session_context_from(message.headers)
         match request.WhichOneof("command"):
             case "open":
-                headers = message.headers or {}
-                parent = telemetry.context_from(headers)
-                turns = telemetry.context_from({telemetry.TRACEPARENT: headers.get(OPEN_TRACEPARENT, "")})
-                reply.attached.CopyFrom(await worker.open(request.open, parent, turns))
+                reply.attached.CopyFrom(await worker.open(request.open, asked, of_session))
             case "attach":
-                reply.attached.CopyFrom(await worker.held(request.attach.session_id).attach(request.attach))
+                session = worker.held(request.attach.session_id)
+                reply.attached.CopyFrom(await session.attach(request.attach, of_session))
             case "take_over":
-                reply.attached.CopyFrom(await worker.take_over(request.take_over))
+                reply.attached.CopyFrom(await worker.take_over(request.take_over, asked, of_session))
             case "reserve":
                 worker.reserve(request.reserve.session_id)
                 reply.done.SetInParent()

@@ -6,13 +6,14 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 
 from parley.v1 import fabric_pb2
-from services.fabric import names, telemetry
+from services.fabric import names
 from services.session_worker import live_config
 from services.session_worker.closes import link_error
 from services.session_worker.link import Dialer, Link, LinkClosedError
 from services.session_worker.measured import Dialling
 from services.session_worker.restoration import Restoration
 from services.session_worker.session_context import SessionContext
+from services.session_worker.session_trace import SessionTrace
 from services.session_worker.settings import WorkerSettings
 
 
@@ -20,9 +21,15 @@ class Connecting:
     """How the links of one session are connected."""
 
     def __init__(
-        self, spec: fabric_pb2.OpenSession, settings: WorkerSettings, dialer: Dialer, context: SessionContext
+        self,
+        spec: fabric_pb2.OpenSession,
+        settings: WorkerSettings,
+        dialer: Dialer,
+        context: SessionContext,
+        session_trace: SessionTrace,
     ) -> None:
         self._spec = spec
+        self._trace = session_trace
         self._dialer = dialer
         self._context = context
         fill = {"session": spec.session_id, "tenant": spec.tenant, "profile": spec.profile}
@@ -32,14 +39,9 @@ class Connecting:
         """Link `number` (from 1), resumed by `handle` or, where that is empty, from nothing. LinkError when it cannot
         be had, or does not outlive what it is given first."""
         seed = begins_with.seed
-        with telemetry.tracer().start_as_current_span(names.SPAN_CONNECT, parent, trace.SpanKind.CLIENT) as span:
-            span.set_attributes(
-                {
-                    names.SESSION_ID: self._spec.session_id,
-                    names.GEN_AI_MODEL: self._spec.config.model,
-                    names.LINK: number,
-                }
-            )
+        told = 0 if seed is None else len(seed.turns)
+        with self._trace.span(names.SPAN_CONNECT, kind=trace.SpanKind.CLIENT, parent=parent, vital=True) as span:
+            span.set_attributes({names.LINK: number, names.LINK_TOLD_TURNS: told})
             config = self._context.live_config(handle, self._headers, seeded=seed is not None and seed.as_history)
             rate = live_config.input_rate(self._spec.config)
             with Dialling():

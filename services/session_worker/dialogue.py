@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from google.genai import types
 
 from parley.v1 import fabric_pb2, live_pb2
+from services.fabric import telemetry
 from services.session_worker import events, measured, responses
 from services.session_worker.call_recovery import Owed
 from services.session_worker.callertools import Answered
@@ -39,12 +40,12 @@ class Dialogue:
                 return
         ended = turns.on_event(event, now)
         turn = turns.current
+        turn_begins = parts.spans.on_event(event, ended or turn)  # before the checkpoint, which has its context
         answers = turn is not None and turn.first_output is not None
         if turn is not None and answers:
             round_trip = parts.links.round_trip
-            if parts.answering.begins(now, turn.number, parts.downlink.last_seq + 1, round_trip):
+            if parts.answering.begins(now, turn.number, parts.downlink.last_seq + 1, round_trip) or turn_begins:
                 parts.checkpoints.write()
-        parts.spans.on_event(event, ended or turns.current, now)
         self._pass_on(event, now)
         if isinstance(event, events.GenerationComplete) and turn is not None and not turns.pending_calls:
             parts.answering.generated(turn.said, parts.downlink.last_seq)
@@ -66,7 +67,8 @@ class Dialogue:
             case events.FunctionCall():
                 parts.tools.start(event, parts.turns.count, parts.answering.turn, parts.spans.context)
             case events.CallsCancelled(ids=ids):
-                parts.tools.cancel(ids)
+                with telemetry.within(parts.spans.context):
+                    parts.tools.cancel(ids)
                 self.tell_cancelled(parts.caller_tools.cancel(ids))
             case events.HandleUpdate() | events.GoAway():
                 pass  # the keeper of links follows them

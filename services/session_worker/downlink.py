@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
 from parley.v1 import fabric_pb2, live_pb2
 from services.fabric import subjects
 from services.fabric.ring import Ring
+from services.session_worker.losses import Losses
+from services.session_worker.skips import OVERLOAD, VOID, Skips
 
 _MAX_ITEMS_PER_ENVELOPE: Final = 64
 _MAX_BYTES_PER_ENVELOPE: Final = 256 * 1024
 _MAX_RING_ITEMS: Final = 16_384
-VOID: Final = "VOID"
-"""Reason of a skip that the caller knows of, by `interrupted` or a `gap`."""
 
 
 @dataclass(slots=True)
@@ -25,6 +26,14 @@ class _Uplink:
     acked: int = 0
     stored: list[tuple[int, int]] = field(default_factory=list)
     """Safe beyond `acked`; told in every envelope until `acked` has passed it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Overload:
+    """A gap in the outbox, and what it says."""
+
+    item: fabric_pb2.DownlinkItem
+    response: live_pb2.ConverseResponse
 
 
 class Downlink:
@@ -39,13 +48,13 @@ class Downlink:
         self._max_bytes = max_bytes
         self._outbox: deque[fabric_pb2.DownlinkItem] = deque()
         self._outbox_bytes = 0
-        self._skips: list[fabric_pb2.Skip] = []
+        self._skips = Skips()
         self._in_flight: deque[tuple[int, int]] = deque()  # (seq, audio ms) that the gateway has not passed on
         self._in_flight_ms = 0
         self._last_seq = last_seq
-        self._passed_on_before = 0
-        """Up to here, what the owner before sent and the gateway of that time had."""
-        self._explained: deque[tuple[int, int]] = deque()  # ranges that the caller was told will not come
+        self._overload: _Overload | None = None
+        """A gap that has not left, and may name more."""
+        self.losses = Losses()
         self._turn_first = last_seq + 1
         self._farewells: deque[tuple[str, bytes]] = deque()
         self._gateway = ""
@@ -100,12 +109,25 @@ class Downlink:
     def delivered(self) -> bool:
         """The caller has everything, as far as it tells: its gateway while it is attached, else its own acks."""
         known = self.received if self._gateway or not self._ring.acked else self._ring.acked
-        return max(known, self._ring.acked) >= self._newest
+        return max(known, self._ring.acked) >= self._newest and not self.losses
 
     # What the session says
 
     def emit(self, response: live_pb2.ConverseResponse, *, audio_ms: int = 0) -> int:
-        """Number a response and queue it; return its `seq`."""
+        """Number a response and queue it; return its `seq`. What was lost before is told before it, unless it is audio.
+        Where the caller does not keep up, the oldest audio gives way, and a gap names it."""
+        if not audio_ms:
+            self.tell_losses()
+        seq = self._emit(response, audio_ms)
+        self._shed_over_bound()
+        return seq
+
+    def tell_losses(self) -> None:
+        """Tell the caller now what was lost of the uplink."""
+        for gap in self.losses.take():
+            self._emit(live_pb2.ConverseResponse(gap=gap))
+
+    def _emit(self, response: live_pb2.ConverseResponse, audio_ms: int = 0) -> int:
         self._last_seq += 1
         response.seq = self._last_seq
         response.acked_seq = self._told_acked = self.uplink.acked
@@ -121,6 +143,7 @@ class Downlink:
         # For a caller that never acks: what gRPC has taken gives way to what is new.
         self._ring.make_room(size, up_to=self.received)
         self._ring.append(self._last_seq, item, size, expendable=audio_ms > 0)
+        self._skips.forget_explained(self._ring.forgotten)
         if response.WhichOneof("payload") == "turn_complete":
             self._turn_first = self._last_seq + 1
         if self._gateway:
@@ -141,7 +164,7 @@ class Downlink:
         first = min(audio, default=self._last_seq + 1)
         last = max(audio, default=self._last_seq)
         if audio:
-            self._explained.append((first, last))
+            self._skips.explain(first, last)
         self._skip_queued_audio(VOID)
         self._ring.discard(lambda entry: entry.seq > after and bool(entry.item.audio_milliseconds))
         self.emit(
@@ -150,32 +173,48 @@ class Downlink:
             )
         )
 
-    def shed_over_bound(self) -> list[live_pb2.SeqRange]:
-        """Drop the oldest queued audio while the outbox is over its bound; return what went, for a gap each."""
-        gone: list[live_pb2.SeqRange] = []
+    def _shed_over_bound(self) -> None:
         while self._outbox_bytes > self._max_bytes:
             item = next((item for item in self._outbox if item.audio_milliseconds), None)
             if item is None:
-                break
+                return
             self._outbox.remove(item)
             self._outbox_bytes -= len(item.response)
             self.shed_items += 1
             self.shed_bytes += len(item.response)
             self._ring.discard(lambda entry, seq=item.seq: entry.seq == seq)  # type: ignore[misc]
-            self._skip(item.seq, "OVERLOAD")
-            self._explained.append((item.seq, item.seq))
-            if gone and gone[-1].to_seq == item.seq - 1:
-                gone[-1].to_seq = item.seq
-            else:
-                gone.append(live_pb2.SeqRange(from_seq=item.seq, to_seq=item.seq))
-        return gone
+            self._skips.add(item.seq, item.seq, OVERLOAD)
+            self._skips.explain(item.seq, item.seq)
+            self._name_overload(item.seq)
+
+    def _name_overload(self, seq: int) -> None:
+        """In the gap of this burst, as long as that is here and no audio has left meanwhile: all audio that it names is
+        lost."""
+        overload = self._overload
+        if overload is None or overload.response.gap.to_seq >= seq:
+            gap = live_pb2.Gap(
+                direction=live_pb2.DIRECTION_DOWNLINK,
+                from_seq=seq,
+                to_seq=seq,
+                media_class=live_pb2.MEDIA_CLASS_AUDIO,
+                reason=OVERLOAD,
+            )
+            response = live_pb2.ConverseResponse(gap=gap)
+            self._emit(response)
+            self._overload = _Overload(self._outbox[-1], response)
+            return
+        item, response = overload.item, overload.response
+        response.gap.to_seq = seq
+        self._outbox_bytes -= len(item.response)
+        item.response = response.SerializeToString()
+        self._outbox_bytes += len(item.response)
 
     def _skip_queued_audio(self, reason: str) -> None:
         kept: deque[fabric_pb2.DownlinkItem] = deque()
         for item in self._outbox:
             if item.audio_milliseconds:
                 self._outbox_bytes -= len(item.response)
-                self._skip(item.seq, reason)
+                self._skips.add(item.seq, item.seq, reason)
             else:
                 kept.append(item)
         self._outbox = kept
@@ -186,6 +225,7 @@ class Downlink:
 
     def end_stream(self, failure: fabric_pb2.Failure | None = None) -> None:
         """Let go of the stream once everything queued is on its way. The first failure counts."""
+        self.tell_losses()
         if self._gateway and not (self._stream_end is not None and self._stream_end.HasField("failure")):
             self._stream_end = fabric_pb2.StreamEnd()
             if failure is not None:
@@ -207,27 +247,24 @@ class Downlink:
         `last_received`: the caller has everything up to here; `passed_on`: the gateway of its stream has, which another
         stream will not get from it.
         """
+        self.tell_losses()
         if self._gateway:
             envelope = self._farewell(self.received)
             envelope.stream_end.failure.CopyFrom(superseded)
             self._farewells.append((subjects.downlink(self._gateway, self._session), envelope.SerializeToString()))
         self._gateway, self._generation = gateway, generation
         self._stream_end = None
-        self._skips.clear()
+        self._skips.take()
         self._missing = []
         self._in_flight.clear()
         self._in_flight_ms = 0
         self.acknowledge(last_received)
-        self._passed_on_before = max(self._passed_on_before, passed_on)
+        self._skips.passed_on_before = max(self._skips.passed_on_before, passed_on)
         first = max(last_received, passed_on, self._ring.acked) + 1
         self.received = first - 1
         self._outbox = deque(entry.item for entry in self._ring.after(first - 1))
         self._outbox_bytes = sum(len(item.response) for item in self._outbox)
-        known = {item.seq for item in self._outbox}
-        self._skips = []
-        for seq in range(first, self._last_seq + 1):
-            if seq not in known:
-                self._skip(seq, self._why_gone(seq))
+        self._skip_all(first, self._last_seq, [item.seq for item in self._outbox])
         return first
 
     def detach(self) -> None:
@@ -236,7 +273,7 @@ class Downlink:
         self._stream_end = None
         self._outbox.clear()
         self._outbox_bytes = 0
-        self._skips.clear()
+        self._skips.take()
         self._missing.clear()
 
     def let_go(self, to_worker: str) -> None:
@@ -270,8 +307,7 @@ class Downlink:
     def acknowledge(self, seq: int) -> None:
         """The caller has everything up to `seq`."""
         self._ring.ack(min(seq, self._last_seq))
-        while self._explained and self._explained[0][1] <= self._ring.acked:
-            self._explained.popleft()
+        self._skips.forget_explained(self._ring.acked)
 
     def resend(self, missing: list[tuple[int, int]]) -> None:
         """The gateway misses these ranges: send them again, or say that they will not come."""
@@ -279,13 +315,8 @@ class Downlink:
         queued = {item.seq for item in self._outbox}
         for first, last in missing:
             kept = {entry.seq: entry.item for entry in self._ring.between(first, last)}
-            for seq in range(first, min(last, self._last_seq) + 1):
-                if seq in queued:
-                    continue
-                if seq in kept:
-                    again.append(kept[seq])
-                else:
-                    self._skip(seq, self._why_gone(seq))
+            again += [item for seq, item in kept.items() if seq not in queued]
+            self._skip_all(first, min(last, self._last_seq), sorted(kept.keys() | queued))
         self._outbox.extendleft(reversed(again))
         self._outbox_bytes += sum(len(item.response) for item in again)
 
@@ -306,23 +337,9 @@ class Downlink:
             news = live_pb2.ConverseResponse(acked_seq=self.uplink.acked)
             self._outbox.append(fabric_pb2.DownlinkItem(response=news.SerializeToString()))
 
-    def _why_gone(self, seq: int) -> str:
-        """What the caller was told is VOID; the rest it must be told now."""
-        return VOID if any(first <= seq <= last for first, last in self._explained) else "FORGOTTEN"
-
-    def _skip(self, seq: int, reason: str) -> None:
-        """`seq` will not come; neighbours leave as one range."""
-        before = self._skips[-1] if self._skips else None
-        follows = before is not None and before.reason == reason and before.range.to_seq == seq - 1
-        if before is not None and follows and seq != self._passed_on_before + 1:
-            before.range.to_seq = seq
-            return
-        # Only audio is shed, voided, or forgotten by a ring that is not full of words. What another worker sent is not
-        # known here.
-        known = seq > self._passed_on_before
-        media_class = live_pb2.MEDIA_CLASS_AUDIO if known else live_pb2.MEDIA_CLASS_VITAL
-        span = live_pb2.SeqRange(from_seq=seq, to_seq=seq)
-        self._skips.append(fabric_pb2.Skip(range=span, media_class=media_class, reason=reason))
+    def _skip_all(self, first: int, last: int, here: Iterable[int]) -> None:
+        """None of this range will come but what is `here`, in order."""
+        self._skips.add_all(first, last, here=here, forgotten=self._ring.forgotten)
 
     # What the writer takes
 
@@ -348,10 +365,10 @@ class Downlink:
             uplink_acked_seq=self.uplink.acked,
             uplink_missing=self._missing,
             uplink_stored=[live_pb2.SeqRange(from_seq=first, to_seq=last) for first, last in self.uplink.stored],
-            skips=self._skips,
+            skips=self._skips.take(),
             move=self.wish,
         )
-        self._skips, self._missing, self._status_due = [], [], False
+        self._missing, self._status_due = [], False
         subject = subjects.downlink(self._gateway, self._session)
         if ending:
             envelope.stream_end.CopyFrom(self._stream_end or fabric_pb2.StreamEnd())
@@ -374,6 +391,8 @@ class Downlink:
             if items and size > _MAX_BYTES_PER_ENVELOPE:
                 break
             items.append(self._outbox.popleft())
+            if item.audio_milliseconds or (self._overload is not None and item is self._overload.item):
+                self._overload = None
             self._outbox_bytes -= len(item.response)
             if item.audio_milliseconds:
                 self._in_flight.append((item.seq, item.audio_milliseconds))

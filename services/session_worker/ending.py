@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import structlog
+from opentelemetry.trace import StatusCode
 
 from parley.v1 import errors_pb2, live_pb2
+from services.fabric import names
 from services.fabric.errors import ServiceError
 from services.fabric.records import FencedError
 from services.session_worker import measured
@@ -31,6 +33,8 @@ class EndCause:
     message: str
     since: float
     """Monotonic seconds."""
+    failure: str = ""
+    """Reason of the error that ended it."""
 
     @property
     def elsewhere(self) -> bool:
@@ -57,7 +61,8 @@ class Ending:
         parts = self._parts
         parts.say(live_pb2.ConverseResponse(ended=live_pb2.Ended(reason=reason, message=message)))
         parts.downlink.end_stream(None if failure is None else failure.to_failure())
-        self.cause = EndCause(reason, message, time.monotonic())
+        error = "" if failure is None else failure.reason_name
+        self.cause = EndCause(reason, message, time.monotonic(), error)
         parts.wake()
 
     def let_go(self, why: str) -> None:
@@ -93,7 +98,15 @@ class Ending:
         parts.spans.finish(parts.turns.current, "the session ended in the middle of the turn")
         await parts.links.close()
         if not cause.elsewhere:
+            self._trace(cause)
             await self._record(cause)
+
+    def _trace(self, cause: EndCause) -> None:
+        reason = live_pb2.EndReason.Name(cause.reason).removeprefix("END_REASON_")
+        with self._parts.trace.span(names.SPAN_END, attributes={names.END_REASON: reason}, vital=True) as span:
+            if cause.failure:
+                span.set_attribute(names.ERROR_REASON, cause.failure)
+                span.set_status(StatusCode.ERROR, cause.failure)
 
     async def _record(self, cause: EndCause) -> None:
         parts = self._parts

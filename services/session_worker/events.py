@@ -69,6 +69,8 @@ class FunctionCall:
     id: str
     name: str
     args: dict[str, Any]
+    problem: str = ""
+    """Why it cannot be run, whatever it is: its arguments, which are left out then, cannot be handed on."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from services.session_worker.input_queue import AudioBatch
 from services.session_worker.journal import Journal
 from services.session_worker.link import Link, LinkClosedError
 from services.session_worker.recorder import Recorder
+from services.session_worker.replay_span import ReplaySpan
 from services.session_worker.sent_input import Item
 from services.session_worker.session_context import SessionContext
 from services.session_worker.turns import TurnState
@@ -68,6 +69,7 @@ class Feeder:
         self._idle.set()
         self._again: deque[Item] = deque()
         """What a link that is gone was given, for the next one."""
+        self._replay: ReplaySpan | None = None
         self._catching_up = False
         """What waited for the link comes before what the caller says now."""
         self._unanswered = False
@@ -101,8 +103,10 @@ class Feeder:
         """The caller is back."""
         self._flush_audio = False
 
-    def give(self, link: Link, again: Iterable[Item] = ()) -> None:
-        """Feed this link from here on; first `again`."""
+    def give(self, link: Link, again: Iterable[Item] = (), replay: ReplaySpan | None = None) -> None:
+        """Feed this link from here on; first `again`, which `replay` is told the end of."""
+        self._replayed(complete=False)
+        self._replay = replay
         self._again.extendleft(reversed(list(again)))
         self._link = link
         self._catching_up = True
@@ -111,6 +115,12 @@ class Feeder:
     def release(self) -> None:
         """The link is closed, or about to be: nothing more is given to it. Its buffers are not held here."""
         self._link = None
+        self._replayed(complete=False)
+
+    def _replayed(self, *, complete: bool) -> None:
+        replay, self._replay = self._replay, None
+        if replay is not None:
+            replay.end(complete=complete)
 
     async def let_go(self) -> None:
         """The same; returns when nothing is on its way to it any more."""
@@ -135,7 +145,7 @@ class Feeder:
             except LinkClosedError:
                 # Whoever reads the link sees it, too, and brings another one.
                 if self._link is link:
-                    self._link = None
+                    self.release()
 
     async def _feed(self, link: Link) -> bool:
         """Until the session ends (True), or the link is another one (False)."""
@@ -147,6 +157,8 @@ class Feeder:
             item = self._again.popleft() if self._again else queue.pop(time.monotonic())
             if item is not None:
                 await self._hand_over(link, item)
+                if not self._again:
+                    self._replayed(complete=True)
                 if not isinstance(item, AudioBatch) and item.HasField("end"):
                     return True  # what the caller sent after it is not for the model
                 continue

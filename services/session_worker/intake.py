@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from parley.v1 import fabric_pb2, live_pb2
+from parley.v1 import fabric_pb2
 from services.session_worker import measured
 from services.session_worker.uplink import Taken
 
@@ -31,7 +31,7 @@ class Intake:
             downlink.resend([(item.from_seq, item.to_seq) for item in envelope.downlink_missing])
         if not downlink.drained:
             parts.wake()  # the window may have opened
-        self._act_on(parts.uplink.take(envelope, now))
+        self._act_on(parts.uplink.take(envelope, now), now)
 
     def renumbered(self) -> None:
         """Another stream of the caller numbers what it sends from what was received on."""
@@ -40,7 +40,14 @@ class Intake:
 
     def tick(self, now: float) -> None:
         """Holes that waited too long become gaps."""
-        self._act_on(self._parts.uplink.give_up(now))
+        self._act_on(self._parts.uplink.give_up(now), now)
+
+    def tell_losses(self, now: float) -> None:
+        """Bursts of losses that are over, or take long, become gaps."""
+        downlink = self._parts.downlink
+        if downlink.losses.is_due(now):
+            downlink.tell_losses()
+            self._parts.wake()
 
     def ask_for_missing(self, now: float) -> None:
         """Ask the gateway for what did not come."""
@@ -61,23 +68,26 @@ class Intake:
         if parts.uplink.coverage.cover(record.covered_uplink_seq) > parts.downlink.uplink.acked:
             self._tell()
 
-    def _act_on(self, taken: Taken) -> None:
+    def _act_on(self, taken: Taken, now: float) -> None:
         parts = self._parts
         for request in taken.to_store:
             parts.log(fabric_pb2.LogEntry(request=request), request.seq)
-        for before, now in taken.renumbered:
-            parts.conversation.renumber(before, now)
+        for before, after in taken.renumbered:
+            parts.conversation.renumber(before, after)
         for gap in taken.lost:
-            parts.say(live_pb2.ConverseResponse(gap=gap))
             measured.lost(gap)
+            parts.downlink.losses.add(gap, now)
         if taken.input_waits:
             parts.feeder.wake()
         parts.downlink.uplink.received = parts.uplink.received
 
     def _tell(self) -> None:
-        coverage, told = self._parts.uplink.coverage, self._parts.downlink.uplink
+        downlink, coverage = self._parts.downlink, self._parts.uplink.coverage
+        told = downlink.uplink
+        if coverage.acked > told.acked:
+            downlink.tell_losses()  # before the caller forgets what they name
         told.acked = coverage.acked
         told.stored = coverage.settled_beyond()
         if told.stored:
-            self._parts.downlink.tell()
+            downlink.tell()
             self._parts.wake()

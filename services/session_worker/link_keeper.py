@@ -24,6 +24,7 @@ from services.session_worker.answer_in_progress import AnswerInProgress
 from services.session_worker.call_answers import CallAnswers
 from services.session_worker.conversation import Conversation
 from services.session_worker.feeder import Feeder
+from services.session_worker.input_queue import AudioBatch
 from services.session_worker.journal import Journal
 from services.session_worker.link import Dialer, Link, LinkClosedError
 from services.session_worker.link_in_use import LinkInUse
@@ -32,6 +33,7 @@ from services.session_worker.next_link import NextLink, Outage
 from services.session_worker.restoration import Restoration, Situation, gap, restoration
 from services.session_worker.seq_ranges import Range
 from services.session_worker.session_context import SessionContext
+from services.session_worker.session_trace import SessionTrace
 from services.session_worker.settings import WorkerSettings
 from services.session_worker.turns import Turn, TurnState
 
@@ -55,6 +57,7 @@ class Keeps:
     conversation: Conversation
     answering: AnswerInProgress
     feeder: Feeder
+    trace: SessionTrace
     on_event: Callable[[events.Event, float], None]
     say: Callable[[live_pb2.ConverseResponse], None]
     restart: Callable[[Turn], None]
@@ -82,7 +85,7 @@ class LinkKeeper:
         self._ticked = 0.0
         """When the link was last looked after: the journal's time, which stands still while there is none."""
         self._there = asyncio.Event()
-        self._next = NextLink(keeps.spec, keeps.settings, keeps.dialer, keeps.context)
+        self._next = NextLink(keeps.spec, keeps.settings, keeps.dialer, keeps.context, keeps.trace)
         self._calls = ModelCalls(gets_stuck=keeps.context.model.stuck_on_lost_calls)
         self._answers = CallAnswers(self._calls, keeps.context.model, keeps.turns, keeps.journal, keeps.conversation)
         self._exact = False
@@ -93,9 +96,8 @@ class LinkKeeper:
 
     # Links
 
-    async def open(self, parent: Context, session_context: Context) -> None:
-        """Connect the first link. LinkError (BACKEND_*)."""
-        self._next.session_context = session_context
+    async def open(self, parent: Context) -> None:
+        """Connect the first link, for this request. LinkError (BACKEND_*)."""
         self._take(*await self._next.first(self._restoration(False), parent))
 
     def start(self) -> None:
@@ -103,13 +105,10 @@ class LinkKeeper:
         assert self._link is not None
         self._keeps.feeder.give(self._link.link)
 
-    def restore(
-        self, handle: str, calls: Sequence[events.FunctionCall], *, exact: bool, session_context: Context
-    ) -> None:
+    def restore(self, handle: str, calls: Sequence[events.FunctionCall], *, exact: bool) -> None:
         """Begin where another worker ended, with its newest handle and the calls since then."""
         self.handle, self._exact = handle, exact
         self._calls.inherit(calls)
-        self._next.session_context = session_context
 
     @property
     def waiting_calls(self) -> list[events.FunctionCall]:
@@ -150,11 +149,13 @@ class LinkKeeper:
             await self._there.wait()
         return in_use
 
-    async def take_over(self, cause: str, silence: float, replayed: Sequence[Range], *, proven: bool) -> None:
+    async def take_over(
+        self, cause: str, silence: float, replayed: Sequence[Range], *, proven: bool, asked: Context
+    ) -> None:
         """Bring a link to a session of another worker's, and keep it as `run` does. `cause`: as callers are told;
         `silence`: seconds since the model last heard the caller; `replayed`: uplink that it may have heard before;
-        `proven`: that worker is dead, or has let go of it."""
-        outage = Outage(cause, time.monotonic() - silence, replayed, taken_over=True)
+        `proven`: that worker is dead, or has let go of it; `asked`: context of the request."""
+        outage = Outage(cause, time.monotonic() - silence, replayed, taken_over=asked)
         self._go_on(outage, *await self._next.reopen(outage, self.handle, self._restoration, cut_off=not proven))
         await self.run()
 
@@ -332,9 +333,10 @@ class LinkKeeper:
         again = begins_with.replay.items
         keeps.journal.restart(again, told=begins_with.seed is not None or begins_with.untold is not None)
         # Who called had something to answer. What another worker's link owed, its gateway knows.
-        may_be_stuck = begins_with.seed is None and (begins_with.owed or outage.taken_over)
+        may_be_stuck = begins_with.seed is None and (begins_with.owed or outage.taken_over is not None)
         self._take(link, begins_with, may_be_stuck=may_be_stuck)
-        keeps.feeder.give(link, again)
+        seconds = sum(keeps.journal.seconds(item) for item in again if isinstance(item, AudioBatch))
+        keeps.feeder.give(link, again, self._next.replay(again, seconds))
         measured.given_again(begins_with)
         self._tell(begins_with.responses(time.monotonic() - outage.began, outage.replayed))
 

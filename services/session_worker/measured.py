@@ -87,6 +87,12 @@ def lost(gap: live_pb2.Gap) -> None:
     count(metrics.LOST, gap.to_seq - gap.from_seq + 1, labels)
 
 
+def shed(messages: int) -> None:
+    """The caller does not keep up, and is told that so much of its audio will not arrive."""
+    labels = {names.DIRECTION: "downlink", names.MEDIA_CLASS: "AUDIO", names.REASON: "OVERLOAD"}
+    count(metrics.LOST, messages, labels)
+
+
 def turn_over(turn: Turn) -> None:
     """The model has ended a turn."""
     count(metrics.TURNS, 1, {names.OUTCOME: "interrupted" if turn.interrupted else "completed"})

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import structlog
 from opentelemetry import trace
 from opentelemetry.context import Context
+from opentelemetry.trace import Link as SpanLink
 
 from parley.v1 import fabric_pb2
 from services.fabric import names, telemetry
@@ -20,10 +21,14 @@ from services.session_worker.connecting import Connecting
 from services.session_worker.ladder import Budget, Fail, Ladder, Resume, Step
 from services.session_worker.link import Dialer, Link
 from services.session_worker.measured import Replacing
+from services.session_worker.replay_span import ReplaySpan
 from services.session_worker.restoration import Restoration
+from services.session_worker.sent_input import Item
 from services.session_worker.seq_ranges import Range
 from services.session_worker.session_context import SessionContext
+from services.session_worker.session_trace import SessionTrace
 from services.session_worker.settings import WorkerSettings
+from services.session_worker.takeover import WORKER_LOST
 
 log = structlog.get_logger()
 
@@ -41,8 +46,15 @@ class Outage:
     """When the model heard the caller last; monotonic seconds."""
     replayed: Sequence[Range] = ()
     """Uplink that the model may have heard before and that comes again, beside what the link begins with."""
-    taken_over: bool = False
-    """The session was another worker's."""
+    taken_over: Context | None = None
+    """The session was another worker's; the context of whoever asked for the takeover."""
+
+    @property
+    def span_name(self) -> str:
+        """Of the span that tells of it."""
+        if self.taken_over is None:
+            return names.SPAN_ROTATE
+        return names.SPAN_RECOVER if self.cause == WORKER_LOST else names.SPAN_MIGRATE
 
 
 class NextLink:
@@ -54,16 +66,18 @@ class NextLink:
         settings: WorkerSettings,
         dialer: Dialer,
         context: SessionContext,
+        session_trace: SessionTrace,
     ) -> None:
         self._spec = spec
-        self._connecting = Connecting(spec, settings, dialer, context)
+        self._trace = session_trace
+        self._connecting = Connecting(spec, settings, dialer, context, session_trace)
         budget = Budget(
             settings.recovery_tries, settings.recovery_time.total_seconds(), settings.healthy_link.total_seconds()
         )
         self._ladder = Ladder(budget, random.random)
         self._number = 0
-        self.session_context = Context()
-        """Of the session's trace."""
+        self._brought = Context()
+        """Of the span that tells of the newest link."""
 
     async def first(self, begins_with: Restoration, parent: Context) -> tuple[Link, Restoration]:
         """Of a new session. LinkError (BACKEND_*)."""
@@ -93,8 +107,7 @@ class NextLink:
                 handle = step.handle if isinstance(step, Resume) else ""
                 begins_with = restoration(resumed)
                 try:
-                    context = trace.set_span_in_context(span, self.session_context)
-                    link = await self._connecting.connect(self._number + 1, handle, begins_with, context)
+                    link = await self._connecting.connect(self._number + 1, handle, begins_with, self._brought)
                 except LinkError as error:
                     log.warning("no new link", session=self._spec.session_id, error=str(error))
                     step = self._next_step(error.failure, handle)
@@ -127,16 +140,18 @@ class NextLink:
     @contextmanager
     def _span(self, outage: Outage) -> Iterator[trace.Span]:
         """From when the model heard the caller last, until it can again."""
-        name = names.SPAN_RECOVER if outage.taken_over else names.SPAN_ROTATE
-        start = time.time_ns() - round((time.monotonic() - outage.began) * 1e9)
-        with telemetry.tracer().start_as_current_span(name, self.session_context, start_time=start) as span:
-            span.set_attributes(
-                {
-                    names.SESSION_ID: self._spec.session_id,
-                    names.TENANT: self._spec.tenant,
-                    names.PROFILE: self._spec.profile,
-                    names.GEN_AI_MODEL: self._spec.config.model,
-                    names.LINK_CAUSE: outage.cause,
-                }
-            )
+        parent, links = self._trace.context, []
+        if outage.taken_over is not None:
+            asked = telemetry.span_context(outage.taken_over)
+            if asked.trace_id == telemetry.span_context(parent).trace_id:
+                parent = outage.taken_over
+            elif asked.is_valid:  # the session has gone on in another trace since its stream was opened
+                links = [SpanLink(asked)]
+        with self._trace.span(outage.span_name, parent=parent, began=outage.began, links=links, vital=True) as span:
+            span.set_attribute(names.LINK_CAUSE, outage.cause)
+            self._brought = trace.set_span_in_context(span, parent)
             yield span
+
+    def replay(self, items: Sequence[Item], seconds: float) -> ReplaySpan | None:
+        """The span of what the newest link is given again: these, which sound so long. None where that is nothing."""
+        return ReplaySpan(self._trace, self._brought, len(items), seconds) if items else None

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import time
 
-from opentelemetry.context import Context
-
 from parley.v1 import fabric_pb2, live_pb2
-from services.fabric import logs
 from services.fabric.conversation_log import ConversationLog
 from services.fabric.records import FencedError
 from services.session_worker import live_config, measured
@@ -27,6 +24,7 @@ from services.session_worker.link_keeper import Keeps, LinkKeeper
 from services.session_worker.ownership import FIRST_EPOCH, Ownership
 from services.session_worker.recorder import Recorder
 from services.session_worker.session_context import SessionContext
+from services.session_worker.session_trace import SessionTrace
 from services.session_worker.shared import Services
 from services.session_worker.standby import Standby
 from services.session_worker.takeover import Inherited
@@ -49,8 +47,8 @@ class Parts:
         self.tasks = Tasks(spec.session_id, self.ending.fail)
         self.intake = Intake(self)
         self.dialogue = Dialogue(self)
-        self.spans = TurnSpans(spec, Context())
-        self.trace_id = ""
+        self.trace = SessionTrace(spec, services.settings.trace_length.total_seconds())
+        self.spans = TurnSpans(self.trace)
         self._make_records(inherited)
         self._make_ends(inherited)
         self._make_middle()
@@ -112,6 +110,7 @@ class Parts:
             self.epoch,
             own=lambda: self.ownership.revision,
             model=self.context.model,
+            trace=self.trace,
             tool=self.context.tool,
             respond=dialogue.respond,
             respond_partly=dialogue.respond_partly,
@@ -147,6 +146,7 @@ class Parts:
                 self.conversation,
                 self.answering,
                 self.feeder,
+                self.trace,
                 on_event=dialogue.on_event,
                 say=self.say,
                 restart=dialogue.restart,
@@ -175,6 +175,8 @@ class Parts:
                 self.uplink,
                 self.downlink,
                 self.caller_tools,
+                self.trace,
+                self.spans,
             ),
             self.recorder,
         )
@@ -189,18 +191,11 @@ class Parts:
         self.services.writer.wake(self.downlink)
 
     def say(self, response: live_pb2.ConverseResponse, audio_ms: int = 0) -> None:
-        """Tell the caller; where it does not keep up, the oldest audio gives way, and it is told so."""
+        """Tell the caller."""
+        shed = self.downlink.shed_items
         self.downlink.emit(response, audio_ms=audio_ms)
-        for gone in self.downlink.shed_over_bound():
-            gap = live_pb2.Gap(
-                direction=live_pb2.DIRECTION_DOWNLINK,
-                from_seq=gone.from_seq,
-                to_seq=gone.to_seq,
-                media_class=live_pb2.MEDIA_CLASS_AUDIO,
-                reason="OVERLOAD",
-            )
-            self.downlink.emit(live_pb2.ConverseResponse(gap=gap))
-            measured.lost(gap)
+        if self.downlink.shed_items != shed:
+            measured.shed(self.downlink.shed_items - shed)
         self.wake()
 
     def log(self, entry: fabric_pb2.LogEntry, seq: int = 0) -> None:
@@ -210,12 +205,6 @@ class Parts:
             self.recorder.log(entry, seq)
         else:
             self.recorder.log(without_words(entry))
-
-    def trace(self, session_context: Context) -> None:
-        """What the session does belongs to this trace."""
-        self.trace_id = logs.follow(self.spec.session_id, session_context)
-        self.checkpoints.session_context = session_context
-        self.spans = TurnSpans(self.spec, session_context)
 
     def record(self) -> None:
         """Begin to write: the session is ours."""

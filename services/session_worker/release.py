@@ -43,7 +43,9 @@ async def release(parts: Parts, cause: str, to_worker: str) -> None:
 
 
 async def _stop(parts: Parts) -> None:
-    """First the link: its handle is refused while it is open."""
+    """First the link: its handle is refused while it is open. What is to be told of losses leaves meanwhile."""
+    parts.downlink.tell_losses()
+    parts.wake()
     await asyncio.gather(parts.tasks.stop(besides=parts.recorder.task), parts.tools.close(hand_over=True))
     await parts.links.close()
     parts.spans.finish(parts.turns.current, "the session was moved in the middle of the turn")

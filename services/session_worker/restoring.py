@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
+from typing import Final
+
+from opentelemetry.context import Context
 
 from parley.v1 import fabric_pb2
-from services.fabric import telemetry
+from services.fabric import names, telemetry
 from services.session_worker.answer_in_progress import Begun
+from services.session_worker.call_recovery import Owed
 from services.session_worker.parts import Parts
 from services.session_worker.sent_input import Extent
-from services.session_worker.takeover import Inherited
+from services.session_worker.takeover import WORKER_LOST, Inherited
+
+_DEAD: Final = frozenset({fabric_pb2.PROOF_OF_DEATH_DEAD, fabric_pb2.PROOF_OF_DEATH_NOT_HELD})
+"""Of an owner before that will end none of its spans any more."""
 
 
-async def restore(parts: Parts, inherited: Inherited) -> int:
+async def restore(parts: Parts, inherited: Inherited, stream: Context) -> int:
     """Everything but the link, which `bring_link` is for; return the first downlink `seq`. ServiceError; `own` names
-    this worker all the same."""
+    this worker all the same. `stream`: context of the open of the stream, where that is news."""
     state, request, now = inherited.state, inherited.request, time.monotonic()
-    session_context = telemetry.context_from({telemetry.TRACEPARENT: state.checkpoint.traceparent})
-    parts.trace(session_context)
+    checkpoint = state.checkpoint
+    carrier = {telemetry.TRACEPARENT: checkpoint.traceparent, telemetry.TRACESTATE: checkpoint.tracestate}
+    age = checkpoint.trace_age.ToTimedelta().total_seconds()
+    parts.trace.begin(telemetry.context_from(carrier), part=checkpoint.trace_part, age=age)
     calls = await parts.tools.recover(state.told_claims)
+    if inherited.cause == WORKER_LOST and request.proof in _DEAD:
+        _stand_in(parts, checkpoint, calls.owed)
+    parts.trace.attached(stream)
     parts.turns.count = state.turns
     parts.journal.restore(state.received, state.handle_position, parts.conversation.settled)
     parts.uplink.restore(state.received, state.stored, state.to_give, numbered=bool(request.attach_generation), now=now)
@@ -42,7 +55,6 @@ async def restore(parts: Parts, inherited: Inherited) -> int:
         state.checkpoint.handle,
         [*state.lost_calls, *(owed.call for owed in calls.owed)],
         exact=state.checkpoint.exact,
-        session_context=session_context,
     )
     parts.caller_tools.restore(state.caller_calls, now)
     if state.begins_anew:
@@ -58,11 +70,23 @@ async def restore(parts: Parts, inherited: Inherited) -> int:
     return first_downlink_seq
 
 
-def bring_link(parts: Parts, inherited: Inherited) -> None:
-    """Begin to bring the link, and to feed it."""
+def _stand_in(parts: Parts, checkpoint: fabric_pb2.CheckpointRecord, calls: Iterable[Owed]) -> None:
+    """The spans that were in progress when the worker before died: of its turn, and of the calls that had no end."""
+    turn = checkpoint.turns + 1
+    number = {names.TURN_NUMBER: turn}
+    of_turn = parts.trace.stand_in(names.SPAN_TURN, checkpoint.turn_traceparent, parts.trace.context, number)
+    for owed in calls:
+        parent = of_turn if owed.identity.turn == turn else parts.trace.context
+        tool = {names.GEN_AI_TOOL_NAME: owed.call.name, names.GEN_AI_TOOL_CALL_ID: owed.call.id}
+        parts.trace.stand_in(f"{names.SPAN_TOOL_CALL} {owed.call.name}", owed.traceparent, parent, tool)
+
+
+def bring_link(parts: Parts, inherited: Inherited, asked: Context) -> None:
+    """Begin to bring the link, and to feed it. `asked`: context of the request to take the session over."""
     request = inherited.request
     silence = request.silence.ToTimedelta().total_seconds()
     proven = request.proof != fabric_pb2.PROOF_OF_DEATH_SILENT
-    parts.standby.start(parts.links.take_over(inherited.cause, silence, inherited.replayed, proven=proven))
+    bringing = parts.links.take_over(inherited.cause, silence, inherited.replayed, proven=proven, asked=asked)
+    parts.standby.start(bringing)
     parts.tasks.keep(parts.feeder.run(), "feed")
     parts.feeder.wake()

@@ -57,11 +57,11 @@ class Session:
     async def open(self, parent: Context, session_context: Context) -> fabric_pb2.Attached:
         """Write the ownership, connect the link, attach the stream. ServiceError; nothing is left behind then."""
         parts = self._parts
-        parts.trace(session_context)
+        parts.trace.begin(session_context)
         try:
             await parts.ownership.take()
             parts.record()  # while the link is dialled: without a checkpoint nobody could take the session over
-            await parts.links.open(parent, session_context)
+            await parts.links.open(parent)
             attached = self._attached(await parts.attachment.open())
         except BaseException:
             await self._undo_open()
@@ -80,7 +80,7 @@ class Session:
             await parts.links.close()
             try:
                 await self._ownership.undo()
-                logs.forget(self.id, parts.trace_id)
+                logs.forget(self.id, parts.trace.log_id)
             except ServiceError as error:
                 log.warning("a failed open left records behind", session=self.id, error=str(error))
                 self._services.leftovers.again(self.id, self._ownership.undo)
@@ -91,12 +91,14 @@ class Session:
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.shield(undoing)
 
-    async def take_over(self) -> fabric_pb2.Attached:
-        """Go on where another worker ended; the link follows. ServiceError; `own` names this worker all the same."""
+    async def take_over(self, asked: Context, stream: Context) -> fabric_pb2.Attached:
+        """Go on where another worker ended; the link follows. ServiceError; `own` names this worker all the same.
+
+        `asked`: context of the request; `stream`: of the open of the stream, where that is news."""
         assert self._inherited is not None
         inherited, self._inherited = self._inherited, None
-        attached = self._attached(await restoring.restore(self._parts, inherited))
-        restoring.bring_link(self._parts, inherited)
+        attached = self._attached(await restoring.restore(self._parts, inherited, stream))
+        restoring.bring_link(self._parts, inherited, asked)
         return attached
 
     @property
@@ -104,8 +106,8 @@ class Session:
         """It was taken over, and its link is not there yet."""
         return self._taken_over and self.ending is None and self._parts.links.number == 0
 
-    async def attach(self, request: fabric_pb2.AttachSession) -> fabric_pb2.Attached:
-        """Let a stream take the session over. ServiceError when it may not."""
+    async def attach(self, request: fabric_pb2.AttachSession, stream: Context) -> fabric_pb2.Attached:
+        """Let a stream take the session over, that was opened in this context. ServiceError when it may not."""
         if self.ending is not None:
             raise ServiceError(errors_pb2.ERROR_REASON_SESSION_ENDED, f"session {self.id} is over")
         if self._leaving:
@@ -114,6 +116,7 @@ class Session:
         first_downlink_seq = await parts.attachment.take_over(request)
         if request.presented_token_sha256 or request.new_token_sha256:  # else it is a stream that goes on as it was
             parts.intake.renumbered()
+            parts.trace.attached(stream)
         parts.feeder.attached()
         return self._attached(first_downlink_seq)
 
@@ -158,6 +161,7 @@ class Session:
             parts.intake.tick(now)
         else:
             parts.uplink.wait_anew(now)
+        parts.intake.tell_losses(now)
         # Silence needs no answer, and what is too old is given to nobody: they are acked although no turn ends.
         parts.checkpoints.tick(now)
         parts.links.tick(now)
@@ -203,7 +207,7 @@ class Session:
     @property
     def trace_id(self) -> str:
         """Of the trace that its lines in the log belong to; until it is disposed of."""
-        return self._parts.trace_id
+        return self._parts.trace.log_id
 
     @property
     def state(self) -> str:

@@ -124,6 +124,10 @@ class WorkerSettings(ServiceSettings):
     log_retention: PositiveDuration = Field(
         timedelta(hours=24), description="Age at which the log drops entries of sessions that never ended properly."
     )
+    trace_length: PositiveDuration = Field(
+        timedelta(minutes=30),
+        description="Age at which a session's trace ends with a turn, and a trace that is linked to it begins.",
+    )
     gateway_audio_ahead: PositiveDuration = Field(
         timedelta(seconds=5), description="Audio sent to the gateway beyond what it has passed on, at most."
     )

@@ -6,17 +6,19 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Collection, Coroutine
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
+import structlog
 from google.genai import types
 from google.protobuf import duration_pb2
-from opentelemetry import trace
 from opentelemetry.context import Context
+from opentelemetry.trace import Span, SpanKind, StatusCode
 
 from parley.v1 import fabric_pb2, live_pb2, tools_pb2
-from services.fabric import claims, names, subjects, telemetry
+from services.fabric import claims, names, subjects
 from services.fabric.bus import Bus
 from services.fabric.capabilities import ModelCapabilities
 from services.fabric.process import stop_tasks
@@ -27,6 +29,9 @@ from services.session_worker.call_recovery import Owed, Recovered, owed
 from services.session_worker.execution import Terms
 from services.session_worker.executions import Executions
 from services.session_worker.partial_results import PartialResults, output_of
+from services.session_worker.session_trace import CALL_SPANS, SessionTrace
+
+log = structlog.get_logger()
 
 _DEFAULT_TIMEOUT: Final = 30.0
 _MOST_WAITING: Final = 128
@@ -65,6 +70,7 @@ class ToolCalls:
         *,
         own: Callable[[], int],
         model: ModelCapabilities,
+        trace: SessionTrace,
         tool: Callable[[str], tools_pb2.Tool | None],
         respond: Respond,
         respond_partly: Respond,
@@ -78,6 +84,7 @@ class ToolCalls:
         another owner."""
         self._session = session
         self._model = model
+        self._trace = trace
         self._tool = tool
         self._respond = respond
         self._respond_partly = respond_partly
@@ -172,19 +179,21 @@ class ToolCalls:
 
     async def finish(self, owed: Owed, deliver: Respond) -> None:
         """Wait for the outcome of a call of an earlier owner, log that the model is told, and hand it to `deliver`."""
-        partials = PartialResults(owed.call, self._tool(owed.call.name), self._model)
+        call, partials = owed.call, PartialResults(owed.call, self._tool(owed.call.name), self._model)
         compensates = _terms(self._tool(owed.call.name)).compensates
         terms = Terms(owed.timeout, owed.idempotent, compensates=compensates)
-        try:
-            reply = await self._executions.outcome(
-                owed.call, owed.identity, terms, partial(self._report, owed.call, partials)
-            )
-        except FencedError:
-            self._fenced()
-            return
-        await self._tell(
-            owed.call, owed.identity.turn, owed.identity, reply, partials, deliver=deliver, took=reply.duration
-        )
+        with self._span(call, self._trace.context) as span:
+            span.set_attribute(names.TOOL_INHERITED, True)
+            try:
+                reply = await self._executions.outcome(
+                    call, owed.identity, terms, partial(self._report, call, partials)
+                )
+            except FencedError:
+                span.set_attribute(names.TOOL_OUTCOME, "fenced")
+                self._fenced()
+                return
+            _note_outcome(span, reply)
+        await self._tell(call, owed.identity.turn, owed.identity, reply, partials, deliver=deliver, took=reply.duration)
 
     async def close(self, *, hand_over: bool = False) -> None:
         """Stop everything. `hand_over`: the session goes on elsewhere, so what tools run goes on too."""
@@ -198,6 +207,8 @@ class ToolCalls:
         if tool is None:
             # Permission: the model gets what the profile names, whatever it asks for.
             return f"there is no tool named {call.name!r} in this conversation"
+        if call.problem:
+            return f"not run: {call.problem}"
         if len(self._waiting) >= _MOST_WAITING:
             return "not run: too many calls are waiting for their results"
         arguments = canonical(call.args)
@@ -223,19 +234,7 @@ class ToolCalls:
         began = time.monotonic()
         partials = PartialResults(call, self._tool(call.name), self._model)
         self._activity(call, live_pb2.TOOL_PHASE_STARTED, arguments=responses.struct(dict(call.args)))
-        with telemetry.tracer().start_as_current_span(
-            f"{names.SPAN_TOOL_CALL} {call.name}", parent, trace.SpanKind.CLIENT
-        ) as span:
-            span.set_attributes(
-                {
-                    names.SESSION_ID: self._session.session_id,
-                    names.GEN_AI_OPERATION: "execute_tool",
-                    names.GEN_AI_TOOL_NAME: call.name,
-                    names.GEN_AI_TOOL_CALL_ID: call.id,
-                    names.MESSAGING_SYSTEM: "nats",
-                    names.MESSAGING_DESTINATION: subjects.tool_call(call.name),
-                }
-            )
+        with self._span(call, parent) as span:
             try:
                 if isinstance(identity, Identity):
                     take = partial(self._report, call, partials)
@@ -251,14 +250,26 @@ class ToolCalls:
                 span.set_attribute(names.TOOL_OUTCOME, "fenced")
                 self._fenced()
                 return
-            outcome = live_pb2.ToolOutcome.Name(reply.outcome).removeprefix("TOOL_OUTCOME_").lower()
-            span.set_attribute(names.TOOL_OUTCOME, outcome)
-            if reply.outcome != live_pb2.TOOL_OUTCOME_SUCCEEDED:
-                span.set_status(trace.StatusCode.ERROR, reply.error)
+            except Exception:
+                # A fault of ours; a model without an answer would wait for ever.
+                log.exception("call of a tool failed", session=self._session.session_id, tool=call.name)
+                reply = claims.unknown(call.name)
+            _note_outcome(span, reply)
         measured.tool_called(reply, time.monotonic() - began)
         took = responses.duration(time.monotonic() - began)
         known = identity if isinstance(identity, Identity) else None
         await self._tell(call, turn, known, reply, partials, deliver=self._respond, took=took)
+
+    def _span(self, call: events.FunctionCall, parent: Context) -> AbstractContextManager[Span]:
+        name = f"{names.SPAN_TOOL_CALL} {call.name}"
+        attributes = {
+            names.GEN_AI_OPERATION: names.SPAN_TOOL_CALL,
+            names.GEN_AI_TOOL_NAME: call.name,
+            names.GEN_AI_TOOL_CALL_ID: call.id,
+            names.MESSAGING_SYSTEM: "nats",
+            names.MESSAGING_DESTINATION: subjects.tool_call(call.name),
+        }
+        return self._trace.span(name, kind=SpanKind.CLIENT, parent=parent, spans=CALL_SPANS, attributes=attributes)
 
     async def _report(
         self, call: events.FunctionCall, partials: PartialResults, execution: str, report: fabric_pb2.ToolReport
@@ -316,6 +327,14 @@ def _terms(tool: tools_pb2.Tool | None) -> Terms:
         return Terms(_DEFAULT_TIMEOUT, idempotent=False, reports=False)
     timeout = tool.timeout.ToTimedelta().total_seconds() if tool.HasField("timeout") else _DEFAULT_TIMEOUT
     return Terms(timeout, tool.idempotent, tool.reports, tool.compensates)
+
+
+def _note_outcome(span: Span, reply: fabric_pb2.ToolCallReply) -> None:
+    # Not its words: what a function says may hold what the caller said.
+    outcome = live_pb2.ToolOutcome.Name(reply.outcome).removeprefix("TOOL_OUTCOME_").lower()
+    span.set_attribute(names.TOOL_OUTCOME, outcome)
+    if reply.outcome != live_pb2.TOOL_OUTCOME_SUCCEEDED:
+        span.set_status(StatusCode.ERROR, outcome)
 
 
 def _failed(error: str) -> fabric_pb2.ToolCallReply:

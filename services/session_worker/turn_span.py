@@ -2,67 +2,66 @@
 
 from __future__ import annotations
 
-import time
-
 from opentelemetry import trace
 from opentelemetry.context import Context
 
-from parley.v1 import fabric_pb2
 from services.fabric import names, telemetry
 from services.session_worker import events
+from services.session_worker.session_trace import SessionTrace
 from services.session_worker.turns import Turn
 
 
 class TurnSpans:
     """Follows a session's turns; gives tool calls their parent."""
 
-    def __init__(self, session: fabric_pb2.OpenSession, parent: Context) -> None:
-        self._session = session
-        self._parent = parent
+    def __init__(self, session_trace: SessionTrace) -> None:
+        self._trace = session_trace
+        self._parent = session_trace.context
         self._span: trace.Span | None = None
         self._number = 0
 
     @property
     def context(self) -> Context:
-        """The context of the turn in progress, or of the session between turns."""
-        return self._parent if self._span is None else trace.set_span_in_context(self._span, self._parent)
+        """The context of the turn in progress, or of the session between turns and where the turn has no span."""
+        if self._span is None or not self._span.is_recording():
+            return self._trace.context
+        return trace.set_span_in_context(self._span, self._parent)
 
-    def on_event(self, event: events.Event, turn: Turn | None, now: float) -> None:
-        """Follow an event that belongs to `turn` (None: between turns)."""
+    @property
+    def traceparent(self) -> str:
+        """Of the turn in progress; empty between turns and where the turn has no span."""
+        recorded = self._span is not None and self._span.is_recording()
+        return telemetry.headers(self.context).get(telemetry.TRACEPARENT, "") if recorded else ""
+
+    def on_event(self, event: events.Event, turn: Turn | None) -> bool:
+        """Follow an event that belongs to `turn` (None: between turns); whether it is the first of that turn."""
         if turn is None:
-            return
-        if self._span is None or turn.number != self._number:
+            return False
+        span, begins = self._span, turn.number != self._number
+        if span is None or begins:
+            begins = True
             self.finish(None)
             self._number = turn.number
-            start = time.time_ns() - round((now - turn.began) * 1e9)
-            self._span = telemetry.tracer().start_span(
-                names.SPAN_TURN, self._parent, trace.SpanKind.INTERNAL, start_time=start
-            )
-            self._span.set_attributes(
-                {
-                    names.SESSION_ID: self._session.session_id,
-                    names.TENANT: self._session.tenant,
-                    names.PROFILE: self._session.profile,
-                    names.GEN_AI_SYSTEM: "gcp.gemini",
-                    names.GEN_AI_MODEL: self._session.config.model,
-                    names.TURN_NUMBER: turn.number,
-                }
-            )
+            self._trace.roll_over(turn.began)
+            self._parent = self._trace.context
+            attributes: dict[str, str | int] = {names.GEN_AI_SYSTEM: "gcp.gemini", names.TURN_NUMBER: turn.number}
+            span = self._span = self._trace.start(names.SPAN_TURN, began=turn.began, attributes=attributes)
         match event:
             case events.Audio() if turn.first_audio is not None and turn.audio_seconds * event.rate * 2 <= len(
                 event.pcm
             ):
-                self._span.add_event(names.EVENT_FIRST_AUDIO)
+                span.add_event(names.EVENT_FIRST_AUDIO)
             case events.InputTranscript(finished=True):
-                self._span.add_event(names.EVENT_INPUT_TRANSCRIBED)
+                span.add_event(names.EVENT_INPUT_TRANSCRIBED)
             case events.FunctionCall(name=name):
-                self._span.add_event(names.EVENT_TOOL_CALL, {names.GEN_AI_TOOL_NAME: name})
+                span.add_event(names.EVENT_TOOL_CALL, {names.GEN_AI_TOOL_NAME: name})
             case events.Interrupted():
-                self._span.add_event(names.EVENT_INTERRUPTED)
+                span.add_event(names.EVENT_INTERRUPTED)
             case events.GenerationComplete():
-                self._span.add_event(names.EVENT_GENERATION_COMPLETE)
+                span.add_event(names.EVENT_GENERATION_COMPLETE)
             case _:
                 pass
+        return begins
 
     def finish(self, turn: Turn | None, error: str = "") -> None:
         """End the span of the turn in progress; None: it never completed."""

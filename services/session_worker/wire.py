@@ -21,7 +21,7 @@ from google.genai import version as sdk_version
 from google.genai.live import AsyncSession
 
 from services.fabric import ids
-from services.session_worker import events
+from services.session_worker import call_arguments, events
 
 # An enum value of a newer server is passed through; it is not worth a line of log per frame.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"google\.genai")
@@ -31,6 +31,8 @@ _DEFAULT_OUTPUT_RATE: Final = 24_000
 _UNNAMED: Final = "unnamed_"
 """Begins the ids of calls that came without one: what is waited for, told and cancelled goes by its id."""
 _RATE: Final = re.compile(r"rate=(\d+)")
+_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
+"""How JSON writes halves of characters."""
 _SECONDS: Final = re.compile(r"^(\d+(?:\.\d+)?)s$")
 
 
@@ -104,6 +106,7 @@ async def decode(session: AsyncSession, raw: bytes, *, fast: bool) -> list[event
             parts = message.serverContent.modelTurn.parts
             if all(part.inlineData.mimeType.startswith("audio/") for part in parts):
                 return [_audio(part.inlineData.data, part.inlineData.mimeType) for part in parts]
+    raw = _whole_characters(raw)
     parser = AsyncSession(session._api_client, cast(Any, _OneMessage(raw)))
     try:
         message_in_full = await parser._receive()
@@ -117,6 +120,16 @@ async def decode(session: AsyncSession, raw: bytes, *, fast: bool) -> list[event
     # What has no name here comes first: behind the end of a turn nobody may look for it any more.
     rest = _unnamed(content, _NAMED if found else _ECHO)
     return [events.Unknown(json.dumps(rest)), *found] if rest else found
+
+
+def _whole_characters(raw: bytes) -> bytes:
+    """The message with a `?` for each half of a character without its other half, which nobody could hand on."""
+    if _SURROGATE.search(raw) is None:
+        return raw
+    try:
+        return json.dumps(json.loads(raw), ensure_ascii=False).encode(errors="replace")
+    except (ValueError, RecursionError):
+        return raw
 
 
 _ECHO: Final[Mapping[str, Any]] = {"setupComplete": None}
@@ -155,7 +168,10 @@ def _audio(data: bytes, mime_type: str) -> events.Audio:
 
 def _call(call: types.FunctionCall) -> events.FunctionCall:
     call_id = call.id or f"{_UNNAMED}{ids.sortable_id()}"
-    return events.FunctionCall(call_id, call.name or "", dict(call.args or {}))
+    arguments = dict(call.args or {})
+    if problem := call_arguments.problem_of(arguments):
+        return events.FunctionCall(call_id, call.name or "", {}, problem)
+    return events.FunctionCall(call_id, call.name or "", arguments)
 
 
 def as_called(response: types.FunctionResponse, session: AsyncSession) -> types.FunctionResponse:

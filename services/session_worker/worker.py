@@ -242,8 +242,9 @@ class Worker:
         log.info("session opened", session=session.id, tenant=spec.tenant, model=spec.config.model)
         return attached
 
-    async def take_over(self, request: fabric_pb2.TakeOver) -> fabric_pb2.Attached:
-        """Go on with another worker's session. ServiceError."""
+    async def take_over(self, request: fabric_pb2.TakeOver, asked: Context, stream: Context) -> fabric_pb2.Attached:
+        """Go on with another worker's session, as this request asks for, with a stream that was opened in this context.
+        ServiceError."""
         self._admit(request.session_id)
         self._admission.check_recovery(request.session_id, time.monotonic(), recovering=self.recovering)
         services = self._services
@@ -259,7 +260,7 @@ class Worker:
                     backend=services.settings.backend,
                 )
                 session = Session(inherited.spec, services, inherited)
-                attached = await session.take_over()
+                attached = await session.take_over(asked, stream)
                 self._hold(session, lapses)
                 self.taken_over += 1
         finally:

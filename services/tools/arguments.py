@@ -66,7 +66,6 @@ class SchemaCheck:
 
     def __init__(self, schema: dict[str, Any]) -> None:
         """SchemaError when it is no JSON Schema."""
-        self._known = [str(name) for name in schema.get("properties", {})]
         try:
             self._validator = jsonschema_rs.validator_for(
                 schema,
@@ -77,6 +76,7 @@ class SchemaCheck:
         except (ValueError, jsonschema_rs.ReferencingError) as error:
             reason = str(error).split("\n", 1)[0]
             raise SchemaError(f"its schema is no JSON Schema: {reason[:200]}") from None
+        self._known = [str(name) for name in schema.get("properties", {})]
 
     def __call__(self, values: object) -> None:
         """ArgumentsError says what is wrong, and where."""

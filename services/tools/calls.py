@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
 from opentelemetry.context import Context
-from opentelemetry.trace import SpanKind, Status, StatusCode
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, get_current_span
 
 from parley.v1 import live_pb2
 from services.fabric import metrics, names, telemetry
@@ -90,16 +91,9 @@ class CallCounts:
         return sums | refused | {"unreadable": self.unreadable}
 
 
-async def run_traced(
-    executor: Executor,
-    execution: Execution,
-    counts: CallCounts,
-    *,
-    parent: Context,
-    attributes: Mapping[str, str | int],
-) -> Result:
-    """Run a call under its span, count it, log it."""
-    call = execution.call
+@contextmanager
+def call_span(call: Call, parent: Context, attributes: Mapping[str, str | int]) -> Iterator[Span]:
+    """The span of a call, as the current one, and its ids in what is logged meanwhile."""
     with (
         telemetry.tracer().start_as_current_span(
             f"{names.SPAN_TOOL_CALL} {call.name}",
@@ -110,31 +104,42 @@ async def run_traced(
         ) as span,
         structlog.contextvars.bound_contextvars(tool=call.name, session=call.session, execution=call.execution_id),
     ):
-        try:
-            result = await executor.run(execution)
-        except asyncio.CancelledError:
-            counts.count(call.name, Result(live_pb2.TOOL_OUTCOME_CANCELLED))
-            span.set_attribute(names.TOOL_OUTCOME, outcome_name(live_pb2.TOOL_OUTCOME_CANCELLED))
-            raise
-        counts.count(call.name, result)
-        outcome = outcome_name(result.outcome)
-        span.set_attribute(names.TOOL_OUTCOME, outcome)
-        if result.error_type:
-            # The type only: messages and arguments may hold what the caller said.
-            span.set_attribute(names.ERROR_TYPE, result.error_type)
-            span.set_status(Status(StatusCode.ERROR, result.error_type))
-        log.info(
-            "tool call", outcome=outcome, error=result.error_type, seconds=round(result.duration.total_seconds(), 4)
-        )
-        return result
+        yield span
+
+
+def note_result(span: Span, result: Result) -> None:
+    """How a call ended, on its span. Of an error the type: messages and arguments may hold what the caller said."""
+    span.set_attribute(names.TOOL_OUTCOME, outcome_name(result.outcome))
+    if result.error_type:
+        span.set_attribute(names.ERROR_TYPE, result.error_type)
+        span.set_status(Status(StatusCode.ERROR, result.error_type))
+
+
+async def run_counted(executor: Executor, execution: Execution, counts: CallCounts) -> Result:
+    """Run a call under the current span, count it, log it."""
+    call, span = execution.call, get_current_span()
+    try:
+        result = await executor.run(execution)
+    except asyncio.CancelledError:
+        cancelled = Result(live_pb2.TOOL_OUTCOME_CANCELLED)
+        counts.count(call.name, cancelled)
+        note_result(span, cancelled)
+        raise
+    counts.count(call.name, result)
+    note_result(span, result)
+    outcome = outcome_name(result.outcome)
+    log.info("tool call", outcome=outcome, error=result.error_type, seconds=round(result.duration.total_seconds(), 4))
+    return result
 
 
 def _attributes(call: Call) -> dict[str, str | int]:
     attributes: dict[str, str | int] = {
         names.GEN_AI_OPERATION: names.SPAN_TOOL_CALL,
         names.GEN_AI_TOOL_NAME: call.name,
-        names.GEN_AI_TOOL_CALL_ID: call.execution_id,
+        names.TOOL_EXECUTION: call.execution_id,
     }
+    if call.call_id:
+        attributes[names.GEN_AI_TOOL_CALL_ID] = call.call_id
     if call.session:
         attributes[names.SESSION_ID] = call.session
     if call.tenant:

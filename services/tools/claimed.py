@@ -31,10 +31,18 @@ def wants_claim(request: fabric_pb2.ToolCallRequest) -> bool:
 
 
 def problem(request: fabric_pb2.ToolCallRequest) -> str | None:
-    """What keeps a request from having a claim."""
-    for name in ("session_id", "idempotency_key"):
+    """What keeps a request from being looked at, or from having the claim that it wants."""
+    # Both stand in subjects.
+    wanted = ("session_id", "idempotency_key") if wants_claim(request) else ()
+    for name in (*wanted, *(("execution_id",) if request.execution_id else ())):
         if not _TOKEN.fullmatch(getattr(request, name)):
             return f"{name} must be 1 to 128 letters, digits, _ or -"
+    try:
+        request.timeout.ToTimedelta()
+    except (ValueError, OverflowError):
+        return "timeout must be a duration"
+    if not wants_claim(request):
+        return None
     if len(request.arguments_json.encode()) > claims.MAX_ARGUMENTS:
         return f"arguments_json must not have more than {claims.MAX_ARGUMENTS} bytes"
     return None
@@ -54,10 +62,13 @@ class ClaimedCalls:
         """Outcomes that could not be stored."""
 
     async def claim(
-        self, request: fabric_pb2.ToolCallRequest, execution: Execution, executor: str
+        self, request: fabric_pb2.ToolCallRequest, execution: Execution, executor: str, traceparent: str = ""
     ) -> Claim | fabric_pb2.ToolCallReply:
-        """The claim, when the call is to be run here under it; else the answer to the request. Raises nothing."""
+        """The claim, when the call is to be run here under it; else the answer to the request. Raises nothing.
+
+        `traceparent`: of the span of whoever asks."""
         mine = self._record(request, execution, executor)
+        mine.traceparent = traceparent
         try:
             if request.replaces_revision:
                 found = await self._replace(request, mine)

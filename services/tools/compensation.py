@@ -128,7 +128,7 @@ class Compensations:
             kind=SpanKind.INTERNAL,
             attributes={
                 names.GEN_AI_TOOL_NAME: context.tool,
-                names.GEN_AI_TOOL_CALL_ID: context.execution_id,
+                names.TOOL_EXECUTION: context.execution_id,
                 names.SESSION_ID: context.session,
                 names.TENANT: context.tenant,
             },

@@ -280,6 +280,10 @@ def _json_schema(model: type[BaseModel]) -> dict[str, Any]:
         with warnings.catch_warnings():
             # A default that JSON cannot say is left out of the schema; the function still has it.
             warnings.simplefilter("ignore", PydanticJsonSchemaWarning)
-            return schema.neutral(model.model_json_schema(by_alias=True))
+            parameters = schema.neutral(model.model_json_schema(by_alias=True))
+        schema.check_bounds(parameters)
+    except schema.SchemaError as error:
+        raise DeclarationError(str(error)) from None
     except Exception as error:
         raise DeclarationError(f"its parameters have no JSON Schema: {error}") from error
+    return parameters

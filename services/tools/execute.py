@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -31,6 +32,8 @@ log = structlog.get_logger()
 
 _MAX_ERROR: Final = 500
 """Characters of an error that the model is given."""
+_MAX_MESSAGE: Final = 16 * 1024
+"""Characters of an exception's message that are looked at, and that the log takes."""
 _SHARE: Final = 0.75
 """Of the process's places that one tool, or one tenant, may have unless somebody says otherwise."""
 _HEEDED_WITHIN: Final = 0.25
@@ -64,6 +67,8 @@ class Call:
     tenant: str = ""
     caller: str = ""
     idempotency_key: str = ""
+    call_id: str = ""
+    """As the model calls it; empty outside a session."""
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -313,7 +318,7 @@ class Executor:
         try:
             return Ended(results.encode(function(), self._max_result_bytes, tool.hide))
         except BaseException as error:  # noqa: BLE001 - sys.exit in a function must not end the service
-            return _failed(error, tool.hide)
+            return _failed(error, tool)
 
     async def _await(self, tool: Tool, function: Callable[[], Any]) -> Ended:
         try:
@@ -321,7 +326,7 @@ class Executor:
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001 - sys.exit in a function must not end the service
-            return _failed(error, tool.hide)
+            return _failed(error, tool)
 
     def _stop(self, execution_id: str, result: Result) -> bool:
         execution = self._executions.get(execution_id)
@@ -341,8 +346,8 @@ class Executor:
         except TimeoutError:
             log.warning("calls cut off by the end of the grace period", calls=self.running)
         lost = "the tools service shut down while it ran; it may or may not have had its effect"
-        for execution_id in list(self._executions):
-            if self._places.has(execution_id):
+        for execution_id, execution in list(self._executions.items()):
+            if execution.work is not None:
                 self._stop(execution_id, Result(live_pb2.TOOL_OUTCOME_UNKNOWN, error=lost, error_type="shutdown"))
             else:
                 self._stop(execution_id, _draining())
@@ -377,18 +382,27 @@ def refused(refusal: Refusal, error: str, violations: Mapping[str, str] | None =
     )
 
 
-def _failed(error: BaseException, hide: Callable[[str], str]) -> Ended:
+def _failed(error: BaseException, tool: Tool) -> Ended:
     """What the model is told: type and message, never a stack trace. The log gets the rest."""
     name = type(error).__name__
     try:
-        message = " ".join(hide(str(error)).split())
+        message = str(error)
     except BaseException:  # noqa: BLE001 - an exception that cannot even be printed
         message = ""
-    if not isinstance(error, ToolError | results.ResultError):
-        log.error("tool raised", exc_info=error)
+    short = len(message) <= _MAX_MESSAGE
+    message = " ".join(tool.hide(message[:_MAX_MESSAGE]).split())
+    ran = isinstance(error, results.ResultError)
+    if ran:
+        message = f"the tool ran, but {message}"
+    elif not isinstance(error, ToolError):
+        if short:
+            log.error("tool raised", error_type=name, exc_info=error)
+        else:
+            log.error("tool raised", error_type=name, exception="".join(traceback.format_tb(error.__traceback__, -20)))
         message = f"{name}: {message}" if message else name
     if len(message) > _MAX_ERROR:
         message = message[:_MAX_ERROR] + "..."
-    unknown = isinstance(error, OutcomeUnknownError)
+    # What has had its effect is not to be done again for want of a result.
+    unknown = isinstance(error, OutcomeUnknownError) or (ran and not tool.idempotent)
     outcome = live_pb2.TOOL_OUTCOME_UNKNOWN if unknown else live_pb2.TOOL_OUTCOME_FAILED
     return Ended(error=message or "the function failed", error_type=name, outcome=outcome)

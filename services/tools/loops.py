@@ -6,6 +6,9 @@ Here it stops its neighbours of the same source alone, whose functions may share
 connections. It is noticed, and named to the operator with the line at which it stands; meanwhile calls of these
 functions are refused, or go to another process; those that run are answered at their deadlines.
 
+Tasks that a function has left running when its call is over are cancelled: nobody would ever end them. What is to live
+on, such as a connection that calls share, is made within `tasks_outlive_call`.
+
 What holds Python's global lock for long stops every thread: nothing in the process can help against that.
 """
 
@@ -18,7 +21,7 @@ import sys
 import threading
 import traceback
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any, Final, TypeVar
@@ -33,8 +36,22 @@ LOOK_EVERY: Final = 0.25
 BLOCKED_AFTER: Final = 1.0
 """Seconds after which a loop that does not answer is blocked."""
 _GOODBYE: Final = 1.0
-"""Seconds that the loop has to end its tasks when it is closed."""
+"""Seconds that tasks have to end when they are cancelled: those of a call that is over, all of a loop that closes."""
 _owner: contextvars.ContextVar[_Owner | None] = contextvars.ContextVar("owner", default=None)
+
+
+@contextlib.contextmanager
+def tasks_outlive_call() -> Iterator[None]:
+    """Tasks that are made within belong to no call: they are not cancelled when the one is over that made them.
+
+    For what calls share and the first of them makes: a connection that reads in the background, a cache that refreshes
+    itself.
+    """
+    token = _owner.set(None)
+    try:
+        yield
+    finally:
+        _owner.reset(token)
 
 
 class _Owner:
@@ -53,6 +70,8 @@ class _Run:
     """Its value, or what it raised."""
     task: asyncio.Task[None] | None = None
     cancelled: bool = False
+    over: bool = False
+    """Its function has ended. Of the loop's thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +93,9 @@ class LoopCounts:
     blocks: int = 0
     """How often it was blocked."""
     left_tasks: int = 0
-    """Tasks that functions have left running when they returned, and that run still."""
+    """Tasks of no call that run: they are meant to outlive it, or do not heed their cancellation."""
+    cancelled_tasks: int = 0
+    """Tasks that calls had left running when they were over."""
     warned: set[str] = field(default_factory=set)
 
 
@@ -88,6 +109,8 @@ class ToolLoop:
         self._loop = asyncio.new_event_loop()
         self._loop.set_task_factory(_owned)
         self._runs: set[_Run] = set()
+        self._calls: set[asyncio.Task[None]] = set()
+        """Tasks that are the calls themselves. Of the loop's thread."""
         self._beat = 0
         self._closed: asyncio.Future[None] = self._service.create_future()
         self._thread_ended: asyncio.Future[None] = self._service.create_future()
@@ -155,7 +178,7 @@ class ToolLoop:
 
         def answer() -> None:
             self._beat += 1
-            self.counts.left_tasks = max(0, len(asyncio.all_tasks(self._loop)) - len(self._runs))
+            self._count_left()
             self._tell(answered, None)
 
         with contextlib.suppress(RuntimeError):  # closed
@@ -190,6 +213,8 @@ class ToolLoop:
 
     def _begin(self, run: _Run, start: Callable[[], Awaitable[Any]], tool: str) -> None:
         run.task = self._loop.create_task(self._call(run, start, tool), name=f"tool {tool}")
+        self._calls.add(run.task)
+        run.task.add_done_callback(self._calls.discard)
         run.task.add_done_callback(lambda _: self._settle(run, None, asyncio.CancelledError()))
         if run.cancelled:
             run.task.cancel()
@@ -199,24 +224,48 @@ class ToolLoop:
         _owner.set(owner)
         try:
             value = await start()
-        except asyncio.CancelledError:
-            raise
-        except BaseException as error:  # noqa: BLE001 - sys.exit must end no loop
+        except BaseException as error:  # noqa: BLE001 - sys.exit must end no loop; being cancelled is told the same way
             self._settle(run, None, error)
         else:
             self._settle(run, value, None)
-        self._left_behind(owner)
+        run.over = True
+        _owner.set(None)
+        if owner.tasks:
+            await self._clear_up(owner)
 
     def _settle(self, run: _Run, value: Any, error: BaseException | None) -> None:
         self._tell(run.ended, (value, error))
 
-    def _left_behind(self, owner: _Owner) -> None:
-        left = [task for task in owner.tasks if not task.done()]
-        self.counts.left_tasks += len(left)
+    async def _clear_up(self, owner: _Owner) -> None:
+        """End what a call has left running, and what that makes in turn, if it lets itself be ended."""
+        await asyncio.sleep(0)  # what the function has cancelled itself ends now
+        until = self._loop.time() + _GOODBYE
+        asked: set[asyncio.Task[Any]] = set()
+        while left := {task for task in owner.tasks if not task.done()}:
+            new = left - asked
+            self._report(owner, new)
+            for task in new:
+                task.cancel()
+            asked |= new
+            if (pause := until - self._loop.time()) <= 0:
+                break
+            await asyncio.wait(left, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+        self._count_left()
+
+    def _report(self, owner: _Owner, left: set[asyncio.Task[Any]]) -> None:
+        self.counts.cancelled_tasks += len(left)
         if left and owner.tool not in self.counts.warned:
             self.counts.warned.add(owner.tool)
             names = sorted(str(getattr(task.get_coro(), "__qualname__", "")) for task in left)
-            log.warning("function left tasks running", source=self._source, tool=owner.tool, tasks=names[:5])
+            log.warning(
+                "function left tasks running; they are cancelled",
+                source=self._source,
+                tool=owner.tool,
+                tasks=names[:5],
+            )
+
+    def _count_left(self) -> None:
+        self.counts.left_tasks = len(asyncio.all_tasks(self._loop) - self._calls)
 
     def _tell(self, future: asyncio.Future[T], result: T) -> None:
         with contextlib.suppress(RuntimeError):  # the service's loop is closed: nobody waits any more
@@ -229,7 +278,7 @@ def _set(future: asyncio.Future[T], result: T) -> None:
 
 
 def _cancel(run: _Run) -> None:
-    if run.task is not None:
+    if run.task is not None and not run.over:
         run.task.cancel()
 
 

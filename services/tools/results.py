@@ -17,18 +17,33 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-_MAX_DEPTH: Final = 64
-_MAX_INTEGER_BITS: Final = 1024
-"""Beyond that an integer is a mistake, and Python refuses to print it from some size on."""
+from services.tools.context import ToolError
+from services.tools.schema import MAX_DEPTH
+
+_MAX_INTEGER_BITS: Final = 1023
+"""Beyond that an integer is no double, which it becomes on its way to a caller."""
+_AROUND: Final = 128
+"""Bytes for what stands around a text that was cut."""
 
 
-class ResultError(Exception):
-    """The result cannot be given to a model."""
+class ResultError(ToolError):
+    """The tool ran, but what it returned cannot be given to a model. The message says why, for the model."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoded:
+    """A result that is JSON already, as `encode` makes it."""
+
+    json: str
 
 
 def encode(value: object, max_bytes: int, hide: Callable[[str], str] = str) -> str:
-    """A JSON object. What is not an object becomes `{"result": value}`. ResultError otherwise. `hide` takes out of a
-    text what nobody may read."""
+    """A JSON object. What is not an object becomes `{"result": value}`; a text that is too long by itself is cut.
+    ResultError otherwise. `hide` takes out of a text what nobody may read."""
+    if isinstance(value, Encoded):
+        return value.json
+    if isinstance(value, str) and not isinstance(value, Enum):
+        value = truncated(hide(value), max_bytes - _AROUND)
     plain = _Plain(max_bytes, hide).walk(value, "result", 0)
     if not isinstance(plain, dict):
         plain = {"result": plain}
@@ -44,7 +59,7 @@ def encode(value: object, max_bytes: int, hide: Callable[[str], str] = str) -> s
 
 def truncated(text: str, max_bytes: int) -> str:
     """The text, cut so that it takes at most `max_bytes` inside JSON, and then saying so."""
-    if _size_in_json(text) <= max_bytes:
+    if len(text) <= max_bytes and _size_in_json(text) <= max_bytes:
         return text
     low, high = 0, min(len(text), max_bytes)
     while low < high:
@@ -97,8 +112,8 @@ class _Plain:
     def _container(self, value: object, path: str, depth: int) -> Any:
         if id(value) in self._open:
             raise ResultError(f"{path} contains itself")
-        if depth >= _MAX_DEPTH:
-            raise ResultError(f"the result is nested more than {_MAX_DEPTH} deep")
+        if depth >= MAX_DEPTH:
+            raise ResultError(f"the result is nested more than {MAX_DEPTH} deep")
         self._open.add(id(value))
         try:
             if isinstance(value, BaseModel):

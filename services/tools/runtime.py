@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
 from typing import Final
 
 import nats.errors
@@ -12,6 +13,7 @@ import structlog
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
 from services.fabric import ids, logs, process, telemetry
+from services.fabric.auth import Authenticator, load_keys
 from services.fabric.bus import Bus
 from services.fabric.catalog import Catalog
 from services.fabric.claims import TIMEOUT, Claims
@@ -91,8 +93,15 @@ class ToolsProcess:
             default_timeout=settings.default_timeout,
             max_tasks=2 * settings.max_concurrency,  # as many again may wait
         )
-        servicer = ToolServicer(self.registry, self.executor, self.counts, default_timeout=settings.default_timeout)
-        self.grpc = GrpcPort(settings.listen, servicer)
+        keys = load_keys(Path(settings.api_keys_file)) if settings.api_keys_file else []
+        servicer = ToolServicer(
+            self.registry,
+            self.executor,
+            self.counts,
+            authenticator=Authenticator(keys, development=not settings.api_keys_file),
+            default_timeout=settings.default_timeout,
+        )
+        self.grpc = GrpcPort(settings.listen, servicer, reflects=not settings.api_keys_file)
         self._ops = OpsServer(settings.ops_listen, self.ready, self._counts, meters.exposition)
         self._meters = meters
         self._lag = process.LoopLag()
@@ -231,6 +240,7 @@ class ToolsProcess:
             "loops_blocked": sum(loop.blocked is not None for loop in loops),
             "loop_blocks": sum(loop.counts.blocks for loop in loops),
             "left_tasks": sum(loop.counts.left_tasks for loop in loops),
+            "cancelled_tasks": sum(loop.counts.cancelled_tasks for loop in loops),
         }
 
 

@@ -6,8 +6,13 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final
 
+from google.protobuf import struct_pb2
+from google.protobuf.message import DecodeError
+
 MAX_BYTES: Final = 64 * 1024
-MAX_DEPTH: Final = 32
+MAX_DEPTH: Final = 28
+"""Objects and lists in one another. Of the hundred messages that protobuf's readers follow into one another an object
+takes three, and some more stand around them."""
 _MAX_NODES: Final = 20_000
 """Values of one schema with its references put in place: a few lines can refer to each other a billion times."""
 _DEFS: Final = "$defs"
@@ -42,16 +47,29 @@ def neutral(schema: dict[str, Any]) -> dict[str, Any]:
     return body
 
 
-def check_bounds(schema: dict[str, Any]) -> None:
-    """SchemaError when it is larger or deeper than a declaration may be."""
-    if _depth(schema) > MAX_DEPTH:
-        raise SchemaError(f"its schema is nested more than {MAX_DEPTH} deep")
+def check_bounds(schema: dict[str, Any]) -> int:
+    """The bytes of a schema as JSON. SchemaError when it is larger or deeper than a declaration may be, or holds what
+    the catalog cannot."""
+    check_depth(schema)
     try:
         size = len(json.dumps(schema, allow_nan=False, separators=(",", ":")).encode())
     except (TypeError, ValueError) as error:
         raise SchemaError(f"its schema is not JSON ({error})") from None
     if size > MAX_BYTES:
         raise SchemaError(f"its schema has more than {MAX_BYTES} bytes")
+    try:
+        struct_pb2.Struct().update(schema)
+    except UnicodeEncodeError:
+        raise SchemaError("its schema holds text that is not valid Unicode") from None
+    except (OverflowError, ValueError, TypeError, DecodeError) as error:
+        raise SchemaError(f"its schema holds what the catalog cannot ({error})") from None
+    return size
+
+
+def check_depth(schema: Any) -> None:
+    """SchemaError when it is nested too deeply, or has too many parts, to be looked at."""
+    if _depth(schema) > MAX_DEPTH:
+        raise SchemaError(f"its schema is nested more than {MAX_DEPTH} deep")
 
 
 def keywords(schema: Any, path: str = "") -> Iterator[tuple[str, str]]:
@@ -122,7 +140,7 @@ class _Walk:
 def _depth(node: Any) -> int:
     """How deep it is nested, or a little more than allowed. SchemaError when it has too many parts: a document of YAML
     can hold a list that holds another one a billion times."""
-    deepest, parts, level = 0, 0, [node]
+    deepest, parts, level = 0, 0, [node] if isinstance(node, dict | list) else []
     while level and deepest <= MAX_DEPTH:
         following = []
         for item in level:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Any, Final
 
@@ -19,6 +21,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.micro.request import Request
 from nats.micro.service import Endpoint, EndpointStats, Service, ServiceConfig
+from opentelemetry.trace import Span, get_current_span
 
 from parley._version import __version__
 from parley.v1 import fabric_pb2
@@ -27,7 +30,7 @@ from services.fabric.bus import Bus, settle
 from services.fabric.claims import Claim
 from services.fabric.process import stop_tasks
 from services.tools import claimed, compensation
-from services.tools.calls import CallCounts, run_traced
+from services.tools.calls import CallCounts, call_span, note_result, run_counted
 from services.tools.claimed import ClaimedCalls, running
 from services.tools.compensation import Compensations
 from services.tools.execute import Call, Execution, Executor, Refusal, Result, refused
@@ -39,6 +42,7 @@ log = structlog.get_logger()
 _CANCELLATIONS: Final = subjects.tool_cancel("*")
 _ROUND_TRIP: Final = 2.0
 """Seconds that leaving a subject may take; a NATS server that does not answer must not hold up the shutdown."""
+_MAX_TRACEPARENT: Final = 64
 _REPLY_AFTER: Final = 1.0
 """Seconds after which a reply does not wait any longer for JetStream to store the outcome."""
 
@@ -139,7 +143,7 @@ class ToolEndpoints:
         if message.name not in ("", name):
             await request.respond_error("400", f"a call of {message.name!r} came on the subject of {name!r}")
             return
-        if claimed.wants_claim(message) and (problem := claimed.problem(message)) is not None:
+        if (problem := claimed.problem(message)) is not None:
             await request.respond_error("400", problem)
             return
         if message.compensates:
@@ -159,6 +163,7 @@ class ToolEndpoints:
             tenant=message.tenant,
             caller=message.caller,
             idempotency_key=message.idempotency_key,
+            call_id=message.call_id,
             labels=dict(message.labels),
         )
         if len(self._tasks) >= self._max_tasks:
@@ -176,29 +181,34 @@ class ToolEndpoints:
         task.add_done_callback(self._tasks.discard)
 
     async def _refuse(self, call: Call, request: Request, result: Result) -> None:
-        self._counts.count(call.name, result)
-        log.warning("tool call refused", tool=call.name, session=call.session, reason=result.error_type)
+        with self._span(call, request):
+            self._count_refusal(call, result)
         await self._reply(request, _answer(result))
 
+    def _count_refusal(self, call: Call, result: Result) -> None:
+        self._counts.count(call.name, result)
+        note_result(get_current_span(), result)
+        log.warning("tool call refused", tool=call.name, session=call.session, reason=result.error_type)
+
+    def _span(self, call: Call, request: Request, epoch: int = 0) -> AbstractContextManager[Span]:
+        attributes: dict[str, str | int] = {
+            names.MESSAGING_SYSTEM: "nats",
+            names.MESSAGING_DESTINATION: request.subject,
+        }
+        if epoch:
+            attributes[names.EPOCH] = epoch
+        return call_span(call, telemetry.context_from(request.headers), attributes)
+
     async def _serve(self, execution: Execution, request: Request, message: fabric_pb2.ToolCallRequest) -> None:
-        # Wrong arguments claim nothing: the model may call again, with others.
-        if not claimed.wants_claim(message) or self._executor.bind(execution) is not None:
-            await self._reply(request, await self._run(execution, request, message.epoch))
-            return
-        assert self._service is not None
         try:
-            # A call that gets no place claims nothing either.
-            if (kept_out := await self._executor.place(execution)) is not None:
-                await self._refuse(execution.call, request, kept_out)
-                return
-            claim = await self._claims.claim(message, execution, self._service.id)
-            if isinstance(claim, fabric_pb2.ToolCallReply):
-                self._executor.withdraw(execution)
-                await self._reply(request, claim)
-                return
-            reply = await self._run(execution, request, message.epoch)
+            with self._span(execution.call, request, message.epoch) as span:
+                claim, reply = await self._claim_and_run(execution, request, message, span)
         finally:
             self._executor.withdraw(execution)
+        if claim is None:
+            await self._reply(request, reply)
+            return
+        assert self._service is not None
         limit, parent = self._executor.limit(execution), telemetry.context_from(request.headers)
         right = running(self._service.id) if compensation.wanted(execution, reply.outcome) else None
         if right is not None:
@@ -242,21 +252,34 @@ class ToolEndpoints:
         undone = await self._compensations.undo(undoing, telemetry.context_from(request.headers))
         await self._reply(request, await self._claims.undone(message.session_id, claim, undone))
 
-    async def _run(self, execution: Execution, request: Request, epoch: int) -> fabric_pb2.ToolCallReply:
+    async def _claim_and_run(
+        self, execution: Execution, request: Request, message: fabric_pb2.ToolCallRequest, span: Span
+    ) -> tuple[Claim | None, fabric_pb2.ToolCallReply]:
+        """The answer to a call, and the claim that it was run under. None: it needs none, or was not run here."""
+        # Wrong arguments claim nothing: the model may call again, with others.
+        if not claimed.wants_claim(message) or self._executor.bind(execution) is not None:
+            return None, await self._run(execution)
+        assert self._service is not None
+        # A call that gets no place claims nothing either.
+        asked = time.perf_counter()
+        kept_out = await self._executor.place(execution)
+        span.set_attribute(names.TOOL_WAITED_MS, round((time.perf_counter() - asked) * 1000, 1))
+        if kept_out is not None:
+            self._count_refusal(execution.call, kept_out)
+            return None, _answer(kept_out)
+        traceparent = (request.headers or {}).get(telemetry.TRACEPARENT, "")[:_MAX_TRACEPARENT]
+        claim = await self._claims.claim(message, execution, self._service.id, traceparent)
+        if isinstance(claim, fabric_pb2.ToolCallReply):
+            span.set_attribute(names.TOOL_OUTCOME, "not_run")
+            return None, claim
+        span.add_event(names.EVENT_CLAIMED)
+        return claim, await self._run(execution)
+
+    async def _run(self, execution: Execution) -> fabric_pb2.ToolCallReply:
         reports = execution.context.reports
         reports.listen(lambda report: self._report(execution.call.execution_id, report))
         try:
-            result = await run_traced(
-                self._executor,
-                execution,
-                self._counts,
-                parent=telemetry.context_from(request.headers),
-                attributes={
-                    names.EPOCH: epoch,
-                    names.MESSAGING_SYSTEM: "nats",
-                    names.MESSAGING_DESTINATION: request.subject,
-                },
-            )
+            result = await run_counted(self._executor, execution, self._counts)
         finally:
             await reports.close()
         reply = _answer(result)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from services.fabric.settings import Duration, PositiveDuration, ServiceSettings
@@ -32,6 +33,12 @@ class ToolsSettings(ServiceSettings):
     listen: str = Field(
         "127.0.0.1:0",
         description="HOST:PORT of the internal gRPC server (ToolService, health, reflection); port 0: any free one.",
+    )
+    api_keys_file: str = Field(
+        "",
+        description="YAML file of the keys that open the gRPC server, as PARLEY_GATEWAY_API_KEYS_FILE has them: a key "
+        "calls for its own tenant, one with `operator: true` for any. Empty: everybody on this machine may call, for "
+        "any tenant, and `listen` must be a loopback address.",
     )
     modules: Annotated[list[str], NoDecode, BeforeValidator(_split)] = Field(
         [f"services.tools.examples.{name}" for name in ("orders", "appointments", "weather", "research")],
@@ -94,3 +101,19 @@ class ToolsSettings(ServiceSettings):
             if not _MODULE.fullmatch(name):
                 raise ValueError(f"{name!r} is not the name of a Python module")
         return list(dict.fromkeys(value))
+
+    @model_validator(mode="after")
+    def _callers_are_known(self) -> Self:
+        if not self.api_keys_file and not _is_loopback(self.listen.rpartition(":")[0]):
+            raise ValueError(
+                "set PARLEY_TOOLS_API_KEYS_FILE, or let PARLEY_TOOLS_LISTEN be a loopback address: without keys "
+                "whoever reaches the port calls any tool for any tenant"
+            )
+        return self
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

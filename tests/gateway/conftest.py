@@ -15,7 +15,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from parley.v1 import live_pb2, live_pb2_grpc
-from services.gateway.auth import load_keys
+from services.fabric.auth import load_keys
 from services.gateway.profiles import load_profiles
 from services.gateway.server import Gateway
 from services.gateway.settings import GatewaySettings

@@ -162,6 +162,28 @@ def test_what_the_worker_no_longer_has_is_named() -> None:
     assert downlink.idle
 
 
+def test_audio_with_words_in_between_is_named_in_one_gap() -> None:
+    downlink = make()
+    ended = [skip(1, 2, "ENDED"), skip(4, 5, "ENDED"), skip(7, 7, "FORGOTTEN"), skip(8, 8, "FORGOTTEN")]
+    downlink.take(envelope(text(3), text(6), text(9), skips=ended), 0.0)
+    gaps = []
+    while (outgoing := downlink.next()) is not None and not outgoing.seq:
+        gaps.append(live_pb2.ConverseResponse.FromString(outgoing.response).gap)
+        downlink.written()
+    assert [(gap.from_seq, gap.to_seq, gap.reason) for gap in gaps] == [(1, 5, "ENDED"), (7, 8, "FORGOTTEN")]
+    assert downlink.lost_items == 6
+
+
+def test_what_may_be_words_is_named_as_it_is() -> None:
+    downlink = make()
+    skips = [skip(1, 2, "FORGOTTEN"), skip(4, 5, "FORGOTTEN")]
+    for one in skips:
+        one.media_class = live_pb2.MEDIA_CLASS_VITAL
+    downlink.take(envelope(text(3), text(6), skips=skips), 0.0)
+    named = [said(downlink).gap for _ in range(2)]
+    assert [(gap.from_seq, gap.to_seq) for gap in named] == [(1, 2), (4, 5)]
+
+
 def test_over_its_bound_the_queue_takes_nothing_and_asks_again_later() -> None:
     downlink = make(max_items=2)
     downlink.take(envelope(*[text(seq) for seq in range(1, 5)]), 0.0)

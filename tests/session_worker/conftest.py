@@ -14,9 +14,12 @@ import nats as nats_py
 import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from parley.v1 import fabric_pb2, live_pb2, tools_pb2
-from services.fabric import subjects
+from services.fabric import subjects, telemetry
 from services.fabric.bus import Bus, Writer, settle
 from services.fabric.catalog import Catalog
 from services.fabric.conversation_log import ensure_log
@@ -237,6 +240,16 @@ async def rig(nats: NatsServer, request: pytest.FixtureRequest, monkeypatch: pyt
         await stop_tasks(running)
         await client.close()
         await bus.close()
+
+
+@pytest.fixture
+def exporter(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
+    """Keeps every span that ends."""
+    kept = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(kept))
+    monkeypatch.setattr(telemetry, "tracer", lambda: provider.get_tracer("test"))
+    return kept
 
 
 @pytest.fixture

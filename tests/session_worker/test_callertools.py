@@ -55,6 +55,13 @@ def test_the_caller_is_told_of_a_call_once() -> None:
     assert one.call(call(), 1, 1, 3.0) is None
 
 
+def test_call_whose_arguments_cannot_be_handed_on_is_answered_at_once() -> None:
+    one = tools()
+    failed = answered(one.call(events.FunctionCall("c1", "book", {}, "the arguments are odd"), 1, 1, 0.0))
+    assert failed.response.response == {"error": "not run: the arguments are odd"}
+    assert (failed.outcome, len(one)) == (live_pb2.TOOL_OUTCOME_FAILED, 0)
+
+
 def test_only_declared_functions_are_the_callers() -> None:
     assert "book" in tools()
     assert "get_weather" not in tools()

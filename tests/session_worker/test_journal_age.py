@@ -7,7 +7,19 @@ import pytest
 from services.session_worker.input_queue import AudioBatch
 from services.session_worker.journal import HORIZON
 from services.session_worker.too_old import Dropped
-from tests.session_worker.journal_talk import AUDIO, QUIET_ROOM, SILENCE, SOUND, VIDEO, Talk, mark, picture, seqs, text
+from tests.session_worker.journal_talk import (
+    AUDIO,
+    LEAD,
+    QUIET_ROOM,
+    SILENCE,
+    SOUND,
+    VIDEO,
+    Talk,
+    mark,
+    picture,
+    seqs,
+    text,
+)
 
 
 class TestAge:
@@ -30,7 +42,7 @@ class TestAge:
         assert talk.journal.settled(exact=True) == 250 - len(replay.items)
         talk.audio(SOUND, 1)
         talk.audio(SILENCE, 200)
-        assert len(talk.replay(exact=True).items) == 201  # from the sound on
+        assert len(talk.replay(exact=True).items) == LEAD + 201  # from what leads into the sound on
 
     def test_silence_is_forgotten_without_a_word(self):
         talk = Talk()

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import pytest
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
 from parley.v1 import errors_pb2
-from services.fabric import names, telemetry
+from services.fabric import names
 from services.fabric.errors import ServiceError
+from services.fabric.telemetry import SESSION_TRACEPARENT
 from services.session_worker import events
 from services.session_worker.closes import LinkFailure, Where, link_error
-from services.session_worker.commands import OPEN_TRACEPARENT
 from services.session_worker.link import LinkClosedError
 from tests.session_worker.conftest import Rig
 from tests.session_worker.test_session import audio, text
@@ -23,17 +21,8 @@ from tests.session_worker.test_takeover import conversation, lose, take_over
 from tests.support.eventually import eventually
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
-PARENT = {OPEN_TRACEPARENT: f"00-{TRACE}-b7ad6b7169203331-01"}
+PARENT = {SESSION_TRACEPARENT: f"00-{TRACE}-b7ad6b7169203331-01"}
 DROPPED = LinkClosedError(1011, "The service is currently unavailable.")
-
-
-@pytest.fixture
-def exporter(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
-    kept = InMemorySpanExporter()
-    provider = TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(kept))
-    monkeypatch.setattr(telemetry, "tracer", lambda: provider.get_tracer("test"))
-    return kept
 
 
 async def the_span(exporter: InMemorySpanExporter, name: str) -> ReadableSpan:
@@ -43,6 +32,14 @@ async def the_span(exporter: InMemorySpanExporter, name: str) -> ReadableSpan:
     await eventually(found)
     [span] = found()
     return span
+
+
+async def the_spans(exporter: InMemorySpanExporter, name: str, count: int) -> list[ReadableSpan]:
+    def found() -> list[ReadableSpan]:
+        return [span for span in exporter.get_finished_spans() if span.name == name]
+
+    await eventually(lambda: len(found()) == count)
+    return found()
 
 
 def trace_of(span: ReadableSpan) -> str:
@@ -83,9 +80,12 @@ async def test_a_takeover_is_a_recovery_in_the_same_trace(rig: Rig, exporter: In
     session, link = await conversation(rig, headers=PARENT)
     floor = rig.responses[-1].seq
     await lose(rig, session, link)
-    await take_over(rig, session, floor=floor, uplink_acked_seq=1, uplink_sent_seq=1)
+    asked = {"traceparent": f"00-{TRACE}-00000000000000aa-01"}
+    await take_over(rig, session, headers=asked, floor=floor, uplink_acked_seq=1, uplink_sent_seq=1)
     span = await the_span(exporter, names.SPAN_RECOVER)
     assert trace_of(span) == TRACE
+    assert span.parent is not None
+    assert span.parent.span_id == 0xAA, "it lies under the span of whoever asked for it"
     assert span.attributes is not None
     assert span.attributes[names.LINK_CAUSE] == "WORKER_LOST"
     assert span.attributes[names.LINK_METHOD] == "RESUMED"

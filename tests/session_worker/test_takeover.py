@@ -31,7 +31,9 @@ async def lose(rig: Rig, session: str, link: FakeLink) -> None:
     await rig.ended()
 
 
-async def take_over(rig: Rig, session: str, **fields: Any) -> fabric_pb2.ControlReply:
+async def take_over(
+    rig: Rig, session: str, headers: dict[str, str] | None = None, **fields: Any
+) -> fabric_pb2.ControlReply:
     values = {
         "session_id": session,
         "gateway": "gw-test",
@@ -44,7 +46,7 @@ async def take_over(rig: Rig, session: str, **fields: Any) -> fabric_pb2.Control
         **fields,
     }
     rig.envelopes.clear()
-    return await rig.control(take_over=values)
+    return await rig.control(headers, take_over=values)
 
 
 def told(rig: Rig) -> list[str]:

@@ -15,8 +15,9 @@ from services.fabric.records import FencedError
 from services.session_worker import call_book, events, toolcalls
 from services.session_worker.link import LinkClosedError
 from services.session_worker.responses import duration
+from services.session_worker.session_trace import SessionTrace
 from services.session_worker.toolcalls import ToolCalls
-from tests.session_worker.talk import LEDGER, MARKS, Talk, entered
+from tests.session_worker.talk import LEDGER, MARKS, UNKNOWN_EFFECT, Talk, entered
 from tests.support.eventually import eventually
 from tests.support.nats import NatsServer
 from tests.tools.conftest import ToolsProcess, tools_process
@@ -237,6 +238,27 @@ async def test_arguments_that_no_claim_takes_are_not_run(talk: Talk, service: To
     assert talk.ledger.entries() == []
 
 
+async def test_arguments_that_nobody_can_hand_on_are_not_run(talk: Talk, service: ToolsProcess) -> None:
+    talk.link.says(events.FunctionCall("c1", "enter", {}, "the arguments are odd"))
+    assert await talk.answers() == [{"error": "not run: the arguments are odd"}]
+    talk.call("c2")
+    assert (await talk.answers(2))[1] == entered()
+
+
+async def test_a_fault_of_ours_leaves_no_call_without_an_answer(
+    talk: Talk, service: ToolsProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(*_: object) -> None:
+        raise RuntimeError("a fault")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("services.session_worker.executions.Executions.outcome", fails)
+        talk.call("c1")
+        assert UNKNOWN_EFFECT in (await talk.answers())[0]["error"]
+    talk.call("c2")
+    assert (await talk.answers(2))[1] == entered()
+
+
 # Messages get lost
 
 
@@ -322,6 +344,7 @@ class NewOwner:
             2,
             own=lambda: own,
             model=ModelCapabilities(),
+            trace=SessionTrace(spec, 3600),
             tool=lambda name: tools_pb2.Tool(timeout=duration(15), idempotent=name == "look"),
             respond=self.deliver,
             respond_partly=self.deliver,

@@ -191,3 +191,33 @@ def test_another_sdk_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("google.genai.version.__version__", "9.9.9")
     with pytest.raises(RuntimeError, match=r"9\.9\.9"):
         wire.check_sdk_version()
+
+
+def called(arguments: str) -> bytes:
+    return b'{"toolCall": {"functionCalls": [{"id": "c1", "name": "f", "args": ' + arguments.encode() + b"}]}}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ('{"a": 1' + "0" * 400 + "}", "a number in the arguments is too large"),
+        ('{"a": NaN}', "a number in the arguments is too large, or none"),
+        ('{"a": ' + "[" * 60 + "]" * 60 + "}", "the arguments are nested more than"),
+        ('{"a": ' + "[" * 400 + "]" * 400 + "}", "the arguments are nested more than"),
+    ],
+)
+async def test_arguments_that_nobody_can_hand_on_are_left_out_of_a_call(arguments: str, problem: str) -> None:
+    [call] = await wire.decode(sdk_session(Socket()), called(arguments), fast=True)
+    assert isinstance(call, events.FunctionCall)
+    assert (call.id, call.name, call.args) == ("c1", "f", {})
+    assert call.problem.startswith(problem)
+
+
+async def test_half_a_character_is_a_question_mark_and_a_whole_one_is_itself() -> None:
+    session = sdk_session(Socket())
+    [call] = await wire.decode(session, called(r'{"a\ud83d": "\ud83d\ude00 \udc00", "b": "\\ud83d"}'), fast=True)
+    assert call == events.FunctionCall("c1", "f", {"a?": "\U0001f600 ?", "b": "\\ud83d"})
+    heard = rb'{"serverContent": {"outputTranscription": {"text": "hi \ud83d"}}}'
+    [said] = await wire.decode(session, heard, fast=True)
+    assert isinstance(said, events.OutputTranscript)
+    assert said.text == "hi ?"

@@ -81,8 +81,8 @@ def early_ack() -> None:
     """What has arrived is acked, although nobody else could restore it."""
     act_on = Intake._act_on
 
-    def hasty(intake: Intake, taken: Any) -> None:
-        act_on(intake, taken)
+    def hasty(intake: Intake, taken: Any, now: float) -> None:
+        act_on(intake, taken, now)
         uplink = intake._parts.uplink
         uplink.coverage.cover(uplink.received)
         intake._tell()

@@ -132,16 +132,34 @@ async def test_wrong_arguments_never_reach_the_function(bench: Bench) -> None:
     assert result.error == "wrong arguments: kind: input should be a valid string, got 3"
 
 
-async def test_bad_result_fails_with_its_place(bench: Bench) -> None:
-    @tool
+@pytest.mark.parametrize(("idempotent", "outcome"), [(True, FAILED), (False, UNKNOWN)])
+async def test_bad_result_is_told_with_its_place_and_is_no_failure_without_effect(
+    bench: Bench, idempotent: bool, outcome: live_pb2.ToolOutcome
+) -> None:
+    @tool(idempotent=idempotent)
     async def bad() -> dict[str, Any]:
         """Returns bytes."""
         return {"picture": b"\x89PNG"}
 
     bench.add(bad)
     result = await bench.call("bad")
-    assert result.outcome == FAILED
-    assert result.error == "result.picture is of type bytes, which JSON cannot say"
+    assert result.outcome == outcome
+    assert result.error == "the tool ran, but result.picture is of type bytes, which JSON cannot say"
+
+
+async def test_error_as_long_as_a_book_is_cut_for_the_model_and_the_log(bench: Bench) -> None:
+    @tool
+    async def verbose() -> None:
+        """Tells all."""
+        raise ValueError("word " * 1_000_000)
+
+    bench.add(verbose)
+    with capture_logs() as logs:
+        result = await bench.call("verbose")
+    assert result.error.startswith("ValueError: word word")
+    assert len(result.error) < 600
+    assert [entry["event"] for entry in logs] == ["tool raised"]
+    assert len(repr(logs)) < 20_000
 
 
 async def test_function_is_told_who_calls(bench: Bench) -> None:

@@ -8,13 +8,14 @@ import contextvars
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
-from services.tools.loops import ToolLoop
+from services.tools.loops import ToolLoop, tasks_outlive_call
 from tests.support.eventually import eventually
 
 
@@ -167,22 +168,104 @@ async def test_loop_that_is_used_and_a_service_that_is_late_itself_are_not_block
     await asyncio.wait({following})
 
 
-async def test_tasks_left_running_are_named_once_and_counted(loop: ToolLoop) -> None:
-    kept = []
+@pytest.mark.parametrize("ends", ["returns", "raises", "is cancelled"])
+async def test_tasks_left_running_end_with_their_call_and_are_named_once(loop: ToolLoop, ends: str) -> None:
+    ended: list[str] = []
 
-    async def leaks() -> None:
-        kept.extend(asyncio.get_running_loop().create_task(asyncio.sleep(3600)) for _ in range(3))
+    async def forever(name: str) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(name)
+            if name == "child":  # what it makes while it ends is ended as well
+                asyncio.get_running_loop().create_task(forever("grandchild"))
+                await asyncio.sleep(0)
+
+    async def leaks() -> str:
+        for name in ("child", "sibling"):
+            asyncio.get_running_loop().create_task(forever(name))
+        await asyncio.sleep(0)
+        if ends == "raises":
+            raise ValueError
+        if ends == "is cancelled":
+            await asyncio.Event().wait()
+        return "done"
 
     async def tidy() -> None:
         await asyncio.gather(*(asyncio.sleep(0) for _ in range(3)))
+        task = asyncio.get_running_loop().create_task(asyncio.sleep(3600))
+        task.cancel()
 
     with capture_logs() as logs:
         await loop.run(tidy, "tidy")
-        for _ in range(3):
-            await loop.run(leaks, "leaks")
-        await eventually(lambda: loop.counts.left_tasks == 9)
-    [entry] = [entry for entry in logs if entry["event"] == "function left tasks running"]
-    assert (entry["tool"], entry["tasks"]) == ("leaks", ["sleep"] * 3)
+        for count in (3, 6):
+            running = asyncio.create_task(loop.run(leaks, "leaks"))
+            if ends == "is cancelled":
+                await eventually(lambda: len(asyncio.all_tasks(loop._loop)) == 3)
+                running.cancel()
+            [outcome] = await asyncio.gather(running, return_exceptions=True)
+            assert (outcome == "done") == (ends == "returns"), outcome
+            await eventually(lambda count=count: len(ended) == count)  # type: ignore[misc]
+    assert Counter(ended) == dict.fromkeys(("child", "sibling", "grandchild"), 2)
+    assert loop.counts.cancelled_tasks == 6
+    await eventually(lambda: loop.counts.left_tasks == 0)
+    [entry] = [entry for entry in logs if entry["event"].startswith("function left tasks running")]
+    assert entry["tool"] == "leaks"
+    assert all(name.endswith("forever") for name in entry["tasks"])
+
+
+async def test_task_that_does_not_let_itself_be_ended_holds_up_nobody_and_is_counted(
+    loop: ToolLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.tools.loops._GOODBYE", 0.05)
+    release = threading.Event()
+    asked: list[int] = []
+
+    async def deaf() -> None:
+        while not release.is_set():
+            try:
+                await asyncio.sleep(0.005)
+            except asyncio.CancelledError:
+                asked.append(1)
+
+    async def breeds() -> None:
+        """Each that is ended begins another one."""
+        try:
+            await asyncio.Event().wait()
+        finally:
+            if not release.is_set():
+                asyncio.get_running_loop().create_task(breeds())
+
+    async def leaves(what: Any) -> str:
+        asyncio.get_running_loop().create_task(what())
+        await asyncio.sleep(0)
+        return "done"
+
+    assert await loop.run(lambda: leaves(deaf), "leaves") == "done"
+    await eventually(lambda: loop.counts.left_tasks == 1)
+    assert await loop.run(lambda: leaves(breeds), "leaves") == "done"
+    await eventually(lambda: loop.counts.left_tasks == 2)
+    assert len(asked) == 1
+    release.set()
+
+
+async def test_what_is_made_to_outlive_its_call_does(loop: ToolLoop) -> None:
+    kept: list[asyncio.Task[None]] = []
+
+    async def reads() -> None:
+        # What it begins later is not the call's either.
+        await asyncio.get_running_loop().create_task(asyncio.sleep(3600))
+
+    async def connects() -> str:
+        with tasks_outlive_call():
+            kept.append(asyncio.get_running_loop().create_task(reads()))
+        asyncio.get_running_loop().create_task(asyncio.sleep(3600))
+        return "connected"
+
+    assert await loop.run(connects, "connects") == "connected"
+    await eventually(lambda: loop.counts.left_tasks == 2)
+    assert loop.counts.cancelled_tasks == 1
+    assert not kept[0].done()
 
 
 async def test_closing_ends_what_can_be_ended_and_waits_for_nothing_else() -> None:

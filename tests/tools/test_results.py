@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from parley.v1 import tools_pb2
 from services.tools.results import ResultError, encode
+from services.tools.schema import MAX_DEPTH
 
 LIMIT = 10_000
 
@@ -73,11 +75,12 @@ def deep() -> Any:
         (object(), "result is of type object"),
         (Point, "result is of type type"),
         (cyclic(), "result.a[0] contains itself"),
-        (deep(), "nested more than 64 deep"),
+        (deep(), "nested more than 28 deep"),
+        ([2**1023], "integer too large"),
         ([10**5000], "integer too large"),
         ("\ud800", "not valid Unicode"),
-        ("x" * LIMIT, "too large"),
-        ("ä" * (LIMIT // 2 + 1), "too large"),
+        (["x" * LIMIT], "too large"),
+        (["ä" * (LIMIT // 2 + 1)], "too large"),
         ({"k" * LIMIT: 1}, "too large"),
         ([0] * LIMIT, "too large"),
         (Model(name="n", point=b"x"), "result.point is of type bytes"),
@@ -87,6 +90,32 @@ def test_result_that_json_cannot_say_is_refused_with_its_place(value: Any, probl
     with pytest.raises(ResultError) as caught:
         encode(value, LIMIT)
     assert problem in str(caught.value)
+
+
+@pytest.mark.parametrize("character", ["x", "ä", '"', "\U0001f600"])
+@pytest.mark.parametrize("length", [LIMIT - 500, LIMIT, 5_000_000])
+def test_text_that_is_too_long_is_cut_and_says_so(character: str, length: int) -> None:
+    text = encode(character * length, LIMIT)
+    assert len(text.encode()) <= LIMIT
+    kept, _, cut = json.loads(text)["result"].partition("[... cut off: ")
+    assert kept == character * len(kept)
+    assert len(kept) + int(cut.removesuffix(" more characters]") or 0) == length if cut else len(kept) == length
+
+
+def test_text_is_cut_without_a_secret_on_the_edge() -> None:
+    secret = "s3cr3t" * 20
+    for before in range(LIMIT - 400, LIMIT):
+        text = encode("x" * before + secret + "y" * 100, LIMIT, lambda text: text.replace(secret, "[secret]"))
+        assert "s3cr3t" not in text
+
+
+def test_deepest_and_largest_result_arrives_at_a_caller() -> None:
+    value: Any = -(2**1023) + 1
+    for number in range(MAX_DEPTH):
+        value = {"a": value} if number else [value]
+    response = tools_pb2.CallToolResponse()
+    response.output.update(json.loads(encode([value["a"]], LIMIT)))
+    assert tools_pb2.CallToolResponse.FromString(response.SerializeToString()) == response
 
 
 def test_the_same_object_twice_is_no_cycle() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import nats as nats_py
 import pytest
-from google.protobuf import json_format
+from google.protobuf import duration_pb2, json_format
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import NoRespondersError
@@ -129,6 +129,16 @@ async def test_unreadable_and_misplaced_calls_are_refused(client: Client, servic
     answer = await client.request(subjects.tool_call("whoami"), wrong.SerializeToString())
     assert answer.headers is not None
     assert "raises" in answer.headers["Nats-Service-Error"]
+    odd: tuple[tuple[str, dict[str, Any]], ...] = (
+        *(("execution_id", {"execution_id": name}) for name in ("a b", "a.b", ">", "a\r\nPUB b 0\r\n\r\n", "x" * 129)),
+        ("timeout", {"timeout": duration_pb2.Duration(seconds=10**15)}),
+    )
+    for field, fields in odd:
+        wrong = fabric_pb2.ToolCallRequest(schema_version=1, name="whoami", **fields)
+        answer = await client.request(subjects.tool_call("whoami"), wrong.SerializeToString())
+        assert answer.headers is not None, fields
+        assert answer.headers["Nats-Service-Error"].startswith(field)
+    assert (await call(client, "whoami")).outcome == SUCCEEDED
 
 
 async def test_call_without_reply_subject_is_harmless(client: Client, service: ToolsProcess) -> None:

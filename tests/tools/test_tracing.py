@@ -1,4 +1,3 @@
-import asyncio
 from datetime import timedelta
 
 import pytest
@@ -9,7 +8,7 @@ from opentelemetry.trace import SpanKind, StatusCode, get_current_span
 
 from services.fabric import telemetry
 from services.tools import tool
-from services.tools.calls import CallCounts, run_traced
+from services.tools.calls import CallCounts, call_span, run_counted
 from services.tools.declare import declare
 from services.tools.execute import Call, Execution, Executor
 from services.tools.registry import Offer, Registry
@@ -38,18 +37,11 @@ async def traced(arguments_json: str) -> None:
     registry = Registry()
     registry.offer("tests", Offer([declare(trace_of)]))
     executor = Executor(registry, max_concurrency=1, default_timeout=timedelta(seconds=5), max_result_bytes=1024)
-    call = Call("trace_of", arguments_json, "x1", session="ses_1", tenant="acme")
+    call = Call("trace_of", arguments_json, "x1", session="ses_1", tenant="acme", call_id="fc_1")
     execution = executor.admit(call)
     assert isinstance(execution, Execution)
-    result = await asyncio.create_task(
-        run_traced(
-            executor,
-            execution,
-            CallCounts(),
-            parent=telemetry.context_from({"traceparent": PARENT}),
-            attributes={"messaging.system": "nats"},
-        )
-    )
+    with call_span(call, telemetry.context_from({"traceparent": PARENT}), {"messaging.system": "nats"}):
+        result = await run_counted(executor, execution, CallCounts())
     if not result.error:
         assert "0af7651916cd43dd8448eb211c80319c" in result.output_json
 
@@ -64,7 +56,8 @@ async def test_execution_has_a_server_span_under_the_callers(spans: InMemorySpan
     assert span.attributes == {
         "gen_ai.operation.name": "execute_tool",
         "gen_ai.tool.name": "trace_of",
-        "gen_ai.tool.call.id": "x1",
+        "gen_ai.tool.call.id": "fc_1",
+        "parley.tool.execution": "x1",
         "session.id": "ses_1",
         "parley.tenant": "acme",
         "messaging.system": "nats",

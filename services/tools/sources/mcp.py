@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -24,6 +25,7 @@ from services.fabric.process import stop_tasks
 from services.tools import arguments, schema
 from services.tools.context import ToolContext, ToolError, ToolUnavailableError
 from services.tools.registry import Offer
+from services.tools.results import ResultError
 from services.tools.sources import mcp_answers
 from services.tools.sources.file import McpHttpSettings, McpSettings, McpStdioSettings
 from services.tools.sources.guard import Guard
@@ -264,16 +266,25 @@ class _Sender:
         result = await self._request(values, context)
         if isinstance(result, types.InputRequiredResult):
             raise ToolError("the tool asks for something that only a person could give; it cannot be used here")
-        value = mcp_answers.value_of(result, self._max_result_bytes)
+        value = mcp_answers.value_of(result, self._max_result_bytes, self._hide)
         if self._check is not None:
             if result.structured_content is None:
-                raise ToolError("the tool ran, but its answer has no structured content, which it declares")
-            try:
-                self._check(result.structured_content)
-            except arguments.ArgumentsError as error:
-                reason = str(error).removeprefix("wrong arguments: ")
-                raise ToolError(f"the tool ran, but its answer is not what it declares: {reason}") from None
+                raise ResultError("its answer has no structured content, which it declares")
+            if reason := self._not_as_declared(result.structured_content):
+                raise ResultError(f"its answer is not what it declares: {reason}")
         return value
+
+    def _not_as_declared(self, answer: Any) -> str:
+        """What is wrong with an answer, without secrets; empty when nothing is."""
+        assert self._check is not None
+        try:
+            self._check(answer)
+        except arguments.ArgumentsError as error:
+            # What is said repeats the beginnings of values: with half a secret nobody would know what it is.
+            told = str(error).removeprefix("wrong arguments: ")
+            text = json.dumps(answer)
+            return told if self._hide(text) == text else ", ".join(place or "the whole" for place in error.violations)
+        return ""
 
     async def _request(
         self, values: dict[str, Any], context: ToolContext
@@ -294,15 +305,17 @@ class _Sender:
         except MCPError as error:
             raise self._failure(error) from None
         except ValidationError as error:
-            raise ToolError(f"the tool's answer is no MCP: {first_problem(error)}") from None
+            raise ResultError(f"its answer is no MCP: {first_problem(error)}") from None
 
     def _failure(self, error: MCPError) -> Exception:
-        message = " ".join(error.error.message.split())
+        message = " ".join(self._hide(error.error.message).split())
         if error.code == NOT_SENT:
             return ToolUnavailableError(f"not run: {message}", may_have_run=False)
         if error.code in _GONE or (error.code == types.PARSE_ERROR and TOO_LARGE not in message):
             reason = "the connection was lost" if error.code == types.CONNECTION_CLOSED else message
             return ToolUnavailableError(f"{self._source.name} did not answer: {reason}"[:300], may_have_run=True)
+        if TOO_LARGE in message:
+            return ResultError(TOO_LARGE)
         return ToolError(message or f"error {error.code}")
 
 

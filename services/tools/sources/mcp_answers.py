@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from mcp_types import (
@@ -23,8 +24,9 @@ _MAX_ERROR: Final = 2000
 _MAX_WORD: Final = 1000
 
 
-def value_of(result: CallToolResult, max_bytes: int) -> dict[str, Any]:
-    """The answer as an object; ToolError when it says that the tool failed.
+def value_of(result: CallToolResult, max_bytes: int, hide: Callable[[str], str]) -> dict[str, Any]:
+    """The answer as an object; ToolError when it says that the tool failed. `hide` takes secrets out of a text before
+    it is cut: of half a secret nobody would know what it is.
 
     Structured content is taken as it is. Texts are joined, and cut where half of `max_bytes` is full. Of pictures,
     sounds and other data only kind and size are told.
@@ -34,9 +36,9 @@ def value_of(result: CallToolResult, max_bytes: int) -> dict[str, Any]:
     for block in result.content[:_MAX_BLOCKS]:
         text = _text(block)
         if text is None:
-            others.append(_summary(block))
+            others.append(_summary(block, hide))
         else:
-            texts.append(text)
+            texts.append(hide(text))
     if result.is_error:
         raise ToolError(" ".join("\n".join(texts).split())[:_MAX_ERROR] or "the tool failed and did not say why")
     if len(result.content) > _MAX_BLOCKS:
@@ -59,18 +61,19 @@ def _text(block: ContentBlock) -> str | None:
     return None
 
 
-def _summary(block: ContentBlock) -> dict[str, Any]:
+def _summary(block: ContentBlock, hide: Callable[[str], str]) -> dict[str, Any]:
     match block:
         case ImageContent() | AudioContent():
-            return {"type": block.type, "mime_type": block.mime_type[:_MAX_WORD], "bytes": len(block.data) * 3 // 4}
+            kind = hide(block.mime_type)[:_MAX_WORD]
+            return {"type": block.type, "mime_type": kind, "bytes": len(block.data) * 3 // 4}
         case ResourceLink():
             link = {"type": block.type, "uri": str(block.uri), "name": block.name, "description": block.description}
-            return {key: value[:_MAX_WORD] for key, value in link.items() if value}
+            return {key: hide(value)[:_MAX_WORD] for key, value in link.items() if value}
         case EmbeddedResource(resource=BlobResourceContents() as blob):
             return {
                 "type": block.type,
-                "uri": str(blob.uri)[:_MAX_WORD],
-                "mime_type": (blob.mime_type or "")[:_MAX_WORD],
+                "uri": hide(str(blob.uri))[:_MAX_WORD],
+                "mime_type": hide(blob.mime_type or "")[:_MAX_WORD],
                 "bytes": len(blob.blob) * 3 // 4,
             }
         case _:

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import httpx2
 
+from services.fabric import telemetry
 from services.tools.sources.mcp_stdio import MAX_MESSAGE, TOO_LARGE
 
 NOT_SENT: Final = -32050
@@ -26,6 +27,9 @@ _SILENCE: Final = 120.0
 an older protocol goes on with what nobody waits for any more."""
 _GOODBYE: Final = 2.0
 _NOT_RUN: Final = frozenset({408, 413, 429, 503})
+_FAULT: Final = 500
+"""From here on the server says that it failed, perhaps in the middle of it."""
+_NOT_THERE: Final = 501
 
 
 class _UnreadableError(httpx2.StreamError):
@@ -36,7 +40,8 @@ def http_client(headers: Mapping[str, str], on_trouble: Callable[[str], None]) -
     """A client for one server. `on_trouble` is told, without secrets, why the server may not be there any more."""
     return httpx2.AsyncClient(
         transport=_Transport(on_trouble),
-        headers=dict(headers),
+        # A few kilobytes that are compressed may be as many gigabytes.
+        headers={"Accept-Encoding": "identity", **headers},
         timeout=httpx2.Timeout(_CONNECT, read=_SILENCE),
     )
 
@@ -60,6 +65,9 @@ class _Transport(httpx2.AsyncBaseTransport):
         elif request.method == "DELETE":
             timeout = dict.fromkeys(("connect", "read", "write", "pool"), _GOODBYE)
         request.extensions["timeout"] = timeout
+        if request.method == "POST":  # also for servers that look at HTTP only, and not at `_meta`
+            for name, value in telemetry.headers().items():
+                request.headers.setdefault(name, value)
         try:
             response = await self._inner.handle_async_request(request)
         except httpx2.TransportError as error:
@@ -69,6 +77,11 @@ class _Transport(httpx2.AsyncBaseTransport):
             if request.method != "POST":
                 raise
             return _failure(request, NOT_SENT if not_sent else NOT_ANSWERED, f"the MCP server {what}")
+        if response.headers.get("content-encoding", "identity").lower() != "identity":
+            await response.aclose()
+            if request.method != "POST":
+                raise httpx2.RemoteProtocolError("an answer in an encoding that was not asked for")
+            return _failure(request, NOT_ANSWERED, "the MCP server answered in an encoding that was not asked for")
         if response.status_code >= 400 and request.method == "POST":
             return await self._refused(request, response)
         if not response.headers.get("content-type", "").lower().startswith("text/event-stream"):
@@ -90,7 +103,7 @@ class _Transport(httpx2.AsyncBaseTransport):
             self._on_trouble("knows our session no more" if session_gone else f"answers HTTP {status}")
         if session_gone or status in _NOT_RUN:
             return _failure(request, NOT_SENT, f"the MCP server did not take the call (HTTP {status})")
-        if status in (502, 504):
+        if status >= _FAULT and status != _NOT_THERE:
             return _failure(request, NOT_ANSWERED, f"the MCP server did not answer (HTTP {status})")
         return _failure(request, -32603, f"the MCP server refused the request (HTTP {status})")
 

@@ -38,6 +38,9 @@ _LONGEST_LINE: Final = 64 * MAX_MESSAGE
 _MAX_NOISE: Final = 100
 """Lines that are no messages, after which a process is no MCP server."""
 _STDERR_LINE: Final = 500
+"""Characters of a line on its standard error that are logged."""
+_LONGEST_NOTE: Final = 64 * 1024
+"""Bytes of a line there that is waited for to end."""
 _GRACE: Final = 1.0
 """Seconds that a process has to end after its input was closed, and again after SIGTERM."""
 _REPLY_ID: Final = re.compile(rb'"id"\s*:\s*(\d{1,15})\s*[,}]')
@@ -228,18 +231,26 @@ class StdioServer:
         assert self._process is not None
         stderr = self._process.stderr
         assert stderr is not None
-        pace, dropped = Pace(rate=5, burst=50), 0
-        with contextlib.suppress(ConnectionError):
-            while data := await stderr.read(64 * 1024):
-                for line in data.decode(errors="replace").splitlines():
-                    if not pace.allows(time.monotonic()):
-                        dropped += 1
-                        continue
-                    log.info(
-                        "MCP server says", source=self._source, text=self._hide(line)[:_STDERR_LINE], left_out=dropped
-                    )
-                    dropped = 0
-                await asyncio.sleep(0)
+        pace, dropped, rest = Pace(rate=5, burst=50), 0, b""
+        over = False
+        while not over:
+            try:
+                data = await stderr.read(64 * 1024)
+            except ConnectionError:
+                data = b""
+            over = not data
+            # Whole lines, so that no secret is cut in two, unless one has no end.
+            *lines, rest = (rest + data).split(b"\n")
+            if rest and (over or len(rest) > _LONGEST_NOTE):
+                lines, rest = [*lines, rest], b""
+            for line in lines:
+                if not pace.allows(time.monotonic()):
+                    dropped += 1
+                    continue
+                text = self._hide(line.decode(errors="replace").rstrip())[:_STDERR_LINE]
+                log.info("MCP server says", source=self._source, text=text, left_out=dropped)
+                dropped = 0
+            await asyncio.sleep(0)
 
 
 class _UnusableError(Exception):

@@ -64,6 +64,7 @@ class OpenApiSource(Source):
                 query=credentials.query,
                 redirects=self._settings.redirects,
                 max_bytes=self._max_result_bytes,
+                hide=secrets.hide,
             )
             guard = Guard(self.name, secrets, retries=self._settings.retries)
             catalogue = Catalogue(self._settings, guard, self)

@@ -23,7 +23,14 @@ from services.tools.sources.openapi_schema import Schemas
 METHODS: Final = ("get", "head", "put", "delete", "post", "patch", "options", "trace")
 IDEMPOTENT: Final = frozenset({"get", "head", "put", "delete", "options"})
 _PLACEHOLDER: Final = re.compile(r"\{([^{}]*)\}")
-_SET_ELSEWHERE: Final = frozenset({"accept", "content-type", "authorization"})
+_PIECES: Final = re.compile(r"(\{[^{}]*\})")
+_SET_ELSEWHERE: Final = frozenset(
+    {"accept", "content-type", "authorization", "idempotency-key", "host", "cookie", "connection", "content-length"}
+    | {"transfer-encoding", "te", "trailer", "upgrade", "expect", "accept-encoding", "traceparent", "tracestate"}
+)
+"""Headers that are ours to set, or the connection's: no model does."""
+_TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_IN_PATHS: Final = "/%:@!$&'()*+,;=?~"
 _MAX_OPERATIONS: Final = 2000
 
 Place = Literal["path", "query", "header"]
@@ -224,13 +231,15 @@ def _operation(
         schema["$defs"] = schemas.definitions
     described = "\n".join(dict.fromkeys(text for text in (operation.summary, operation.description) if text))
     name = operation.operation_id or f"{method}_{path.strip('/')}".replace("/", "_").replace("{", "").replace("}", "")
-    return Operation(name, method, path, described or where, schema, arguments, body, needs_body)
+    return Operation(name, method, _encoded(path), described or where, schema, arguments, body, needs_body)
 
 
 def _argument(parameter: _Parameter, schemas: Schemas, merged: _Merged, where: str) -> Argument | None:
     what = f"parameter {parameter.name!r}"
     if parameter.location == "header" and parameter.name.lower() in _SET_ELSEWHERE:
         return None
+    if parameter.location == "header" and not _TOKEN.fullmatch(parameter.name):
+        raise OperationError(f"{what} is no name of a header")
     if parameter.location == "cookie":
         if parameter.required:
             raise OperationError(f"{what} is a cookie, which is not supported")
@@ -294,6 +303,12 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _encoded(path: str) -> str:
+    """A path of the document as a URL has it, its placeholders left as they are."""
+    pieces = _PIECES.split(path)
+    return "".join(piece if _PLACEHOLDER.fullmatch(piece) else quote(piece, safe=_IN_PATHS) for piece in pieces)
 
 
 def _segment(name: str, text: str) -> str:

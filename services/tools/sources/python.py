@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
@@ -11,11 +12,12 @@ from typing import Any, Final
 
 import structlog
 
-from services.tools import heeded
+from services.tools import heeded, results
 from services.tools.context import ToolContext, ToolError
 from services.tools.declare import FunctionTool, declare, is_marked
 from services.tools.loops import Blocked, ToolLoop
 from services.tools.registry import Offer
+from services.tools.results import Encoded
 from services.tools.settings import ToolsSettings
 from services.tools.sources.file import PythonSettings
 from services.tools.sources.guard import Guard
@@ -40,6 +42,7 @@ class PythonTool(Tool):
     _secrets: Mapping[str, str] = field(repr=False)
     _loop: ToolLoop | None
     """Of coroutine functions."""
+    _max_result_bytes: int
 
     def bind(self, arguments_json: str, context: ToolContext) -> Callable[[], Any]:
         """The call, ready to be made once. ArgumentsError when the arguments do not fit."""
@@ -51,10 +54,14 @@ class PythonTool(Tool):
             function = bound.pop() if bound else self.inner.bind(arguments_json, context)
             return function()
 
+        async def encoded() -> Encoded:
+            # There, because what a function returns may run code of its own: a mapping that reads what it holds.
+            return Encoded(results.encode(await attempt(), self._max_result_bytes, self.hide))
+
         loop = self._loop
         if loop is None:
             return lambda: self._guard.call_in_thread(attempt, context, idempotent=self.idempotent)
-        return lambda: self._guard.call(lambda: loop.run(attempt, self.name), context, idempotent=self.idempotent)
+        return lambda: self._guard.call(lambda: loop.run(encoded, self.name), context, idempotent=self.idempotent)
 
     def hide(self, text: str) -> str:
         """The text without the secrets of the source."""
@@ -70,7 +77,7 @@ def _compensating(
 ) -> Compensate:
     """A function that undoes calls, with what it shares with the function that made them."""
 
-    def hidden(error: Exception) -> Exception:
+    def hidden(error: BaseException) -> BaseException:
         text = f"{type(error).__name__}: {error}"
         return error if guard.hide(text) == text else ToolError(guard.hide(text))
 
@@ -79,13 +86,15 @@ def _compensating(
         given = replace(context, secrets=secrets)
         try:
             return await loop.run(lambda: compensate(arguments, result, given), f"{name} (undoing)")
-        except Exception as error:  # noqa: BLE001 - raised again, without secrets
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - raised again, without secrets
             raise hidden(error) from None
 
     def undo(arguments: dict[str, Any], result: dict[str, Any] | None, context: ToolContext) -> Any:
         try:
             return compensate(arguments, result, replace(context, secrets=secrets))
-        except Exception as error:  # noqa: BLE001 - raised again, without secrets
+        except BaseException as error:  # noqa: BLE001 - raised again, without secrets
             raise hidden(error) from None
 
     return undo_async if inspect.iscoroutinefunction(compensate) else undo
@@ -135,7 +144,14 @@ class PythonSource(Source):
             if tool.compensate is not None:
                 shared["compensate"] = _compensating(tool.name, tool.compensate, guard, secrets, loop)
             guarded.append(
-                PythonTool(**shared, inner=tool, _guard=guard, _secrets=secrets, _loop=loop if tool.is_async else None)
+                PythonTool(
+                    **shared,
+                    inner=tool,
+                    _guard=guard,
+                    _secrets=secrets,
+                    _loop=loop if tool.is_async else None,
+                    _max_result_bytes=self._settings.max_result_bytes,
+                )
             )
         return replace(offer, tools=guarded)
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Final, Protocol
 
+import structlog
+
 from services.tools import arguments, heeded, schema
 from services.tools.context import ToolContext
 from services.tools.registry import Offer
@@ -15,10 +17,16 @@ from services.tools.sources.file import SourceSettings
 from services.tools.sources.guard import Guard
 from services.tools.tool import MAX_DESCRIPTION_BYTES, DeclarationError, Tool, check_name
 
+log = structlog.get_logger()
+
 MAX_TOOLS: Final = 256
 """Tools of one source; more are not served."""
+MAX_DECLARED: Final = 1024 * 1024
+"""Bytes of all declarations of one source: the catalog is for everybody's."""
 _NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9_.-]")
 _MAX_PROBLEMS: Final = 64
+_SHOWN: Final = 80
+"""Characters of a name that are repeated."""
 
 Send = Callable[[dict[str, Any], ToolContext], Awaitable[Any]]
 
@@ -81,6 +89,7 @@ class Catalogue:
         self._problems: list[str] = []
         self._remarks: list[str] = []
         self._names: set[str] = set()
+        self._bytes = 0
 
     def add(self, described: Described) -> None:
         """Take one tool, if it is wanted and can be served; otherwise the offer says why not."""
@@ -93,6 +102,10 @@ class Catalogue:
             self._tools.append(self._tool(described))
         except (DeclarationError, schema.SchemaError) as error:
             self.problem(str(error), described.name)
+        except Exception as error:
+            # Whatever a source comes up with costs that tool alone.
+            log.exception("tool cannot be declared", source=self._settings.name, tool=described.name[:_SHOWN])
+            self.problem(f"its declaration cannot be read ({type(error).__name__})", described.name)
 
     def problem(self, text: str, name: str = "") -> None:
         """Something is not served."""
@@ -111,24 +124,31 @@ class Catalogue:
         return Offer(self._tools, list(dict.fromkeys(self._problems)), self._remarks)
 
     def _site(self, name: str) -> str:
-        return f"source {self._settings.name}" + (f", tool {name[:80]!r}" if name else "")
+        return f"source {self._settings.name}" + (f", tool {name[:_SHOWN]!r}" if name else "")
 
     def _tool(self, described: Described) -> RemoteTool:
         self._names.add(described.name)
         hints = self._settings.tools.get(described.name)
         name = check_name(self._settings.prefix + _NOT_IN_NAMES.sub("_", described.name))
+        # First of all that it is a schema, and can be walked through.
+        schema.check_depth(described.parameters)
+        arguments.SchemaCheck(described.parameters)
         parameters = schema.neutral(_with_definitions(described.parameters))
-        schema.check_bounds(parameters)
+        description = _shortened(described.description or f"{described.name} of {self._settings.name}")
+        size = schema.check_bounds(parameters) + len(description.encode())
         if parameters.get("type") != "object":
             raise DeclarationError("the schema of its arguments is not of type object")
         check = arguments.SchemaCheck(parameters)
+        if self._bytes + size > MAX_DECLARED:
+            raise DeclarationError(f"the tools of its source have more than {MAX_DECLARED} bytes (use `include`)")
+        self._bytes += size
         parameters.pop("$schema", None)  # it says how to check arguments, and nothing to a model
         for remark in heeded.remarks(parameters):
             self._remark(remark, described.name)
         idempotent = described.idempotent if hints is None or hints.idempotent is None else hints.idempotent
         return RemoteTool(
             name=name,
-            description=_shortened(described.description or f"{described.name} of {self._settings.name}"),
+            description=description,
             parameters=parameters,
             timeout=(hints.timeout if hints else None) or self._settings.timeout,
             idempotent=idempotent,
@@ -179,7 +199,7 @@ def _with_definitions(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _shortened(text: str) -> str:
-    text = " ".join(text.split())
+    text = " ".join(text.encode(errors="replace").decode().split())
     if len(text.encode()) <= MAX_DESCRIPTION_BYTES:
         return text
     return text.encode()[: MAX_DESCRIPTION_BYTES - 3].decode(errors="ignore") + "..."

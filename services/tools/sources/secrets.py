@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 from typing import ClassVar, Final
+from urllib.parse import quote, quote_plus
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
@@ -72,8 +73,9 @@ class Secrets:
         if not lines and ("\r" in secret or "\n" in secret):
             raise SourceError(f"the secret of {value.env or value.file} has more than one line")
         if len(secret) >= _SHORTEST:
-            # Also as it looks inside JSON, and as Python shows it.
+            # Also as it looks inside JSON, as Python shows it, and in an address.
             forms = {secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1], repr(secret)[1:-1]}
+            forms |= {quote(secret), quote(secret, safe=""), quote_plus(secret)}
             self._found = _longest_first({*self._found, *forms})
             Secrets._of_all = _longest_first({*Secrets._of_all, *forms})
         return value.prefix + secret

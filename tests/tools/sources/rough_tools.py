@@ -289,6 +289,25 @@ async def returns(what: str) -> Any:
     return RESULTS[what]()
 
 
+class Reader(Mapping[str, str]):
+    """Says who reads it: that may take its time, as with one that asks a database then."""
+
+    def __getitem__(self, key: str) -> str:
+        return threading.current_thread().name
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(["read by"])
+
+    def __len__(self) -> int:
+        return 1
+
+
+@tool
+async def returns_what_reads() -> Any:
+    """Returns what runs code when it is read."""
+    return Reader()
+
+
 @tool
 def returns_from_thread(what: str) -> Any:
     """The same."""

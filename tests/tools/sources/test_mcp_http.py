@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import socket
 import subprocess
@@ -15,11 +16,14 @@ import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
+from services.fabric import telemetry
 from tests.support.children import bound
 from tests.support.eventually import eventually
 from tests.tools.sources.conftest import EXAMPLES, FAILED, SUCCEEDED, UNKNOWN, http_server, running
 
 SECRET = "t0ken-of-the-server"
+PACKED = gzip.compress(b" " * 20_000_000)
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 def source(url: str, **settings: Any) -> dict[str, Any]:
@@ -64,6 +68,7 @@ class Endpoint:
     def __init__(self) -> None:
         self.seen: Counter[str] = Counter()
         self.headers: list[dict[str, str]] = []
+        self.meta: dict[str, Any] = {}
         self.session = "one"
         self.app = web.Application(client_max_size=10_000_000)
         self.app.router.add_post("/mcp", self.post)
@@ -99,8 +104,10 @@ class Endpoint:
                 return answer
             case "tools/list":
                 names = ("fine", "html", "huge", "status", "away", "hang_up", "gateway", "cut", "words", "busy")
+                names += ("packed", "fault", "edge")
                 return result({"tools": [{"name": name, "inputSchema": {"type": "object"}} for name in names]})
             case "tools/call":
+                self.meta = message["params"].get("_meta", {})
                 return await self.call(request, message["params"]["name"], result)
         return web.Response(status=202)
 
@@ -120,6 +127,15 @@ class Endpoint:
                 request.transport.abort()
             case "gateway":
                 return web.Response(status=504)
+            case "packed":
+                return web.Response(
+                    body=PACKED, headers={"Content-Type": "application/json", "Content-Encoding": "gzip"}
+                )
+            case "fault":
+                return web.Response(status=500, text="oops")
+            case "edge":
+                told = [{"type": "text", "text": "x" * 1990 + str(request.headers.get("Authorization"))}]
+                return result({"content": told, "isError": True})
             case "busy":
                 return web.Response(status=429)
             case "words":
@@ -142,7 +158,7 @@ async def test_request_that_fails_is_that_requests_alone(tmp_path: Path, monkeyp
     stories = {
         "fine": (SUCCEEDED, "fine"),
         "html": (FAILED, "Unexpected content type: text/html"),
-        "huge": (FAILED, "the answer has more than 1048576 bytes; ask for less"),
+        "huge": (UNKNOWN, "the tool ran, but the answer has more than 1048576 bytes; ask for less"),
         "status": (FAILED, "the MCP server refused the request (HTTP 401)"),
         "away": (FAILED, "not followed"),
         "hang_up": (UNKNOWN, "the MCP server did not answer; whether it had its effect is unknown"),
@@ -150,6 +166,9 @@ async def test_request_that_fails_is_that_requests_alone(tmp_path: Path, monkeyp
         "busy": (FAILED, "not run: the MCP server did not take the call (HTTP 429)"),
         "cut": (UNKNOWN, "whether it had its effect is unknown"),
         "words": (FAILED, "no"),
+        "packed": (UNKNOWN, "the MCP server answered in an encoding that was not asked for"),
+        "fault": (UNKNOWN, "the MCP server did not answer (HTTP 500); whether it had its effect is unknown"),
+        "edge": (FAILED, "xxx"),  # what it was sent stands where its words are cut
     }
     endpoint = Endpoint()
     with capture_logs() as logs:
@@ -163,6 +182,11 @@ async def test_request_that_fails_is_that_requests_alone(tmp_path: Path, monkeyp
                     assert result.outcome == outcome, (name, result)
                     assert said in (result.output_json or result.error), (name, result)
                     assert "secret=1" not in result.error
+                    assert SECRET[:4] not in result.error
+                with telemetry.within(telemetry.context_from({"traceparent": TRACEPARENT})):
+                    await sources.output("fine")
+                assert endpoint.headers[-1]["traceparent"] == TRACEPARENT
+                assert endpoint.meta["traceparent"] == TRACEPARENT
                 assert endpoint.seen["initialize"] == 1  # the connection held
                 assert all(headers["Authorization"] == f"Bearer {SECRET}" for headers in endpoint.headers)
                 assert all(headers["X-Team"] == "blue" for headers in endpoint.headers)

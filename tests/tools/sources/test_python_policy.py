@@ -192,3 +192,9 @@ async def test_logs_hold_no_secret(tmp_path: Path, secretive: dict[str, Any]) ->
     assert SECRET not in repr(event)
     assert json.dumps(SECRET)[1:-1] not in json.dumps(event)
     assert (event["n"], event["of"]) == (1.5, [{"k": "[secret]"}])
+
+
+async def test_what_a_coroutine_function_returns_is_read_where_it_ran(tmp_path: Path) -> None:
+    """Not on the service's own loop, where it would hold everybody up."""
+    async with running(tmp_path, [SOURCE]) as sources:
+        assert await sources.output("returns_what_reads") == {"read by": "loop of rough"}

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from services.fabric.auth import DEVELOPER, ApiKey, Authenticator, Identity, load_keys
 from services.fabric.errors import ServiceError
 from services.fabric.yaml_file import ConfigurationError
-from services.gateway.auth import DEVELOPER, ApiKey, Authenticator, Identity, load_keys
 
 DIGEST = hashlib.sha256(b"secret").hexdigest()
 ACME = Identity("acme", "bot")
