@@ -193,6 +193,8 @@ class Stream:
             self.stale_envelopes += 1
             return
         now = self._now()
+        if now - self.heard >= SENDER_HEARD:
+            downlink.wait_anew(now)
         self.heard = now
         if envelope.items and downlink.at_rest:
             _HOP.entered(self)
