@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from nats.aio.msg import Msg
 
 from parley.v1 import fabric_pb2, live_pb2
-from services.fabric.bus import Bus
+from services.fabric import subjects
+from services.fabric.bus import Bus, settle
+from services.fabric.telemetry import SESSION_TRACEPARENT
 from services.session_worker import events
 from services.session_worker.responses import duration
 from tests.session_worker.conftest import Rig
@@ -23,6 +26,7 @@ from tests.tools.conftest import ToolsProcess, tools_process
 
 pytestmark = MARKS
 DONE = fabric_pb2.COMPENSATION_STATE_DONE
+TRACE = "0af7651916cd43dd8448eb211c80319c"
 
 
 class Booking(Talk):
@@ -33,7 +37,7 @@ class Booking(Talk):
         for tool in spec.tools:
             tool.timeout.CopyFrom(duration(timeout))
             tool.compensates = True
-        reply = await self.rig.control(open=spec)
+        reply = await self.rig.control({SESSION_TRACEPARENT: f"00-{TRACE}-b7ad6b7169203331-01"}, open=spec)
         assert reply.HasField("attached"), reply
         self.id, self.link = spec.session_id, self.rig.dialer.links[-1]
 
@@ -67,6 +71,22 @@ async def test_a_call_taken_back_while_it_runs_is_undone(booking: Booking, servi
     await booking.undone()
     assert booking.ledger.entries() == ["rent", "undone rent: cut off"]
     assert not booking.link.tool_responses
+
+
+async def test_what_has_ended_is_undone_in_the_trace_of_its_session(booking: Booking, service: ToolsProcess) -> None:
+    asked: list[Msg] = []
+
+    async def listen(message: Msg) -> None:
+        asked.append(message)
+
+    await booking.rig.client.subscribe(subjects.tool_call("book"), cb=listen)
+    await settle(booking.rig.client)
+    booking.call("c1", "book")
+    await booking.answers()
+    booking.takes_back()
+    await booking.undone()
+    [undo] = [message for message in asked if fabric_pb2.ToolCallRequest.FromString(message.data).compensates]
+    assert TRACE in (undo.headers or {}).get("traceparent", "")
 
 
 async def test_a_call_taken_back_before_its_cancellation_arrives_is_undone(
