@@ -15,11 +15,17 @@ _OWN = {
     "settings": "settings:settings",
     "talk": "talk:talk_command",
     "session": "sessions:session_app",
+    "top": "top:top",
     "conformance": "conformance:conformance",
     "up": "up:up",
     "demo": "demo:demo",
 }
 """Our own commands: module and attribute below `parley.cli`."""
+_HELP = {
+    "doctor": "Look at a deployment and say what to mend.",
+    "fabric": "Create or check the streams and buckets in JetStream.",
+}
+"""Of what is found by entry point and is no service."""
 _QUESTIONS = {"worker": "sessions:worker_app", "tools": "tools:tools_app"}
 """Sub-commands beside a service's own command: questions over gRPC, which need none of the service's libraries."""
 
@@ -116,7 +122,8 @@ def _add_placeholder(app: typer.Typer, point: EntryPoint) -> None:
         _plugins.load(point)
 
     missing = _plugins.missing_for(point.name)
-    hint = f"(not installed: pip install 'parley\\[{point.name}]')" if missing else f"Run the {point.name}."
+    said = _HELP.get(point.name, f"Run the {point.name}.")
+    hint = f"(not installed: pip install 'parley\\[{point.name}]')" if missing else said
     app.command(point.name, help=hint)(command)
 
 

@@ -64,7 +64,7 @@ def session_list(
         _output.print_json([_output.document(session) for session in found])
         return
     rows = [
-        (s.session_id, _state(s), s.profile or "(inline)", s.model, s.worker, s.gateway or "-", _age(s)) for s in found
+        (s.session_id, state(s), s.profile or "(inline)", s.model, s.worker, s.gateway or "-", age(s)) for s in found
     ]
     _output.print_table("", ("session", "state", "profile", "model", "worker", "gateway", "age"), rows)
 
@@ -173,7 +173,7 @@ def session_watch(
 
 def _event_line(event: sessions_pb2.WatchSessionResponse) -> str:
     session = event.session
-    about = {"state": _state(session), "worker": session.worker, "epoch": str(session.epoch)}
+    about = {"state": state(session), "worker": session.worker, "epoch": str(session.epoch)}
     if session.gateway:
         about |= {"gateway": session.gateway, "generation": str(session.attach_generation)}
     if session.end_reason:
@@ -193,18 +193,22 @@ def worker_list(target: Target = DEFAULT_TARGET, api_key: ApiKey = "", as_json: 
     if as_json:
         _output.print_json([_output.document(worker) for worker in workers])
         return
-    rows = [
-        (
-            w.worker,
-            f"{w.sessions}/{w.capacity}",
-            "draining" if w.draining else "serving",
-            f"{w.loop_lag.ToTimedelta().total_seconds() * 1000:.0f} ms",
-            w.version,
-            f"{w.since_heard.ToTimedelta().total_seconds():.1f} s ago",
-        )
-        for w in workers
-    ]
-    _output.print_table("", ("worker", "sessions", "state", "loop lag", "version", "heard"), rows)
+    _output.print_table("", WORKER_COLUMNS, map(worker_row, workers))
+
+
+WORKER_COLUMNS = ("worker", "sessions", "state", "loop lag", "version", "heard")
+
+
+def worker_row(worker: fleet_pb2.Worker) -> tuple[str, ...]:
+    """A line of a table of workers."""
+    return (
+        worker.worker,
+        f"{worker.sessions}/{worker.capacity}",
+        "draining" if worker.draining else "serving",
+        f"{worker.loop_lag.ToTimedelta().total_seconds() * 1000:.0f} ms",
+        worker.version,
+        f"{worker.since_heard.ToTimedelta().total_seconds():.1f} s ago",
+    )
 
 
 WorkerId = Annotated[str, typer.Argument(help="Id of the worker, as `parley worker list` shows it.")]
@@ -280,11 +284,13 @@ def _drain_line(worker: fleet_pb2.Worker) -> str:
     )
 
 
-def _state(session: sessions_pb2.Session) -> str:
+def state(session: sessions_pb2.Session) -> str:
+    """As people write it."""
     return sessions_pb2.SessionState.Name(session.state).removeprefix("SESSION_STATE_").lower()
 
 
-def _age(session: sessions_pb2.Session) -> str:
+def age(session: sessions_pb2.Session) -> str:
+    """Since it was opened."""
     if not session.HasField("open_time"):
         return "-"
     seconds = (datetime.now(UTC) - session.open_time.ToDatetime(UTC)).total_seconds()

@@ -176,7 +176,7 @@ class Failure(_message.Message):
     def __init__(self, code: _Optional[int] = ..., reason: _Optional[_Union[_errors_pb2.ErrorReason, str]] = ..., message: _Optional[str] = ..., field_violations: _Optional[_Iterable[_Union[_errors_pb2.FieldViolation, _Mapping]]] = ..., retry_delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class ControlRequest(_message.Message):
-    __slots__ = ("schema_version", "open", "attach", "end", "ping", "take_over", "reserve", "release", "move", "set_draining")
+    __slots__ = ("schema_version", "open", "attach", "end", "ping", "take_over", "reserve", "release", "move", "set_draining", "check_backend")
     SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
     OPEN_FIELD_NUMBER: _ClassVar[int]
     ATTACH_FIELD_NUMBER: _ClassVar[int]
@@ -187,6 +187,7 @@ class ControlRequest(_message.Message):
     RELEASE_FIELD_NUMBER: _ClassVar[int]
     MOVE_FIELD_NUMBER: _ClassVar[int]
     SET_DRAINING_FIELD_NUMBER: _ClassVar[int]
+    CHECK_BACKEND_FIELD_NUMBER: _ClassVar[int]
     schema_version: int
     open: OpenSession
     attach: AttachSession
@@ -197,10 +198,11 @@ class ControlRequest(_message.Message):
     release: ReleaseSession
     move: MoveAway
     set_draining: SetDraining
-    def __init__(self, schema_version: _Optional[int] = ..., open: _Optional[_Union[OpenSession, _Mapping]] = ..., attach: _Optional[_Union[AttachSession, _Mapping]] = ..., end: _Optional[_Union[CloseSession, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ..., take_over: _Optional[_Union[TakeOver, _Mapping]] = ..., reserve: _Optional[_Union[ReservePlace, _Mapping]] = ..., release: _Optional[_Union[ReleaseSession, _Mapping]] = ..., move: _Optional[_Union[MoveAway, _Mapping]] = ..., set_draining: _Optional[_Union[SetDraining, _Mapping]] = ...) -> None: ...
+    check_backend: CheckBackend
+    def __init__(self, schema_version: _Optional[int] = ..., open: _Optional[_Union[OpenSession, _Mapping]] = ..., attach: _Optional[_Union[AttachSession, _Mapping]] = ..., end: _Optional[_Union[CloseSession, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ..., take_over: _Optional[_Union[TakeOver, _Mapping]] = ..., reserve: _Optional[_Union[ReservePlace, _Mapping]] = ..., release: _Optional[_Union[ReleaseSession, _Mapping]] = ..., move: _Optional[_Union[MoveAway, _Mapping]] = ..., set_draining: _Optional[_Union[SetDraining, _Mapping]] = ..., check_backend: _Optional[_Union[CheckBackend, _Mapping]] = ...) -> None: ...
 
 class ControlReply(_message.Message):
-    __slots__ = ("schema_version", "failure", "attached", "done", "pong", "released", "busy")
+    __slots__ = ("schema_version", "failure", "attached", "done", "pong", "released", "busy", "backend_checked")
     SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
     FAILURE_FIELD_NUMBER: _ClassVar[int]
     ATTACHED_FIELD_NUMBER: _ClassVar[int]
@@ -208,6 +210,7 @@ class ControlReply(_message.Message):
     PONG_FIELD_NUMBER: _ClassVar[int]
     RELEASED_FIELD_NUMBER: _ClassVar[int]
     BUSY_FIELD_NUMBER: _ClassVar[int]
+    BACKEND_CHECKED_FIELD_NUMBER: _ClassVar[int]
     schema_version: int
     failure: Failure
     attached: Attached
@@ -215,7 +218,22 @@ class ControlReply(_message.Message):
     pong: _fleet_pb2.Worker
     released: Released
     busy: Busy
-    def __init__(self, schema_version: _Optional[int] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., attached: _Optional[_Union[Attached, _Mapping]] = ..., done: _Optional[_Union[Done, _Mapping]] = ..., pong: _Optional[_Union[_fleet_pb2.Worker, _Mapping]] = ..., released: _Optional[_Union[Released, _Mapping]] = ..., busy: _Optional[_Union[Busy, _Mapping]] = ...) -> None: ...
+    backend_checked: BackendChecked
+    def __init__(self, schema_version: _Optional[int] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., attached: _Optional[_Union[Attached, _Mapping]] = ..., done: _Optional[_Union[Done, _Mapping]] = ..., pong: _Optional[_Union[_fleet_pb2.Worker, _Mapping]] = ..., released: _Optional[_Union[Released, _Mapping]] = ..., busy: _Optional[_Union[Busy, _Mapping]] = ..., backend_checked: _Optional[_Union[BackendChecked, _Mapping]] = ...) -> None: ...
+
+class CheckBackend(_message.Message):
+    __slots__ = ("model",)
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    def __init__(self, model: _Optional[str] = ...) -> None: ...
+
+class BackendChecked(_message.Message):
+    __slots__ = ("model", "took")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    TOOK_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    took: _duration_pb2.Duration
+    def __init__(self, model: _Optional[str] = ..., took: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class OpenSession(_message.Message):
     __slots__ = ("session_id", "tenant", "principal", "profile", "config", "tools", "labels", "request_key", "gateway", "resume_token_sha256")

@@ -23,6 +23,7 @@ from nats.js import JetStreamContext
 
 from parley.v1 import errors_pb2
 from services.fabric.errors import ServiceError
+from services.fabric.hops import Hop
 from services.fabric.media_split import Take
 from services.fabric.media_transport import MediaTransport
 from services.fabric.settings import ServiceSettings
@@ -64,6 +65,7 @@ class Bus:
         self.js: JetStreamContext = self.client.jetstream(timeout=JETSTREAM_TIMEOUT)
         self.connected = asyncio.Event()
         self.errors = 0
+        self.reconnects = 0
         self._connecting: asyncio.Task[None] | None = None
         self.on_reconnect: Callable[[], Awaitable[None]] | None = None
         self.on_outage: Callable[[float], None] = lambda _since: None
@@ -208,6 +210,7 @@ class Bus:
 
     async def _on_reconnected(self) -> None:
         log.info("nats reconnected")
+        self.reconnects += 1
         self.connected.set()
         self.on_writable()
         lost_at, self._lost_at = self._lost_at, None
@@ -228,9 +231,11 @@ class Writer:
     """Publishes the media of a process, one publication a sender in turn, so that nobody waits for a long queue of
     another. Senders keep their own bounded outboxes; nothing waits here."""
 
-    def __init__(self, bus: Bus, may_publish: Callable[[], bool] = lambda: True) -> None:
-        """`may_publish`: asked before each write; what is held back then waits until some sender wakes again."""
+    def __init__(self, bus: Bus, may_publish: Callable[[], bool] = lambda: True, hop: str = "") -> None:
+        """`may_publish`: asked before each write; what is held back then waits until some sender wakes again.
+        `hop`: the way to NATS, as metrics call it."""
         self._bus = bus
+        self._hop = Hop(hop)
         self._may_publish = may_publish
         bus.on_writable = self._schedule
         self._ready: dict[Sender, None] = {}
@@ -243,12 +248,14 @@ class Writer:
     def wake(self, sender: Sender) -> None:
         """`sender` has something to publish. Cheap, and safe to call for each message: what is said in one turn of the
         event loop can leave as one."""
+        self._hop.entered(sender)
         self._ready[sender] = None
         self._schedule()
 
     def forget(self, sender: Sender) -> None:
         """`sender` is gone: it is not asked again."""
         self._ready.pop(sender, None)
+        self._hop.dropped(sender)
 
     def _schedule(self) -> None:
         if self._ready and not self._scheduled:
@@ -276,11 +283,13 @@ class Writer:
                 publication = None
             if publication is None:
                 ready.pop(sender, None)
+                self._hop.dropped(sender)
             elif len(publication[1]) > bus.client.max_payload:
                 self.failed += 1
             else:
                 publications.append(publication)
                 size += len(publication[1])
+                self._hop.left(sender)
         if publications:
             bus.publish_media(publications)
         self._schedule()

@@ -9,16 +9,16 @@ import nats.errors
 import nats.js.errors
 from google.protobuf.message import DecodeError
 from nats.js import JetStreamContext
-from nats.js.api import KeyValueConfig, StorageType
 from nats.js.kv import KeyValue
 
 from parley._version import __version__
 from parley.v1 import fabric_pb2, tools_pb2
 from services.fabric import subjects
 from services.fabric.records import unavailable
+from services.fabric.streams import ensure_stream
+from services.fabric.topology import catalog_bucket
 
 _PREFIX: Final = "tool."
-_MIB: Final = 1024 * 1024
 
 
 def exists_for(tool: tools_pb2.Tool, tenant: str) -> bool:
@@ -34,20 +34,8 @@ class Catalog:
         self._bucket: KeyValue | None = None
 
     async def ensure(self, replicas: int) -> None:
-        """Create the bucket when it is missing."""
-        try:
-            self._bucket = await self._js.key_value(subjects.CATALOG_BUCKET)
-        except nats.js.errors.NotFoundError:
-            self._bucket = await self._js.create_key_value(
-                KeyValueConfig(
-                    bucket=subjects.CATALOG_BUCKET,
-                    history=1,
-                    max_bytes=16 * _MIB,
-                    storage=StorageType.FILE,
-                    replicas=replicas,
-                    direct=True,
-                )
-            )
+        """Create the bucket when it is missing, else look at it. MismatchError."""
+        await ensure_stream(self._js, catalog_bucket(replicas))
 
     async def publish(self, tools: list[tools_pb2.Tool]) -> None:
         """Declare these tools; the same names of an older release are replaced."""

@@ -12,25 +12,26 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import AsyncGenerator
+from datetime import timedelta
 from typing import Final
 
 import nats.errors
 import nats.js.errors
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
-from nats.js.api import AckPolicy, ConsumerConfig, StorageType, StreamConfig
+from nats.js.api import AckPolicy, ConsumerConfig
 
 from parley.v1 import fabric_pb2
 from services.fabric import ids, subjects
-from services.fabric.records import FencedError, ensure_stream, unavailable
+from services.fabric.records import FencedError, unavailable
+from services.fabric.streams import ensure_stream
+from services.fabric.topology import MOST_LOG_ENTRIES, log_stream
 
 _WRONG_LAST_SEQUENCE: Final = 10071
 _MIB: Final = 1024 * 1024
 _ATTEMPTS: Final = 4
 """Of one append: the older owner may come between a few times before `epoch_begins` is in."""
 
-MOST_ENTRIES: Final = 5_000
-"""Of one session: the server drops the oldest beyond it. A link that begins anew is told less."""
 _MOST_BYTES: Final = 8 * _MIB
 _READ_LIMIT: Final = 5.0
 """Seconds that reading a log may take."""
@@ -42,22 +43,9 @@ _REMOVAL: Final = 2.0
 """Seconds that removing it may take."""
 
 
-async def ensure_log(js: JetStreamContext, replicas: int, max_age_seconds: float) -> None:
-    """Create the stream when it is missing."""
-    await ensure_stream(
-        js,
-        StreamConfig(
-            name=subjects.LOG_STREAM,
-            subjects=["parley.log.*"],
-            max_age=max_age_seconds,
-            max_bytes=2048 * _MIB,
-            max_msg_size=4 * _MIB,
-            max_msgs_per_subject=MOST_ENTRIES,
-            allow_direct=True,
-            num_replicas=replicas,
-            storage=StorageType.FILE,
-        ),
-    )
+async def ensure_log(js: JetStreamContext, replicas: int, retention: timedelta) -> None:
+    """Create the stream when it is missing, else look at it. MismatchError."""
+    await ensure_stream(js, log_stream(replicas, retention))
 
 
 class ConversationLog:
@@ -136,7 +124,7 @@ class ConversationLog:
         data = message.data or b""
         return fabric_pb2.LogEntry.FromString(data), message.seq or 0, data
 
-    async def read(self, most: int = MOST_ENTRIES, most_bytes: int = _MOST_BYTES) -> list[fabric_pb2.LogEntry]:
+    async def read(self, most: int = MOST_LOG_ENTRIES, most_bytes: int = _MOST_BYTES) -> list[fabric_pb2.LogEntry]:
         """Everything up to the newest append of this owner, who must have begun: in order, entries of older epochs
         first. Of more than `most` entries or `most_bytes` the newest. ServiceError when JetStream is not available or
         slow; it is as good to try again."""

@@ -1,14 +1,40 @@
-"""Logs: one JSON object a line on stderr, with the ids of the trace it belongs to."""
+"""Logs: one JSON object a line on stderr, with the ids of the trace it belongs to.
+
+A line about a session names it (`session`), and the trace of it also where it is written outside of any span."""
 
 from __future__ import annotations
 
 import logging
 import sys
 from collections.abc import Callable, MutableMapping
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from opentelemetry import trace
+from opentelemetry.context import Context
+
+_MOST_FOLLOWED: Final = 20_000
+"""Sessions whose traces are known here; more than a process has."""
+_followed: dict[str, str] = {}
+"""Trace ids by session."""
+
+
+def follow(session: str, context: Context) -> str:
+    """Lines about this session belong to the trace of `context`, unless they are written within another span. The
+    trace's id, for `forget`; empty: there is no trace."""
+    found = trace.get_current_span(context).get_span_context()
+    if not found.is_valid:
+        return ""
+    _followed[session] = trace_id = format(found.trace_id, "032x")
+    if len(_followed) > _MOST_FOLLOWED:
+        del _followed[next(iter(_followed))]
+    return trace_id
+
+
+def forget(session: str, trace_id: str) -> None:
+    """The session is over here, unless somebody else follows it by now."""
+    if _followed.get(session) == trace_id:
+        del _followed[session]
 
 
 def _trace_ids(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -16,6 +42,8 @@ def _trace_ids(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> M
     if context.is_valid:
         event["trace_id"] = format(context.trace_id, "032x")
         event["span_id"] = format(context.span_id, "016x")
+    elif (trace_id := _followed.get(str(event.get("session", "")))) is not None:
+        event["trace_id"] = trace_id
     return event
 
 

@@ -1,4 +1,5 @@
-"""Every span and attribute name. The only file that knows them (OpenTelemetry's own where they exist)."""
+"""Every span and attribute name. The only file that knows them (OpenTelemetry's own where they exist); metrics are in
+`metrics`."""
 
 from __future__ import annotations
 
@@ -91,10 +92,18 @@ TOOL_INHERITED: Final = "parley.tool.inherited"
 """True: the call was made on another link, or for another owner of the session; its result is told in words."""
 ERROR_REASON: Final = "parley.error.reason"
 
-# Metrics
-METRIC_REFUSALS: Final = "parley.gateway.refusals"
-"""Calls that ended with an error, by `parley.error.reason` and `rpc.grpc.status_code`. A deadline has no reason."""
+# Labels of metrics alone; others are attributes of spans, too
 RPC_STATUS: Final = "rpc.grpc.status_code"
+CPU_MODE: Final = "cpu.mode"
+GEN_AI_TOKEN_TYPE: Final = "gen_ai.token.type"
+OUTCOME: Final = "parley.outcome"
+REASON: Final = "parley.reason"
+STATE: Final = "parley.state"
+DIRECTION: Final = "parley.direction"
+MEDIA_CLASS: Final = "parley.media_class"
+MODALITY: Final = "parley.modality"
+QUEUE: Final = "parley.queue"
+HOP: Final = "parley.hop"
 
 # Span events
 EVENT_FIRST_AUDIO: Final = "first audio"

@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
 
+from services.fabric.meters import CONTENT_TYPE
 from services.fabric.process import resident_bytes
 
 Counts = Mapping[str, int | float | str | bool]
 
 
 class OpsServer:
-    """`/livez` (the loop runs), `/readyz` (send work here), `/debug/vars` (counts, for people and leak tests),
-    `/debug/tasks` (what every task waits for)."""
+    """`/livez` (the loop runs), `/readyz` (send work here), `/metrics` (for Prometheus), `/debug/vars` (counts, for
+    people and leak tests), `/debug/tasks` (what every task waits for)."""
 
-    def __init__(self, listen: str, ready: Callable[[], bool], counts: Callable[[], Counts]) -> None:
+    def __init__(
+        self,
+        listen: str,
+        ready: Callable[[], bool],
+        counts: Callable[[], Counts],
+        exposition: Callable[[], Awaitable[bytes]],
+    ) -> None:
+        """`exposition`: of the process's metrics."""
         self._host, _, port = listen.rpartition(":")
         self._port = int(port)
         self._ready = ready
         self._counts = counts
+        self._exposition = exposition
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> str:
@@ -29,6 +38,7 @@ class OpsServer:
         app = web.Application()
         app.router.add_get("/livez", self._livez)
         app.router.add_get("/readyz", self._readyz)
+        app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/debug/vars", self._vars)
         app.router.add_get("/debug/tasks", self._tasks)
         self._runner = web.AppRunner(app, access_log=None)
@@ -48,6 +58,9 @@ class OpsServer:
 
     async def _readyz(self, _request: web.Request) -> web.Response:
         return web.Response(text="ready\n") if self._ready() else web.Response(status=503, text="not ready\n")
+
+    async def _metrics(self, _request: web.Request) -> web.Response:
+        return web.Response(body=await self._exposition(), headers={"Content-Type": CONTENT_TYPE})
 
     async def _tasks(self, _request: web.Request) -> web.Response:
         text = io.StringIO()

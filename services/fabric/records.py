@@ -20,12 +20,14 @@ import nats.errors
 import nats.js.errors
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
-from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, DiscardPolicy, StorageType, StreamConfig
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from parley.v1 import errors_pb2, fabric_pb2
 from services.fabric import ids, subjects
 from services.fabric.errors import ServiceError
+from services.fabric.streams import ensure_stream
+from services.fabric.topology import requests_bucket, sessions_stream
 
 _LAST: Final = "Nats-Expected-Last-Subject-Sequence"
 _LAST_SUBJECT: Final = "Nats-Expected-Last-Subject-Sequence-Subject"
@@ -33,7 +35,6 @@ _ROLLUP: Final = "Nats-Rollup"
 _TTL: Final = "Nats-TTL"
 _WRONG_LAST_SEQUENCE: Final = 10071
 _WRITE_IN_FLIGHT: Final = 10164
-_MIB: Final = 1024 * 1024
 _INACTIVE: Final = 30.0
 """Seconds after which the server removes the consumer of a reader that is gone."""
 _PAGE_LIMIT: Final = 5.0
@@ -47,8 +48,6 @@ _MOST_ROUNDS: Final = 5
 MAX_SETTINGS: Final = 768 * 1024
 """Bytes of a session's settings with the declarations of its tools: each checkpoint holds them, and is one message of
 at most 1 MiB (`max_msg_size`) with what else another worker must know."""
-REQUEST_ID_MEMORY: Final = timedelta(hours=1)
-"""How long a request id is remembered at most; it is forgotten sooner with its session's record."""
 
 
 class FencedError(Exception):
@@ -80,18 +79,6 @@ def unavailable(error: Exception) -> ServiceError:
     return ServiceError(
         errors_pb2.ERROR_REASON_FABRIC_UNAVAILABLE, f"session records (JetStream) are not available: {detail}"
     )
-
-
-async def ensure_stream(js: JetStreamContext, config: StreamConfig) -> None:
-    """Create a stream unless it is there; what an operator changed on it is left alone."""
-    assert config.name is not None
-    try:
-        await js.stream_info(config.name)
-    except nats.js.errors.NotFoundError:
-        try:
-            await js.add_stream(config)
-        except nats.js.errors.BadRequestError:
-            await js.stream_info(config.name)  # another process was faster, with other limits
 
 
 class RecordStore:
@@ -196,40 +183,9 @@ class SessionRecords(RecordStore):
     """Reads and writes `own`, `ckpt`, `att` and request ids."""
 
     async def ensure(self, replicas: int) -> None:
-        """Create the streams that are missing."""
-        await ensure_stream(
-            self._js,
-            StreamConfig(
-                name=subjects.SESSIONS_STREAM,
-                subjects=["parley.session.>"],
-                max_msgs_per_subject=1,
-                discard=DiscardPolicy.NEW,
-                discard_new_per_subject=True,
-                allow_rollup_hdrs=True,
-                allow_msg_ttl=True,
-                allow_direct=True,
-                max_bytes=512 * _MIB,
-                max_msg_size=1 * _MIB,
-                num_replicas=replicas,
-                storage=StorageType.FILE,
-            ),
-        )
-        await ensure_stream(
-            self._js,
-            StreamConfig(
-                name=f"KV_{subjects.REQUESTS_BUCKET}",
-                subjects=[f"$KV.{subjects.REQUESTS_BUCKET}.>"],
-                max_msgs_per_subject=1,
-                discard=DiscardPolicy.NEW,
-                allow_rollup_hdrs=True,
-                allow_msg_ttl=True,
-                allow_direct=True,
-                max_age=REQUEST_ID_MEMORY.total_seconds(),
-                max_bytes=64 * _MIB,
-                num_replicas=replicas,
-                storage=StorageType.FILE,
-            ),
-        )
+        """Create the streams that are missing, and look at those that are not. MismatchError."""
+        await ensure_stream(self._js, sessions_stream(replicas))
+        await ensure_stream(self._js, requests_bucket(replicas))
 
     # Ownership
 

@@ -59,16 +59,11 @@ class SettingError(Exception):
         super().__init__(f"{variable}: {value}: {reason}")
 
 
-class ServiceSettings(BaseSettings):
-    """What gateway, session worker and tools have in common."""
+class NatsSettings(BaseSettings):
+    """Where NATS is."""
 
     model_config = SettingsConfigDict(extra="ignore", frozen=True, validate_default=True)
 
-    id: str = Field(
-        "",
-        pattern=r"^[A-Za-z0-9_-]{0,64}$",
-        description="Name of this process on NATS and in records; empty: a new one at every start, as it should be.",
-    )
     nats_url: str = Field(
         "nats://127.0.0.1:4222",
         description="NATS servers, comma-separated, as nats:// or tls:// addresses.",
@@ -79,24 +74,6 @@ class ServiceSettings(BaseSettings):
         "",
         description="PEM file of the CA to trust for tls:// servers of NATS; empty: the system's.",
     )
-    fabric_replicas: int = Field(
-        1, ge=1, le=5, description="Copies that JetStream keeps of every stream created at start; 3 in production."
-    )
-    otlp_endpoint: str = Field(
-        "",
-        pattern=r"^(https?://(\[[0-9a-fA-F:]+\]|[^\s/:]+):\d{1,5}/?)?$",
-        description="OTLP/gRPC address that traces are sent to, e.g. http://127.0.0.1:4317; empty: nowhere.",
-    )
-    ops_listen: str = Field(
-        "127.0.0.1:0",
-        description="HOST:PORT of the HTTP server for probes and /debug/vars; port 0: any free one.",
-    )
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
-    shutdown_grace: Duration = Field(
-        timedelta(seconds=5),
-        ge=timedelta(0),
-        description="Time after SIGTERM that what runs may take to finish before it is cut off.",
-    )
 
     @field_validator("nats_url")
     @classmethod
@@ -106,6 +83,44 @@ class ServiceSettings(BaseSettings):
             if match is None or not 0 < int(match.group(2) or 4222) <= 65535:
                 raise ValueError("expected nats://HOST:PORT or tls://HOST:PORT, comma-separated, ports 1 to 65535")
         return value
+
+    def nats_servers(self) -> list[str]:
+        """`nats_url` as a list."""
+        return [address.strip() for address in self.nats_url.split(",")]
+
+
+class ServiceSettings(NatsSettings):
+    """What gateway, session worker and tools have in common."""
+
+    id: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9_-]{0,64}$",
+        description="Name of this process on NATS and in records; empty: a new one at every start, as it should be.",
+    )
+    fabric_replicas: int = Field(
+        1, ge=1, le=5, description="Copies that JetStream keeps of every stream created at start; 3 in production."
+    )
+    otlp_endpoint: str = Field(
+        "",
+        pattern=r"^(https?://(\[[0-9a-fA-F:]+\]|[^\s/:]+):\d{1,5}/?)?$",
+        description="OTLP/gRPC address that traces are sent to, e.g. http://127.0.0.1:4317; empty: nowhere.",
+    )
+    otlp_metrics_endpoint: str = Field(
+        "",
+        pattern=r"^(https?://(\[[0-9a-fA-F:]+\]|[^\s/:]+):\d{1,5}/?)?$",
+        description="OTLP/gRPC address that metrics are sent to every 30 s, e.g. http://127.0.0.1:4317 (a collector: "
+        "Jaeger takes none); empty: nowhere. Prometheus finds the same at /metrics of `ops_listen`.",
+    )
+    ops_listen: str = Field(
+        "127.0.0.1:0",
+        description="HOST:PORT of the HTTP server for probes, /metrics and /debug/vars; port 0: any free one.",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+    shutdown_grace: Duration = Field(
+        timedelta(seconds=5),
+        ge=timedelta(0),
+        description="Time after SIGTERM that what runs may take to finish before it is cut off.",
+    )
 
     @field_validator("ops_listen", "listen", check_fields=False)
     @classmethod
@@ -124,7 +139,3 @@ class ServiceSettings(BaseSettings):
             variable = f"{self.model_config.get('env_prefix', '')}{field}".upper()
             reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
             raise SettingError(variable, getattr(self, field), reason) from error
-
-    def nats_servers(self) -> list[str]:
-        """`nats_url` as a list."""
-        return [address.strip() for address in self.nats_url.split(",")]

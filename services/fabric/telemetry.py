@@ -1,4 +1,4 @@
-"""Traces and counters: set-up of the exporter, and W3C context in and out of the carriers that Parley uses."""
+"""Traces and metrics: set-up of what sends them, and W3C context in and out of the carriers that Parley uses."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from contextlib import contextmanager
 from typing import Final
 
 from opentelemetry import context as current
-from opentelemetry import metrics, trace
+from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader, NumberDataPoint
 from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, SERVICE_NAME, SERVICE_VERSION, Resource
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from parley._version import __version__
+from services.fabric.meters import Meters
 from services.fabric.traces import Traces
 
 _W3C = TraceContextTextMapPropagator()
@@ -27,48 +26,24 @@ SESSION_TRACEPARENT: Final = _SESSION + TRACEPARENT
 
 
 class Telemetry:
-    """The providers of a process. Without an endpoint spans are not recorded, but context still travels, and metrics
-    are counted for `/debug/vars`."""
+    """The providers of a process. Without an endpoint spans are not recorded, but context still travels; metrics are
+    counted in any case, for whoever scrapes them."""
 
-    def __init__(self, service: str, instance: str, endpoint: str) -> None:
+    def __init__(self, service: str, instance: str, endpoint: str, metrics_endpoint: str = "") -> None:
+        """`endpoint`, `metrics_endpoint`: OTLP/gRPC addresses that take traces and metrics; empty: nowhere."""
         self._traces: Traces | None = None
         resource = Resource.create({SERVICE_NAME: service, SERVICE_INSTANCE_ID: instance, SERVICE_VERSION: __version__})
-        self._seen = InMemoryMetricReader()
-        self._meters = MeterProvider([self._seen], resource)
-        metrics.set_meter_provider(self._meters)
+        self.meters = Meters(resource, metrics_endpoint)
         if not endpoint:
             return
-        self._traces = Traces(endpoint, resource, self._meters)
+        self._traces = Traces(endpoint, resource, self.meters.provider)
         trace.set_tracer_provider(self._traces.provider)
 
-    def counters(self) -> dict[str, float]:
-        """Every counter as it is now, e.g. `parley.gateway.refusals{reason=FIELD_INVALID}`."""
-        return _flat(self._seen)
-
     def shutdown(self) -> None:
-        """Export what waits, and stop. Blocks up to 3 s for the traces."""
+        """Export what waits, and stop. Blocks up to 3 s for the traces, and 5 s for the metrics."""
         if self._traces is not None:
             self._traces.shutdown()
-        self._meters.shutdown()
-
-
-def _flat(reader: InMemoryMetricReader) -> dict[str, float]:
-    data = reader.get_metrics_data()
-    found: dict[str, float] = {}
-    for resource in data.resource_metrics if data else ():
-        for scope in resource.scope_metrics:
-            for metric in scope.metrics:
-                for point in metric.data.data_points:
-                    if isinstance(point, NumberDataPoint):
-                        attributes = sorted((point.attributes or {}).items())
-                        labels = ",".join(f"{key}={value}" for key, value in attributes if isinstance(value, str | int))
-                        found[f"{metric.name}{{{labels}}}" if labels else metric.name] = point.value
-    return found
-
-
-def meter() -> metrics.Meter:
-    """The meter of Parley."""
-    return metrics.get_meter("parley", __version__)
+        self.meters.shutdown()
 
 
 def tracer() -> trace.Tracer:

@@ -15,29 +15,27 @@ import contextlib
 import random
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Final
 
 import nats.errors
 import nats.js.errors
 import structlog
 from nats.js import JetStreamContext
-from nats.js.api import DiscardPolicy, StorageType, StreamConfig
 
 from parley.v1 import fabric_pb2, timeline_pb2
 from services.fabric import subjects
 from services.fabric.bus import Bus
 from services.fabric.errors import ServiceError
 from services.fabric.process import stop_tasks
-from services.fabric.records import ensure_stream, unavailable
+from services.fabric.records import unavailable
+from services.fabric.streams import ensure_stream
 from services.fabric.timeline_outbox import Batch, TimelineOutbox
+from services.fabric.topology import timeline_stream
 
 log = structlog.get_logger()
 
-_MIB: Final = 1024 * 1024
 _WRONG_LAST_SEQUENCE: Final = 10071
-MOST_MESSAGES: Final = 500
-"""Of one session and kind: the server drops the oldest beyond it. A message holds what happened within a tenth of a
-second."""
 _PAUSE: Final = 0.1
 """Seconds between two rounds: what happens together is stored together."""
 _AT_ONCE: Final = 16
@@ -49,23 +47,9 @@ _LAST_WORDS: Final = 2.0
 """Seconds that a process which ends takes for what is not stored yet."""
 
 
-async def ensure_timeline(js: JetStreamContext, replicas: int, max_age_seconds: float) -> None:
-    """Create the stream when it is missing."""
-    await ensure_stream(
-        js,
-        StreamConfig(
-            name=subjects.TIMELINE_STREAM,
-            subjects=[subjects.timeline("*", "*"), subjects.timeline_trace("*", "*")],
-            max_age=max_age_seconds,
-            max_bytes=512 * _MIB,
-            max_msg_size=_MIB // 4,
-            max_msgs_per_subject=MOST_MESSAGES,
-            discard=DiscardPolicy.OLD,
-            allow_direct=True,
-            num_replicas=replicas,
-            storage=StorageType.FILE,
-        ),
-    )
+async def ensure_timeline(js: JetStreamContext, replicas: int, retention: timedelta) -> None:
+    """Create the stream when it is missing, else look at it. MismatchError."""
+    await ensure_stream(js, timeline_stream(replicas, retention))
 
 
 class Timeline:

@@ -12,13 +12,13 @@ import structlog
 from grpc_status import rpc_status
 
 from parley.v1 import errors_pb2
-from services.fabric import names, telemetry
+from services.fabric import metrics, names
 from services.fabric.auth import Authenticator, Identity
 from services.fabric.errors import ServiceError
 from services.fabric.ids import sortable_id
+from services.fabric.meters import count
 
 log = structlog.get_logger()
-_refusals = telemetry.meter().create_counter(names.METRIC_REFUSALS, "{call}", "Calls that ended with an error.")
 MAX_METADATA: Final = 16 * 1024
 """Bytes, counted as HTTP/2 does. Far above it gRPC itself refuses the call, which nothing here sees."""
 _PER_ENTRY: Final = 32
@@ -49,13 +49,13 @@ def count_expired(context: AnyContext) -> None:
     remaining: float | None = context.time_remaining()
     if remaining is not None and remaining < _UNDER_WAY:
         code: int = grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
-        _refusals.add(1, {names.RPC_STATUS: code})
+        count(metrics.REFUSALS, 1, {names.RPC_STATUS: str(code)})
 
 
 async def abort(context: AnyContext, error: ServiceError) -> NoReturn:
     """End a call with this error and its details."""
     code: int = error.code.value[0]
-    _refusals.add(1, {names.ERROR_REASON: error.reason_name, names.RPC_STATUS: code})
+    count(metrics.REFUSALS, 1, {names.ERROR_REASON: error.reason_name, names.RPC_STATUS: str(code)})
     status = rpc_status.to_status(error.to_status())
     await context.abort(status.code, status.details, status.trailing_metadata)
     raise AssertionError("abort returns by raising")

@@ -242,6 +242,11 @@ class Downlink:
         return not (self._queue or self._urgent or self._in_flight or self._receiver.missing())
 
     @property
+    def at_rest(self) -> bool:
+        """Nothing waits and nothing is being written: what comes can leave at once."""
+        return not (self._queue or self._urgent or self._in_flight)
+
+    @property
     def waiting_items(self) -> int:
         """Responses in the queue."""
         return len(self._queue) + len(self._urgent)

@@ -14,9 +14,10 @@ from opentelemetry.context import Context
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from parley.v1 import errors_pb2, live_pb2
-from services.fabric import names, telemetry
+from services.fabric import logs, metrics, names, telemetry
 from services.fabric.auth import Authenticator, Identity
 from services.fabric.errors import ServiceError
+from services.fabric.meters import record
 from services.fabric.span_budget import SpanBudget
 from services.gateway import calls
 from services.gateway.opening import Opener, Session
@@ -82,20 +83,27 @@ class LiveService:
     async def _serve(self, context: Call) -> None:
         caller, opening, parent = await self._asked(context)
         span = telemetry.tracer().start_span(names.SPAN_OPEN, parent, SpanKind.SERVER, attributes=_RPC)
-        stream = self._streams.create()
+        stream, began, outcome = self._streams.create(), time.monotonic(), "gone"
         try:
             try:
                 with trace.use_span(span, record_exception=False, set_status_on_exception=False):
                     session = await self._open(stream, caller, opening)
                     await context.write(_opened(session).SerializeToString())
+                    outcome = "opened"
             except BaseException as error:
                 _note_failure(span, error)
+                outcome = "refused" if isinstance(error, ServiceError) else "gone"
                 raise
             finally:
                 span.end()
+                record(metrics.OPEN, time.monotonic() - began, {names.OUTCOME: outcome})
             if self.draining:
                 self._streams.tell_to_go(stream, self._settings.shutdown_grace.total_seconds())
-            error_or_ok = await stream.pump(context, self._streams.keep)
+            trace_id = logs.follow(stream.session, trace.set_span_in_context(span))
+            try:
+                error_or_ok = await stream.pump(context, self._streams.keep)
+            finally:
+                logs.forget(stream.session, trace_id)
             self._timeline.detached(stream, error_or_ok)
         except BaseException as error:
             self._timeline.detached(stream, error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final
 
 import nats.errors
@@ -20,14 +20,18 @@ from services.fabric.auth import ApiKey, Authenticator
 from services.fabric.bus import Bus, Writer
 from services.fabric.catalog import Catalog
 from services.fabric.errors import ServiceError
+from services.fabric.meters import Sample, samples
 from services.fabric.ops import OpsServer
 from services.fabric.records import SessionRecords
+from services.fabric.streams import MismatchError
 from services.fabric.telemetry import Telemetry
 from services.fabric.timeline import Timeline, ensure_timeline
+from services.fabric.vitals import vitals
 from services.gateway.calls import MAX_METADATA
 from services.gateway.fleet_service import FleetService
 from services.gateway.live_service import SERVICE as LIVE
 from services.gateway.live_service import LiveService
+from services.gateway.measures import TABLE
 from services.gateway.moving import Mover
 from services.gateway.opening import Opener
 from services.gateway.placement import WorkerTable
@@ -63,6 +67,12 @@ _GRPC_OPTIONS: Final[tuple[tuple[str, int], ...]] = (
 _ANNOUNCE_PENDING = 4_096
 _ANNOUNCE_PENDING_BYTES = 4 * _KIB * _KIB
 _RETRY = 0.5
+_MEND_RETRY = 2.0
+"""Seconds after which a stream that somebody has to mend is looked at again."""
+
+
+async def _none() -> bytes:
+    return b""
 
 
 class Gateway:
@@ -73,15 +83,15 @@ class Gateway:
         settings: GatewaySettings,
         keys: list[ApiKey],
         profiles: Mapping[str, live_pb2.SessionConfig],
-        counters: Callable[[], Mapping[str, float]] = dict,
+        exposition: Callable[[], Awaitable[bytes]] = _none,
     ) -> None:
-        """`counters`: of the process's telemetry, to be shown with the gateway's own counts."""
+        """`exposition`: of the process's metrics."""
         now = asyncio.get_running_loop().time
         self._now = now
         self._settings = settings
         self.id = settings.id or ids.instance_id("gw")
         self._bus = Bus(settings, "gateway", self.id)
-        self._writer = Writer(self._bus)
+        self._writer = Writer(self._bus, hop="gateway_uplink")
         self._records = SessionRecords(self._bus.js)
         self._catalog = Catalog(self._bus.js)
         self._table = WorkerTable(random.Random())
@@ -126,7 +136,6 @@ class Gateway:
         self._live = LiveService(settings, authenticator, opener, self._streams, timeline)
         self._health = health.aio.HealthServicer()
         self._healthy: bool | None = None
-        self._counters = counters
         self._server = _grpc.server(options=_GRPC_OPTIONS)
         self._server.add_generic_rpc_handlers((self._live.handler(),))
         sessions_pb2_grpc.add_SessionServiceServicer_to_server(
@@ -150,7 +159,7 @@ class Gateway:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if settings.development:
             reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
-        self._ops = OpsServer(settings.ops_listen, self.ready, self.counts)
+        self._ops = OpsServer(settings.ops_listen, self.ready, self.counts, exposition)
         self._tasks: list[asyncio.Task[Any]] = []
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Fails when a task that the process cannot do without has failed."""
@@ -235,12 +244,11 @@ class Gateway:
                 await client.publish(subjects.WORKER_QUERY)
                 await self._records.ensure(self._settings.fabric_replicas)
                 await self._catalog.ensure(self._settings.fabric_replicas)
-                retention = self._settings.timeline_retention.total_seconds()
-                await ensure_timeline(self._bus.js, self._settings.fabric_replicas, retention)
+                await ensure_timeline(self._bus.js, self._settings.fabric_replicas, self._settings.timeline_retention)
                 break
             except (nats.errors.Error, ServiceError, TimeoutError) as error:
                 log.warning("streams not ready", error=str(error) or type(error).__name__)
-                await asyncio.sleep(_RETRY)
+                await asyncio.sleep(_MEND_RETRY if isinstance(error, MismatchError) else _RETRY)
         self._fabric_ready.set()
 
     async def _sweep(self) -> None:
@@ -298,16 +306,21 @@ class Gateway:
             "loop_lag_ms": round(self._loop_lag.worst * 1000, 1),
             **self._streams.counts(),
             **self._timeline.counts,
-            **self._counters(),
         }
+
+    def samples(self) -> Iterable[Sample]:
+        """For the metrics."""
+        yield from vitals(self._bus, self._loop_lag, ready=self.ready())
+        yield from samples(self.counts(), TABLE)
 
 
 async def serve(settings: GatewaySettings, keys: list[ApiKey], profiles: Mapping[str, live_pb2.SessionConfig]) -> None:
     """Run a gateway until SIGTERM."""
     stop = process.stop_signal()
-    gateway = Gateway(settings, keys, profiles, lambda: traces.counters())  # noqa: PLW0108 - made later, with its id
+    gateway = Gateway(settings, keys, profiles, lambda: traces.meters.exposition())  # noqa: PLW0108 - made later, with its id
     logs.configure("gateway", gateway.id, settings.log_level)
-    traces = Telemetry("parley-gateway", gateway.id, settings.otlp_endpoint)
+    traces = Telemetry("parley-gateway", gateway.id, settings.otlp_endpoint, settings.otlp_metrics_endpoint)
+    traces.meters.measure(gateway.samples)
     if settings.development:
         log.warning("DEVELOPMENT MODE: callers need no key; never run this where others can reach it")
     try:

@@ -20,6 +20,7 @@ from parley.v1 import errors_pb2, fabric_pb2, live_pb2
 from services.fabric import subjects
 from services.fabric.bus import Writer
 from services.fabric.errors import ServiceError
+from services.fabric.hops import Hop
 from services.gateway.calls import CallerGoneError, internal_error
 from services.gateway.downlink import Downlink
 from services.gateway.settings import GatewaySettings
@@ -36,6 +37,7 @@ HALF_CLOSE_WAIT = 0.05
 """Seconds after which a closed request side is believed: a call reads as closed just before it is cancelled."""
 SENDER_HEARD = 1.5
 """Seconds since the worker was last heard in which what does not come is given up."""
+_HOP = Hop("gateway_downlink")
 MAX_HELD = 256
 """Envelopes kept until the attachment is known. What is beyond is sent again on request."""
 
@@ -209,6 +211,8 @@ class Stream:
         if now - self.heard >= SENDER_HEARD:
             downlink.wait_anew(now)
         self.heard = now
+        if envelope.items and downlink.at_rest:
+            _HOP.entered(self)
         downlink.take(envelope, now)
         self.wish = envelope.move if envelope.HasField("move") else None
         if envelope.uplink_acked_seq > self._uplink_acked:
@@ -318,6 +322,7 @@ class Stream:
             return
         self.closed = True
         self._held.clear()
+        _HOP.dropped(self)
         self._wake_writer.set()
         self._room.set()
         if self.attached and self._ending is None and not self.recovering:
@@ -382,6 +387,7 @@ class Stream:
             while not self.closed:
                 outgoing = downlink.next()
                 if outgoing is None:
+                    _HOP.dropped(self)  # what is here waits for the caller
                     if self._ending is not None and downlink.idle:
                         self._finish_as_told()
                         return
@@ -390,6 +396,7 @@ class Stream:
                     continue
                 await write(outgoing.response)
                 downlink.written()
+                _HOP.left(self)
                 self._progress_at = self._now()
         except (grpc.aio.BaseError, grpc.RpcError, asyncio.InvalidStateError, asyncio.CancelledError):
             self.finish(CallerGoneError())

@@ -14,6 +14,7 @@ from nats.aio.msg import Msg
 from parley.v1 import errors_pb2, fabric_pb2
 from services.fabric import telemetry
 from services.fabric.errors import ServiceError
+from services.session_worker.backend_check import BackendCheck
 
 if TYPE_CHECKING:
     from services.session_worker.worker import Worker
@@ -24,8 +25,9 @@ log = structlog.get_logger()
 class Commands:
     """Of one worker."""
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: Worker, backend_check: BackendCheck) -> None:
         self._worker = worker
+        self._backend_check = backend_check
 
     async def answer(self, message: Msg) -> None:
         """Do what it asks, and say what came of it."""
@@ -84,5 +86,7 @@ class Commands:
                 if request.ping.session_id:
                     worker.held(request.ping.session_id)
                 reply.pong.CopyFrom(worker.described())
+            case "check_backend":
+                reply.backend_checked.CopyFrom(await self._backend_check.run(request.check_backend))
             case other:
                 raise ServiceError(errors_pb2.ERROR_REASON_NOT_IMPLEMENTED, f"unknown command {other!r}")

@@ -10,6 +10,7 @@ from services.fabric import names
 from services.session_worker import live_config
 from services.session_worker.closes import link_error
 from services.session_worker.link import Dialer, Link, LinkClosedError
+from services.session_worker.measured import Dialling
 from services.session_worker.restoration import Restoration
 from services.session_worker.session_context import SessionContext
 from services.session_worker.session_trace import SessionTrace
@@ -43,7 +44,8 @@ class Connecting:
             span.set_attributes({names.LINK: number, names.LINK_TOLD_TURNS: told})
             config = self._context.live_config(handle, self._headers, seeded=seed is not None and seed.as_history)
             rate = live_config.input_rate(self._spec.config)
-            link = await self._dialer.dial(self._spec.config.model, config, rate)
+            with Dialling():
+                link = await self._dialer.dial(self._spec.config.model, config, rate)
         try:
             await _tell(link, begins_with)
         except BaseException as error:

@@ -8,7 +8,7 @@ from google.genai import types
 
 from parley.v1 import fabric_pb2, live_pb2
 from services.fabric import telemetry
-from services.session_worker import events, responses
+from services.session_worker import events, measured, responses
 from services.session_worker.call_recovery import Owed
 from services.session_worker.callertools import Answered
 from services.session_worker.turns import RepeatedTranscript, Turn
@@ -82,6 +82,7 @@ class Dialogue:
         parts.feeder.turn_ended()
         parts.spans.finish(turn)
         parts.timeline.turn_over(turn)
+        measured.turn_over(turn)
         if turn.tool_calls and not turn.said and turn.first_audio is None:
             return  # the answer is still to come
         answered = parts.answering.answered(turn, now, parts.links.round_trip)
@@ -118,6 +119,7 @@ class Dialogue:
         parts = self._parts
         parts.spans.finish(turn, "the link was lost in the middle of the turn")
         parts.timeline.turn_restarted(turn)
+        measured.turn_restarted()
         self._repeated = RepeatedTranscript(turn.heard)
         if turn.said or turn.first_audio is not None:
             parts.downlink.interrupt(live_pb2.INTERRUPTION_REASON_RESTARTED)

@@ -102,6 +102,16 @@ class Downlink:
         return bool(self._gateway)
 
     @property
+    def waiting(self) -> int:
+        """Messages that are not published."""
+        return len(self._outbox)
+
+    @property
+    def ring_bytes(self) -> int:
+        """Bytes kept until they are acked."""
+        return self._ring.bytes
+
+    @property
     def drained(self) -> bool:
         """Nothing waits to be published."""
         return not (self._outbox or self._farewells or self._skips or self._stream_end is not None)

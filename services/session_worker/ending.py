@@ -13,6 +13,7 @@ from parley.v1 import errors_pb2, live_pb2
 from services.fabric import names
 from services.fabric.errors import ServiceError
 from services.fabric.records import FencedError
+from services.session_worker import measured
 
 if TYPE_CHECKING:
     from services.session_worker.parts import Parts
@@ -76,6 +77,7 @@ class Ending:
             if self.cause is None:
                 log.warning("ownership lost", session=session)
                 self._parts.timeline.ownership_lost()
+                measured.fenced()
             self.let_go("fenced")
             self._parts.downlink.detach()
         elif isinstance(error, ServiceError):

@@ -14,6 +14,7 @@ from google.genai import types
 
 from parley.v1 import live_pb2
 from services.fabric.errors import ServiceError
+from services.fabric.hops import Hop
 from services.session_worker import live_config
 from services.session_worker.callertools import Answered, CallerTools
 from services.session_worker.input_queue import AudioBatch
@@ -28,6 +29,7 @@ from services.session_worker.uplink import Uplink
 
 log = structlog.get_logger()
 
+_HOP = Hop("worker_uplink")
 _CATCH_UP = 4.0
 """Times real time at which audio that waited for a link is given to it, at most."""
 
@@ -83,6 +85,8 @@ class Feeder:
 
     def wake(self) -> None:
         """There is input."""
+        if not self._catching_up:
+            _HOP.entered(self)
         self._input.set()
 
     def turn_ended(self) -> None:
@@ -129,6 +133,7 @@ class Feeder:
         while True:
             link = self._link
             if link is None:
+                _HOP.dropped(self)
                 if queue.end is not None:  # there is nobody to whom it matters what the caller sent before
                     self._feeds.end(queue.end.end.reason)
                     return
@@ -158,6 +163,7 @@ class Feeder:
                     return True  # what the caller sent after it is not for the model
                 continue
             self._catching_up = False
+            _HOP.dropped(self)
             if self._flush_audio:
                 await self._flush(link)
             await self._wait(queue.due)
@@ -198,9 +204,11 @@ class Feeder:
         try:
             if isinstance(item, AudioBatch):
                 await link.send_audio(item.pcm)
+                _HOP.left(self)
                 self._unanswered = self._unanswered or self._speaking or not self._manual
             else:
                 await self._request(link, item, now)
+                _HOP.dropped(self)
         finally:
             self._idle.set()
         if self._catching_up and isinstance(item, AudioBatch):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,7 +19,7 @@ from google.genai import types
 from opentelemetry.context import Context
 
 from parley.v1 import fabric_pb2, live_pb2
-from services.session_worker import events, live_config
+from services.session_worker import events, live_config, measured
 from services.session_worker.answer_in_progress import AnswerInProgress
 from services.session_worker.call_answers import CallAnswers
 from services.session_worker.conversation import Conversation
@@ -207,8 +207,7 @@ class LinkKeeper:
             again = keeps.journal.replay(now)
             keeps.journal.restart(again.items, told=False)
             keeps.feeder.give(self._link.link, again.items)
-            for lost in again.dropped:
-                keeps.say(gap(lost))
+            self._tell([gap(lost) for lost in again.dropped])
         return True
 
     async def _ask(self, question: list[types.Content]) -> None:
@@ -349,8 +348,13 @@ class LinkKeeper:
         self._take(link, begins_with, may_be_stuck=may_be_stuck)
         seconds = sum(keeps.journal.seconds(item) for item in again if isinstance(item, AudioBatch))
         keeps.feeder.give(link, again, self._next.replay(again, seconds))
-        for response in begins_with.responses(time.monotonic() - outage.began, outage.replayed):
-            keeps.say(response)
+        measured.given_again(begins_with)
+        self._tell(begins_with.responses(time.monotonic() - outage.began, outage.replayed))
+
+    def _tell(self, responses: Iterable[live_pb2.ConverseResponse]) -> None:
+        for response in responses:
+            measured.told(response)
+            self._keeps.say(response)
 
     def _settle_turn(self, now: float) -> None:
         """What becomes of the turn that was open: it is over if all of it is here, else it is asked for again."""

@@ -20,6 +20,7 @@ from services.session_worker.closes import LinkError, LinkFailure
 from services.session_worker.connecting import Connecting
 from services.session_worker.ladder import Budget, Fail, Ladder, Resume, Step
 from services.session_worker.link import Dialer, Link
+from services.session_worker.measured import Replacing
 from services.session_worker.replay_span import ReplaySpan
 from services.session_worker.restoration import Restoration
 from services.session_worker.sent_input import Item
@@ -101,7 +102,7 @@ class NextLink:
         return await self._bring(outage, step, restoration)
 
     async def _bring(self, outage: Outage, step: Step, restoration: Restored) -> tuple[Link, Restoration]:
-        with self._span(outage) as span:
+        with self._span(outage) as span, Replacing(outage.cause, outage.began) as replacing:
             tries = 0
             while not isinstance(step, Fail):
                 await asyncio.sleep(step.delay)
@@ -125,6 +126,7 @@ class NextLink:
                         names.LINK_GAP_MS: round((time.monotonic() - outage.began) * 1000, 1),
                     }
                 )
+                replacing.connected(begins_with.method)
                 return self._connected(link), begins_with
             span.set_attribute(names.LINK_TRIES, tries)
             raise step.error

@@ -7,7 +7,7 @@ import time
 from parley.v1 import fabric_pb2, live_pb2
 from services.fabric.conversation_log import ConversationLog
 from services.fabric.records import FencedError
-from services.session_worker import live_config
+from services.session_worker import live_config, measured
 from services.session_worker.answer_in_progress import AnswerInProgress
 from services.session_worker.attachment import Attachment, Shell
 from services.session_worker.callertools import CallerTools
@@ -207,9 +207,12 @@ class Parts:
 
     def say(self, response: live_pb2.ConverseResponse, audio_ms: int = 0) -> None:
         """Tell the caller."""
+        shed = self.downlink.shed_items
         self.downlink.emit(response, audio_ms=audio_ms)
         if not audio_ms:
             self.timeline.told(response)
+        if self.downlink.shed_items != shed:
+            measured.shed(self.downlink.shed_items - shed)
         self.wake()
 
     def look_for_gateway(self, gateway: str, since: float, *, elsewhere: bool) -> None:

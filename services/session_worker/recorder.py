@@ -66,6 +66,11 @@ class Recorder:
         """Every entry is stored."""
         return self._drained.is_set()
 
+    @property
+    def waiting(self) -> int:
+        """Entries that are not stored."""
+        return len(self._entries)
+
     async def room(self) -> None:
         """Wait until entries can be taken."""
         await self._room.wait()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Iterable
 
 import structlog
 
@@ -11,13 +12,16 @@ from services.fabric import ids, logs, process
 from services.fabric.bus import Bus, Writer
 from services.fabric.catalog import Catalog
 from services.fabric.conversation_log import ensure_log
+from services.fabric.meters import Sample, samples
 from services.fabric.ops import Counts, OpsServer
 from services.fabric.records import SessionRecords
 from services.fabric.telemetry import Telemetry
 from services.fabric.timeline import Timeline, ensure_timeline
+from services.fabric.vitals import vitals
 from services.session_worker.leftovers import Leftovers
 from services.session_worker.lifeline import Lifeline
 from services.session_worker.link import Dialer
+from services.session_worker.measures import TABLE
 from services.session_worker.settings import WorkerSettings
 from services.session_worker.shared import Services
 from services.session_worker.watchdog import Watchdog
@@ -30,13 +34,13 @@ async def serve(settings: WorkerSettings) -> None:
     """Run until SIGTERM or SIGINT."""
     me = settings.id or ids.instance_id("wk")
     logs.configure("session-worker", me, settings.log_level)
-    telemetry = Telemetry("parley-session-worker", me, settings.otlp_endpoint)
+    telemetry = Telemetry("parley-session-worker", me, settings.otlp_endpoint, settings.otlp_metrics_endpoint)
     stop = process.stop_signal()
     bus = Bus(settings, "worker", me)
     lifeline = Lifeline(bus, settings.ownership_ttl.total_seconds())
     bus.on_reconnect = lifeline.reconnected
     dialer = Dialer(settings, lifeline.holds)
-    writer = Writer(bus, lifeline.holds)
+    writer = Writer(bus, lifeline.holds, hop="worker_downlink")
     watchdog = Watchdog(settings.loop_limit.total_seconds())
     lag = process.LoopLag()
     records = SessionRecords(bus.js)
@@ -54,6 +58,7 @@ async def serve(settings: WorkerSettings) -> None:
             "id": me,
             "subscriptions": bus.subscriptions(),
             "publish_failures": writer.failed,
+            "ownership_lapses": lifeline.lapses,
             **worker.counts,
             **timeline.counts,
         }
@@ -63,7 +68,12 @@ async def serve(settings: WorkerSettings) -> None:
     def ready() -> bool:
         return serving and bus.connected.is_set() and lifeline.holds() and not worker.draining
 
-    ops = OpsServer(settings.ops_listen, ready, counts)
+    def measures() -> Iterable[Sample]:
+        yield from vitals(bus, lag, ready=ready())
+        yield from samples(counts(), TABLE)
+
+    telemetry.meters.measure(measures)
+    ops = OpsServer(settings.ops_listen, ready, counts, telemetry.meters.exposition)
     with settings.applying("ops_listen"):
         ops_address = await ops.start()
     bus.start()
@@ -71,8 +81,8 @@ async def serve(settings: WorkerSettings) -> None:
     try:
         if await _connected_or_stopped(bus, stop):
             await records.ensure(settings.fabric_replicas)
-            await ensure_log(bus.js, settings.fabric_replicas, settings.log_retention.total_seconds())
-            await ensure_timeline(bus.js, settings.fabric_replicas, settings.timeline_retention.total_seconds())
+            await ensure_log(bus.js, settings.fabric_replicas, settings.log_retention)
+            await ensure_timeline(bus.js, settings.fabric_replicas, settings.timeline_retention)
             await worker.subscribe()
             await bus.barrier()
             lifeline.begin()

@@ -14,6 +14,7 @@ import structlog
 from opentelemetry.context import Context
 
 from parley.v1 import errors_pb2, fabric_pb2, live_pb2
+from services.fabric import logs
 from services.fabric.errors import ServiceError
 from services.session_worker import responses, restoring
 from services.session_worker.departure import MOVED, Departure, Plan, Standing, Step
@@ -79,6 +80,7 @@ class Session:
             await parts.links.close()
             try:
                 await self._ownership.undo()
+                logs.forget(self.id, parts.trace.log_id)
             except ServiceError as error:
                 log.warning("a failed open left records behind", session=self.id, error=str(error))
                 self._services.leftovers.again(self.id, self._ownership.undo)
@@ -208,6 +210,47 @@ class Session:
     async def _verify(self, at_once: asyncio.Semaphore) -> None:
         async with at_once:
             self._parts.attachment.stood_still(await self._parts.standby.verify(), time.monotonic())
+
+    @property
+    def trace_id(self) -> str:
+        """Of the trace that its lines in the log belong to; until it is disposed of."""
+        return self._parts.trace.log_id
+
+    @property
+    def state(self) -> str:
+        """For the metrics: one of `measures.SESSION_STATES`."""
+        if self.ending is not None:
+            return "ending"
+        if self.recovering:
+            return "recovering"
+        return "attached" if self._parts.downlink.attached else "detached"
+
+    @property
+    def link_state(self) -> str:
+        """For the metrics: one of `measures.LINK_STATES`; empty when the session ends."""
+        if self.ending is not None:
+            return ""
+        parts = self._parts
+        if parts.standby.lapsed:
+            return "lapsed"
+        if parts.standby.parked:
+            return "parked"
+        if (link := parts.links.in_use) is None:
+            return "replacing"
+        return "connected" if link.leaving is None else "leaving"
+
+    @property
+    def waiting(self) -> dict[str, int]:
+        """For the metrics: what waits in its queues."""
+        if self._ending.disposed:
+            return {}
+        parts = self._parts
+        return {
+            "input_waiting": len(parts.uplink.queue),
+            "log_waiting": parts.recorder.waiting,
+            "downlink_waiting": parts.downlink.waiting,
+            "downlink_ring_bytes": parts.downlink.ring_bytes,
+        }
 
     @property
     def lost(self) -> bool:

@@ -12,7 +12,7 @@ from opentelemetry.context import Context
 from opentelemetry.util.types import AttributeValue
 
 from parley.v1 import fabric_pb2
-from services.fabric import names, telemetry
+from services.fabric import logs, names, telemetry
 from services.fabric.span_budget import SpanBudget
 from services.fabric.traces import span_id
 
@@ -41,6 +41,8 @@ class SessionTrace:
         self._began = time.monotonic()
         self.context = Context()
         """What spans of the session lie under that have no other parent."""
+        self.log_id = ""
+        """Id of the trace that lines about the session in the log belong to."""
         self.part = 1
         """Which of the session's traces it is."""
 
@@ -51,7 +53,12 @@ class SessionTrace:
 
     def begin(self, context: Context, *, part: int = 1, age: float = 0.0) -> None:
         """The session belongs to this trace, which is so old."""
-        self.context, self.part, self._began = context, max(1, part), time.monotonic() - age
+        self.part, self._began = max(1, part), time.monotonic() - age
+        self._belong_to(context)
+
+    def _belong_to(self, context: Context) -> None:
+        self.context = context
+        self.log_id = logs.follow(str(self._attributes[names.SESSION_ID]), context)
 
     def start(
         self,
@@ -128,7 +135,8 @@ class SessionTrace:
         old, new = telemetry.span_context(self.context), telemetry.span_context(context)
         if not new.is_valid or new == old:
             return
-        before, self.context = self.context, context
+        before = self.context
+        self._belong_to(context)
         if old.is_valid and old.trace_id != new.trace_id:
             self._link(before, context)
             self.part, self._began = self.part + 1, time.monotonic()

@@ -23,7 +23,7 @@ from services.fabric.bus import Bus
 from services.fabric.capabilities import ModelCapabilities
 from services.fabric.process import stop_tasks
 from services.fabric.records import FencedError
-from services.session_worker import events, responses
+from services.session_worker import events, measured, responses
 from services.session_worker.call_book import CallBook, Identity, canonical
 from services.session_worker.call_recovery import Owed, Recovered, owed
 from services.session_worker.execution import Terms, Trouble, no_trouble
@@ -256,6 +256,7 @@ class ToolCalls:
                 log.exception("call of a tool failed", session=self._session.session_id, tool=call.name)
                 reply = claims.unknown(call.name)
             _note_outcome(span, reply)
+        measured.tool_called(reply, time.monotonic() - began)
         took = responses.duration(time.monotonic() - began)
         known = identity if isinstance(identity, Identity) else None
         await self._tell(call, turn, known, reply, partials, deliver=self._respond, took=took)

@@ -16,14 +16,17 @@ from opentelemetry.context import Context
 
 from parley._version import __version__
 from parley.v1 import errors_pb2, fabric_pb2, fleet_pb2, live_pb2
-from services.fabric import subjects
+from services.fabric import logs, subjects
 from services.fabric.errors import ServiceError
 from services.fabric.process import LoopLag, stop_tasks
 from services.fabric.records import FencedError
-from services.session_worker import responses, takeover
+from services.session_worker import measured, responses, takeover
 from services.session_worker.admission import Admission
+from services.session_worker.backend_check import BackendCheck
 from services.session_worker.commands import Commands
 from services.session_worker.departures import Departures
+from services.session_worker.ending import EndCause
+from services.session_worker.measures import census
 from services.session_worker.session import BusyError, Session
 from services.session_worker.shared import Services
 
@@ -60,7 +63,7 @@ class Worker:
         self._admission = Admission(self.name, services.settings.capacity)
         self._departures = Departures(self._sessions, self._do)
         self._taking_over: set[str] = set()
-        self._commands = Commands(self)
+        self._commands = Commands(self, BackendCheck(services.settings, services.dialer))
         self.opened = 0
         """Sessions opened since the start."""
         self.taken_over = 0
@@ -103,6 +106,9 @@ class Worker:
         """For /debug/vars."""
         return {
             "sessions": len(self._sessions),
+            "capacity": self._services.settings.capacity,
+            "draining": self.draining,
+            **census(self._sessions.values()),
             "sessions_opened": self.opened,
             "sessions_taken_over": self.taken_over,
             "sessions_let_go": self._departures.let_go,
@@ -309,6 +315,7 @@ class Worker:
 
     async def _close(self, session: Session) -> None:
         assert session.ending is not None
+        trace_id = session.trace_id
         try:
             await session.close()
             while session.lingers(time.monotonic()):
@@ -319,10 +326,14 @@ class Worker:
             self._closing.pop(session.id, None)
             self._departures.gone(session.id)
             self._changed = True
-        if session.lost:
-            return  # it goes on elsewhere, and so do its log and its request id
-        reason = live_pb2.EndReason.Name(session.ending.reason).removeprefix("END_REASON_")
-        log.info("session ended", session=session.id, reason=reason, message=session.ending.message)
+        if not session.lost:  # else it goes on elsewhere, and so do its log and its request id
+            self._tell_end(session, session.ending)
+        logs.forget(session.id, trace_id)
+
+    def _tell_end(self, session: Session, ending: EndCause) -> None:
+        reason = live_pb2.EndReason.Name(ending.reason).removeprefix("END_REASON_")
+        measured.session_ended(reason)
+        log.info("session ended", session=session.id, reason=reason, message=ending.message)
         self._services.leftovers.add(session.id, session.spec.request_key)
 
     async def stop(self, grace: float, hurry: asyncio.Event | None = None) -> None:

@@ -14,13 +14,15 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, get_current_span
 
 from parley.v1 import live_pb2
-from services.fabric import names, telemetry
+from services.fabric import metrics, names, telemetry
+from services.fabric.meters import record
 from services.tools.execute import Call, Execution, Executor, Refusal, Result
 
 log = structlog.get_logger()
 
 
-_TOTALS: Final = ("calls", "succeeded", "failed", "timed_out", "cancelled", "unknown", "refused")
+OUTCOMES: Final = ("succeeded", "failed", "timed_out", "cancelled", "unknown")
+_TOTALS: Final = ("calls", *OUTCOMES, "refused")
 
 
 def outcome_name(outcome: live_pb2.ToolOutcome) -> str:
@@ -69,7 +71,9 @@ class CallCounts:
         if result.refusal is not None:
             counts.refused += 1
             self.refusals[result.refusal.value] += 1
-        counts.nanoseconds += round(result.duration.total_seconds() * 1e9)
+        seconds = result.duration.total_seconds()
+        record(metrics.TOOL_LATENCY, seconds, {names.GEN_AI_TOOL_NAME: tool, names.TOOL_OUTCOME: name})
+        counts.nanoseconds += round(seconds * 1e9)
         if result.error:
             counts.last_error = result.error_type
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -18,13 +18,16 @@ from services.fabric.bus import Bus
 from services.fabric.catalog import Catalog
 from services.fabric.claims import TIMEOUT, Claims
 from services.fabric.errors import ServiceError
+from services.fabric.meters import Meters, Sample, samples
 from services.fabric.ops import OpsServer
 from services.fabric.settings import SettingError
+from services.fabric.vitals import vitals
 from services.tools.calls import CallCounts
 from services.tools.claimed import ClaimedCalls
 from services.tools.compensation import Compensations
 from services.tools.execute import Executor
 from services.tools.grpc_service import GrpcPort, ToolServicer
+from services.tools.measures import TABLE, of_tools
 from services.tools.registry import Registry
 from services.tools.service import ToolEndpoints
 from services.tools.settings import ToolsSettings
@@ -46,10 +49,10 @@ def run(settings: ToolsSettings) -> None:
     """Run the service until SIGTERM or SIGINT."""
     instance = settings.id or ids.instance_id("tools")
     logs.configure("tools", instance, settings.log_level, hide=Secrets.hide_all)
-    traces = telemetry.Telemetry("parley-tools", instance, settings.otlp_endpoint)
+    traces = telemetry.Telemetry("parley-tools", instance, settings.otlp_endpoint, settings.otlp_metrics_endpoint)
 
     async def main() -> None:
-        await ToolsProcess(settings, instance).main()
+        await ToolsProcess(settings, instance, traces.meters).main()
 
     try:
         process.run(main)
@@ -60,7 +63,7 @@ def run(settings: ToolsSettings) -> None:
 class ToolsProcess:
     """Everything of one tools process."""
 
-    def __init__(self, settings: ToolsSettings, instance: str) -> None:
+    def __init__(self, settings: ToolsSettings, instance: str, meters: Meters) -> None:
         self._settings = settings
         self._instance = instance
         self.registry = Registry()
@@ -99,7 +102,8 @@ class ToolsProcess:
             default_timeout=settings.default_timeout,
         )
         self.grpc = GrpcPort(settings.listen, servicer, reflects=not settings.api_keys_file)
-        self._ops = OpsServer(settings.ops_listen, self.ready, self._counts)
+        self._ops = OpsServer(settings.ops_listen, self.ready, self._counts, meters.exposition)
+        self._meters = meters
         self._lag = process.LoopLag()
         self._declared: dict[str, bytes] = {}
         """What the catalog was told last, by the names of tools."""
@@ -114,6 +118,7 @@ class ToolsProcess:
     async def main(self) -> None:
         """Serve until told to stop."""
         stop = process.stop_signal()
+        self._meters.measure(self._samples)
         with self._settings.applying("ops_listen"):
             ops = await self._ops.start()
         self.bus.on_reconnect = self._on_reconnect
@@ -221,6 +226,11 @@ class ToolsProcess:
             **self._loops(),
             **self.counts.totals(),
         }
+
+    def _samples(self) -> Iterable[Sample]:
+        yield from vitals(self.bus, self._lag, ready=self.ready())
+        yield from samples(self._counts(), TABLE)
+        yield from of_tools(self.counts)
 
     def _loops(self) -> dict[str, int]:
         loops = [

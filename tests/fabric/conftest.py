@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
 
 import nats as nats_py
 import pytest
@@ -34,5 +35,5 @@ async def js(client: Client) -> JetStreamContext:
 async def records(js: JetStreamContext) -> SessionRecords:
     records = SessionRecords(js)
     await records.ensure(1)
-    await ensure_log(js, 1, 3600)
+    await ensure_log(js, 1, timedelta(hours=1))
     return records

@@ -9,9 +9,10 @@ from nats.js import JetStreamContext
 
 from parley.v1 import fabric_pb2
 from services.fabric import ids, subjects
-from services.fabric.conversation_log import MOST_ENTRIES, ConversationLog
+from services.fabric.conversation_log import ConversationLog
 from services.fabric.errors import ServiceError
 from services.fabric.records import FencedError, SessionRecords
+from services.fabric.topology import MOST_LOG_ENTRIES
 
 pytestmark = pytest.mark.usefixtures("records")
 
@@ -240,7 +241,7 @@ async def test_positions_go_on_when_the_log_has_aged_away(js: JetStreamContext) 
 
 async def test_the_server_keeps_so_many_entries_of_a_session(js: JetStreamContext) -> None:
     info = await js.stream_info(subjects.LOG_STREAM)
-    assert info.config.max_msgs_per_subject == MOST_ENTRIES
+    assert info.config.max_msgs_per_subject == MOST_LOG_ENTRIES
 
 
 async def test_no_consumer_is_left_behind(js: JetStreamContext, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,9 +16,10 @@ from parley.v1 import timeline_pb2 as kinds
 from services.fabric import ids, subjects
 from services.fabric.bus import Bus
 from services.fabric.settings import ServiceSettings
-from services.fabric.timeline import MOST_MESSAGES, Timeline, ensure_timeline
+from services.fabric.timeline import Timeline, ensure_timeline
 from services.fabric.timeline_outbox import LIFE, TALK, TimelineOutbox
 from services.fabric.timeline_reader import Read, Stored, in_order, read_timeline, sessions_of_trace
+from services.fabric.topology import MOST_TIMELINE_MESSAGES
 from tests.support.eventually import eventually
 from tests.support.nats import NatsServer, nats_server
 
@@ -181,7 +182,7 @@ class Writing:
         self.bus.start()
         self.timeline.start()
         await eventually(self.bus.connected.is_set)
-        await ensure_timeline(self.bus.js, 1, 3600)
+        await ensure_timeline(self.bus.js, 1, timedelta(hours=1))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -245,20 +246,20 @@ async def test_two_processes_may_tell_of_the_same_trace(nats: NatsServer, js: Je
 async def test_the_server_keeps_so_many_of_a_session_and_how_it_began(writing: Writing, js: JetStreamContext) -> None:
     session = ids.session_id()
     info = await js.stream_info(subjects.TIMELINE_STREAM)
-    assert info.config.max_msgs_per_subject == MOST_MESSAGES
+    assert info.config.max_msgs_per_subject == MOST_TIMELINE_MESSAGES
     assert info.config.max_age == 3600
     assert info.config.max_bytes
     writing.timeline.note(session, "acme", event("OPENED"))
     await writing.all_stored()
     record = fabric_pb2.TimelineRecord(schema_version=1, tenant="acme", writer="wk-other")
-    for number in range(1, MOST_MESSAGES + 11):
+    for number in range(1, MOST_TIMELINE_MESSAGES + 11):
         del record.notes[:]
         record.notes.add(event=event("TURN", turn=number), number=number)
         await js.publish(subjects.timeline(session, TALK), record.SerializeToString())
     events = (await read(js, session)).events
-    assert len(events) == MOST_MESSAGES + 1
+    assert len(events) == MOST_TIMELINE_MESSAGES + 1
     assert kinds.TIMELINE_EVENT_TYPE_OPENED in {one.type for one in events}
-    assert {one.turn for one in events} == {0, *range(11, MOST_MESSAGES + 11)}
+    assert {one.turn for one in events} == {0, *range(11, MOST_TIMELINE_MESSAGES + 11)}
 
 
 async def test_what_happens_while_nats_is_away_is_stored_when_it_is_back() -> None:

@@ -8,13 +8,12 @@ from collections.abc import Callable
 
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader, NumberDataPoint
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.trace import INVALID_SPAN_ID
 
 from parley.cli.otlp import OtlpReceiver
 from services.fabric import traces
-from services.fabric.telemetry import _flat
 from services.fabric.traces import Traces, span_id
 from tests.support.eventually import eventually
 from tests.support.ports import reserved
@@ -28,6 +27,22 @@ def begun(endpoint: str) -> tuple[Traces, Callable[[], dict[str, float]]]:
     reader = InMemoryMetricReader()
     running = Traces(endpoint, Resource.create({"service.name": "tested"}), MeterProvider([reader]))
     return running, lambda: _flat(reader)
+
+
+def _flat(reader: InMemoryMetricReader) -> dict[str, float]:
+    data = reader.get_metrics_data()
+    found: dict[str, float] = {}
+    for metric in (
+        metric
+        for resource in (data.resource_metrics if data else ())
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+    ):
+        for point in metric.data.data_points:
+            if isinstance(point, NumberDataPoint):
+                labels = ",".join(f"{key}={value}" for key, value in sorted((point.attributes or {}).items()))
+                found[f"{metric.name}{{{labels}}}"] = point.value
+    return found
 
 
 def count(counters: dict[str, float], name: str, label: str = "") -> float:

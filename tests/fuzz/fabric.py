@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from typing import Any, TypeVar, cast
 
 import grpc.aio
@@ -104,7 +105,7 @@ class Fabric:
         await bus.wait_connected(5)
         records, writer = SessionRecords(bus.js), Writer(bus)
         await records.ensure(1)
-        await ensure_log(bus.js, 1, 3600)
+        await ensure_log(bus.js, 1, timedelta(hours=1))
         leftovers = Leftovers(bus.js, records, 0.0)
         dialer = cast(Dialer, self.dialer)
         lifeline = Lifeline(bus, settings.ownership_ttl.total_seconds())

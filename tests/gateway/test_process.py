@@ -47,7 +47,7 @@ async def test_it_serves_says_where_and_drains_on_sigterm(nats: NatsServer, work
     try:
         assert process.stdout is not None
         assert process.stderr is not None
-        line = json.loads(await asyncio.wait_for(process.stdout.readline(), 15))
+        line = json.loads(await asyncio.wait_for(process.stdout.readline(), 60))
         assert line["ready"] == "gateway"
         assert line["pid"] == process.pid
 
@@ -89,7 +89,7 @@ async def test_wrong_files_stop_it_at_start(files: Path, profile: str, keys: str
     if keys:
         (files / "keys.yaml").write_text(keys)
     process = await start(api_keys_file=str(files / "keys.yaml"), profiles_dir=str(files / "profiles"))
-    out, errors = await asyncio.wait_for(process.communicate(), 15)
+    out, errors = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 78
     assert not out
     assert told in errors.decode()

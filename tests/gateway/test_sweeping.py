@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import grpc.aio
 
 from parley.v1 import fabric_pb2, live_pb2, sessions_pb2
@@ -58,7 +60,7 @@ async def test_of_all_sessions_only_the_abandoned_are_ended_and_nothing_of_them_
         kept = await open_and_leave(channel)
         assert kept in lives.sessions
     js = lives.client.jetstream()
-    await ensure_log(js, 1, 3600)
+    await ensure_log(js, 1, timedelta(hours=1))
     for session in lost:
         await ConversationLog(js, session, epoch=1).begin("somebody")
         await lives.records.write_attachment(session, dead.own[session], fabric_pb2.AttachmentRecord())

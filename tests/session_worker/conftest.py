@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -219,7 +220,7 @@ async def rig(nats: NatsServer, request: pytest.FixtureRequest, monkeypatch: pyt
     await bus.wait_connected(5)
     writer, records, dialer = Writer(bus), SessionRecords(bus.js), FakeDialer()
     await records.ensure(1)
-    await ensure_log(bus.js, 1, 3600)
+    await ensure_log(bus.js, 1, timedelta(hours=1))
     leftovers = Leftovers(bus.js, records, settings.record_retention.total_seconds())
     lifeline = Lifeline(bus, settings.ownership_ttl.total_seconds())
     catalog, timeline = Catalog(bus.js), Timeline(bus, me)

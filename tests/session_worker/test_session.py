@@ -540,7 +540,8 @@ async def test_a_context_update_changes_the_link_the_tools_and_the_checkpoint(ri
     assert [one.name for tool in tools for one in tool.function_declarations] == ["get_weather", "book"]
 
     async def written() -> fabric_pb2.CheckpointRecord | None:
-        return await rig.records.read_checkpoint(session)
+        newest = await rig.records.read_checkpoint(session)
+        return newest if newest is not None and newest.config.instructions else None
 
     checkpoint = await eventually(written)
     assert checkpoint.config.instructions == "be brief"

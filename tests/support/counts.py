@@ -22,6 +22,16 @@ async def get_json(url: str) -> Any:
     return await asyncio.to_thread(fetch)
 
 
+async def get_text(url: str) -> str:
+    """GET a text."""
+
+    def fetch() -> str:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return str(answer.read().decode())
+
+    return await asyncio.to_thread(fetch)
+
+
 async def post_json(url: str, document: Any) -> Any:
     """POST a JSON document; the answer."""
 
