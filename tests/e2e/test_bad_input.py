@@ -40,6 +40,9 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
         "PARLEY_GATEWAY_API_KEYS_FILE": str(keys),
         "PARLEY_WORKER_RESUME_WINDOW": "500ms",
         "PARLEY_WORKER_RECORD_RETENTION": "0",
+        # What happened to a session is kept for longer than the session, on purpose.
+        "PARLEY_WORKER_TIMELINE_RETENTION": "1s",
+        "PARLEY_GATEWAY_TIMELINE_RETENTION": "1s",
         # Where model or message bus stay away, tests do not wait for as long as callers do.
         "PARLEY_WORKER_RECOVERY_TIME": "1s",
         "PARLEY_GATEWAY_FABRIC_WAIT": "2s",

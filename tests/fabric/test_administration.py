@@ -25,6 +25,7 @@ from services.fabric.catalog import Catalog
 from services.fabric.conversation_log import ensure_log
 from services.fabric.records import SessionRecords
 from services.fabric.streams import MismatchError
+from services.fabric.timeline import ensure_timeline
 from tests.support.command import Parley, in_process
 from tests.support.nats import NatsServer, running_nats_server
 
@@ -76,7 +77,8 @@ async def test_the_command_makes_everything_and_then_finds_nothing_to_do(
     status, out, err = await fabric("apply")
     assert (status, err) == (0, "")
     assert out.splitlines() == [
-        f"created  {name}" for name in (STREAM, "PARLEY_LOG", "KV_PARLEY_REQUESTS", "KV_PARLEY_CATALOG")
+        f"created  {name}"
+        for name in (STREAM, "PARLEY_LOG", "PARLEY_TIMELINE", "KV_PARLEY_REQUESTS", "KV_PARLEY_CATALOG")
     ]
     assert (await fabric("diff", "--json"))[:2] == (0, "[]\n")
     # What services make themselves is the same.
@@ -84,8 +86,9 @@ async def test_the_command_makes_everything_and_then_finds_nothing_to_do(
         await js.delete_stream(str(info.config.name))
     await SessionRecords(js).ensure(1)
     await ensure_log(js, 1, timedelta(hours=24))
+    await ensure_timeline(js, 1, timedelta(hours=24))
     await Catalog(js).ensure(1)
-    assert [found.differences for found in await look(js._nc, settings(server))] == [[], [], [], []]
+    assert [found.differences for found in await look(js._nc, settings(server))] == [[], [], [], [], []]
 
 
 async def test_what_differs_is_mended_messages_stay_and_nothing_else_is_touched(
@@ -127,7 +130,7 @@ async def test_what_a_server_does_not_take_is_said(js: JetStreamContext, fabric:
     status, out, err = await fabric("apply", "--json", PARLEY_FABRIC_REPLICAS="3")
     assert (status, err) == (1, "")
     document = json.loads(out)
-    assert len(document["refused"]) == len(document["left"]) == 4
+    assert len(document["refused"]) == len(document["left"]) == 5
     assert "replicas" in document["refused"][0]
 
 
