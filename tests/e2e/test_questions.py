@@ -45,6 +45,7 @@ FOR_PEOPLE = {
     *("loop_lag_ms", "loop_lag_seconds", "stream_tasks", "streams_closing"),
     *("sessions", "closing", "places_kept", "recovering", "stale_uplink", "to_forget"),
     *("calls", "succeeded", "failed", "timed_out", "cancelled", "unknown", "refused", "unreadable"),
+    *("timeline_waiting", "timeline_dropped"),
     *("cancelled_tasks", "left_tasks", "loop_blocks", "remarks"),
 }
 """Counts of /debug/vars that are no metrics, or are metrics by another way (`vitals`, sums over tools)."""
