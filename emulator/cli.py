@@ -67,6 +67,5 @@ def explained(serve: Callable[[], int | None]) -> int:
 
 def on_uvloop(serving: Coroutine[Any, Any, None]) -> None:
     """Serve on uvloop, where a connection costs less time and memory."""
-    # part_large_blocks()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serving)

@@ -25,7 +25,9 @@ def command() -> None:
         raise typer.Exit(78) from None
 
     # Late: what is wrong is told at once, without waiting for everything that a gateway is made of.
-    from services.fabric.process import run
-    from services.gateway.server import serve
+    from services.fabric import process
 
-    run(lambda: serve(settings, keys, profiles))
+    with process.importing():
+        from services.gateway.server import serve
+
+    process.run(lambda: serve(settings, keys, profiles))

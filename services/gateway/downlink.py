@@ -97,6 +97,10 @@ class Downlink:
                 gaps.append(_gap(first, last, skip.media_class, skip.reason))
         self._push_all(self._receiver.skip(first, last, now))
 
+    def wait_anew(self, now: float) -> None:
+        """The worker was out of reach, and could send nothing again until now."""
+        self._receiver.wait_anew(now)
+
     def tick(self, now: float) -> bool:
         """Give up holes that waited too long; the caller is told. True when there is news for the writer."""
         if self._full:

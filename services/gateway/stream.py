@@ -191,6 +191,8 @@ class Stream:
             self.stale_envelopes += 1
             return
         now = self._now()
+        if now - self.heard >= SENDER_HEARD:
+            downlink.wait_anew(now)
         self.heard = now
         downlink.take(envelope, now)
         self.wish = envelope.move if envelope.HasField("move") else None

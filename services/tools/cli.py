@@ -15,9 +15,12 @@ def serve(context: typer.Context) -> None:
     """Run the tools service until SIGTERM or SIGINT. Settings: `parley settings tools`."""
     if context.invoked_subcommand is not None:
         return
-    from services.fabric.yaml_file import ConfigurationError
-    from services.tools.runtime import run
-    from services.tools.settings import ToolsSettings
+    from services.fabric import process
+
+    with process.importing():
+        from services.fabric.yaml_file import ConfigurationError
+        from services.tools.runtime import run
+        from services.tools.settings import ToolsSettings
 
     try:
         run(ToolsSettings())

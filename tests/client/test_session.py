@@ -255,8 +255,8 @@ async def test_a_service_that_never_opens_is_given_up():
             pass
 
     async with fake_gateway(script) as gateway:
-        with pytest.raises(errors.DeadlineExceeded, match=r"0\.1 s"):
-            async with parley.connect(gateway.target, profile="p", open_timeout=timedelta(seconds=0.1)):
+        with pytest.raises(errors.DeadlineExceeded, match="1 s"):
+            async with parley.connect(gateway.target, profile="p", open_timeout=timedelta(seconds=1)):
                 pytest.fail("the block must not run")
         async with asyncio.timeout(30):
             await gateway.streams[0].finished.wait()

@@ -612,10 +612,16 @@ async def test_a_start_that_fails_says_why_once(emulator: RunningEmulator, tmp_p
     port = emulator.address.rpartition(":")[2]
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text("nonsense: 1\n")
-    for settings, told in (({"port": port}, b"setting host, port"), ({"scenario": wrong}, b"setting scenario")):
+
+    async def fails(told: bytes, **settings: Any) -> None:
         process, ready = await started(**settings)
         _, errors = await process.communicate()
         assert not ready
         assert process.returncode == 78
         assert errors.count(told) == 1
         assert b"Traceback" not in errors
+
+    await asyncio.gather(
+        fails(b"setting host, port", port=port),
+        fails(b"setting scenario", scenario=wrong),
+    )

@@ -61,3 +61,25 @@ async def test_what_a_stream_never_carried_the_caller_sends_again(wanted: int) -
         assert isinstance(error, ServiceError)
         assert error.reason == errors_pb2.ERROR_REASON_WORKER_LOST
         assert not any(envelope.requests for envelope in found)
+
+
+async def test_what_is_missing_after_an_outage_is_waited_for_from_its_end_on() -> None:
+    """A hole from before it is as old as the outage, in which nobody could send anything again."""
+    now = [0.0]
+    stream = Stream(GatewaySettings(development=True), cast(Writer, mock.Mock(spec=Writer)), lambda: now[0])
+    attached = fabric_pb2.Attached(epoch=1, attach_generation=1, next_uplink_seq=1, next_downlink_seq=1)
+    stream.attach("wk-1", attached, UplinkValidator(1, None, existing=False, max_message=1000))
+    assert stream.downlink is not None
+
+    def heard(last: int, *seqs: int) -> None:
+        items = [fabric_pb2.DownlinkItem(seq=seq, response=b"x") for seq in seqs]
+        stream.on_envelope(fabric_pb2.DownlinkEnvelope(epoch=1, attach_generation=1, last_seq=last, items=items))
+        stream.tick(now[0])
+
+    heard(3, 1)
+    now[0] = 12.0
+    heard(9, 9)
+    assert [(hole.first, hole.last) for hole in stream.downlink.missing()] == [(2, 8)]
+    heard(9, *range(2, 9))
+    assert stream.downlink.missing() == []
+    assert stream.downlink.lost_items == 0

@@ -45,6 +45,8 @@ some = partial(
     database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
 )
+# A second each: where the machine is busy with other things, thousands take longer than any other test.
+pytestmark = pytest.mark.timeout(max(400, EXAMPLES))
 
 
 class There:

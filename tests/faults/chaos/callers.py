@@ -11,13 +11,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from emulator.record.ranges import Ranges
 from parley import errors, events
 from parley.cli.stack import Stack
 from tests.faults.call import Call, brief, calling, check
 from tests.faults.chaos import links
 from tests.faults.chaos.evidence import Evidence
 from tests.faults.chaos.report import Report
-from tests.faults.sent import MARK_SECONDS
+from tests.faults.sent import MARK_SECONDS, without
 from tests.support import order_ledger
 from tests.support.counts import heard
 from tests.support.eventually import eventually
@@ -95,8 +96,7 @@ class Callers:
                             await call.fault(fault)
                         told.append(str(order))
                     told.append(words)
-                    await self._ask(call, words, chance)
-                    asked += 1
+                    asked += await self._ask(call, words, chance)
                 await self._check(call)
                 assert call.answers() == asked, f"{asked} questions, {call.answers()} answers"
                 for caller in call.callers:
@@ -166,15 +166,18 @@ class Callers:
                     raise
                 await asyncio.sleep(1)
 
-    async def _ask(self, call: Call, words: str, chance: random.Random) -> None:
+    async def _ask(self, call: Call, words: str, chance: random.Random) -> bool:
+        """Returns whether there was an answer: there is none to words that were lost, as the caller was told."""
         self._report.questions += 1
-        since = len(call.got)
+        since, said_before = len(call.got), Ranges(call.sent.voiced)
         call.asks()
         recording, wanted = SPOKEN.get(words, ("", "shipped"))
         number = words.rpartition(" ")[2] if not recording else ""
         if recording and call.has_microphone and chance.random() < 0.7:
             await call.speak(recording)
-            await self._answered(call, since, wanted)
+            if not await self._answered(call, since, wanted, said_before):
+                self._report.lost_questions += 1
+                return False
         elif number:
             hold = self._orders / number
             hold.touch()
@@ -190,9 +193,19 @@ class Callers:
             await call.session.send_text(words)
             await self._answered(call, since, wanted)
         self._report.answers += 1
+        return True
 
-    async def _answered(self, call: Call, since: int, wanted: str) -> None:
+    async def _answered(self, call: Call, since: int, wanted: str, said_before: Ranges | None = None) -> bool:
+        """False: all that was said since then was lost on its way, and the caller was told so."""
+
+        def all_lost() -> bool:
+            return said_before is not None and not without(
+                call.sent.voiced, said_before, call.sent.excused(call.got[since:])
+            )
+
         def answered(event: events.Event) -> bool:
+            if all_lost():
+                return True
             said = call.said(since)
             lost = any(gap.direction == "DOWNLINK" for gap in call.of(events.Gap, since))
             whole = not (lost or call.lost_words(since))
@@ -201,13 +214,16 @@ class Callers:
         await call.until(answered, since, _ANSWER)
         said = call.said(since)
         if wanted in said:
-            return
+            return True
+        if all_lost():
+            return False
         if EXCUSE not in said:
             self._report.cut_short += 1
         else:
             outcomes = [event.outcome for event in call.of(events.ToolActivity, since) if event.phase == "FINISHED"]
             assert any(outcome not in ("", "SUCCEEDED") for outcome in outcomes), (call.said(since), outcomes)
             self._report.unknown_outcomes += 1
+        return True
 
 
 async def _later(seconds: float, hold: Path) -> None:

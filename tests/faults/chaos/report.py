@@ -38,6 +38,8 @@ class Report:
     """Questions that were answered with an excuse, because nobody knows what became of their tool."""
     cut_short: int = 0
     """Answers of which the caller lacks the end, or the model the question: a gap names that."""
+    lost_questions: int = 0
+    """Questions of which the model heard nothing: a gap names all of them."""
     not_let_in: int = 0
     """Opens that found nobody, and were tried again."""
     excused: float = 0.0
@@ -90,6 +92,7 @@ class Report:
         yield (
             f"{self.sessions} sessions, {least} to {most} at once, {self.questions} questions, {self.answers} answers "
             f"({self.unknown_outcomes} of unknown outcome, {self.cut_short} cut short), "
+            f"{self.lost_questions} questions lost, "
             f"{self.not_let_in} opens tried again, {len(self.violations)} violations"
         )
         named = ", ".join(f"{count} {name}" for name, count in sorted(self.named.items())) or "none"
