@@ -93,7 +93,7 @@ async def look(jaeger: Jaeger, found: Found) -> None:
 
     async def complete() -> bool:
         ended = await jaeger.search(WORKER, session__id=found.session, parley__end__reason="CALLER")
-        return bool(ended) and bool(await jaeger.search(GATEWAY, error="true"))
+        return bool(ended) and bool(await jaeger.search(GATEWAY, parley__error__reason="PROFILE_UNKNOWN"))
 
     await eventually(complete, WAITS)
     found.spans = await jaeger.trace(found.trace)
