@@ -22,8 +22,8 @@ OTLP: Final = "PARLEY_JAEGER_OTLP"
 _READY: Final = 60.0
 _STOP: Final = 10.0
 
-# Nothing but OTLP in, nothing that stays, no address beyond the loopback. Not the memory storage: it compares the word that
-# the API has for `error=true` with a truth value, and finds nothing.
+# Nothing but OTLP in, nothing that stays, no address beyond the loopback. Not the memory storage: it compares the word
+# that the API has for `error=true` with a truth value, and finds nothing.
 _CONFIG: Final = """
 service:
   extensions: [jaeger_storage, jaeger_query]
