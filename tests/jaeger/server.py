@@ -22,7 +22,8 @@ OTLP: Final = "PARLEY_JAEGER_OTLP"
 _READY: Final = 60.0
 _STOP: Final = 10.0
 
-# Everything in memory, nothing but OTLP in, no address beyond the loopback.
+# Nothing but OTLP in, nothing that stays, no address beyond the loopback. Not the memory storage: it compares the word
+# that the API has for `error=true` with a truth value, and finds nothing.
 _CONFIG: Final = """
 service:
   extensions: [jaeger_storage, jaeger_query]
@@ -33,9 +34,9 @@ service:
 extensions:
   jaeger_storage:
     backends:
-      memory: {{memory: {{max_traces: 10000}}}}
+      here: {{badger: {{ephemeral: true}}}}
   jaeger_query:
-    storage: {{traces: memory}}
+    storage: {{traces: here}}
     http: {{endpoint: "{http}"}}
     grpc: {{endpoint: "{grpc}"}}
 receivers:
@@ -43,7 +44,7 @@ receivers:
     protocols:
       grpc: {{endpoint: "{otlp}"}}
 exporters:
-  jaeger_storage_exporter: {{trace_storage: memory}}
+  jaeger_storage_exporter: {{trace_storage: here}}
 """
 
 
