@@ -112,7 +112,7 @@ def test_a_megabyte_of_faults_takes_no_longer_than_a_few(name: str) -> None:
     before = time.process_time()
     with pytest.raises(ArgumentsError) as caught:
         check({"x": value})
-    assert time.process_time() - before < 0.5  # it took seconds
+    assert time.process_time() - before < 2  # it took many seconds; of CPU, also of a collector with much to look at
     assert all(place.startswith("x") for place in caught.value.violations)
 
 
@@ -122,7 +122,7 @@ def test_a_function_is_spared_them_too() -> None:
     before = time.process_time()
     with pytest.raises(ArgumentsError) as caught:
         declared.bind(text, context())
-    assert time.process_time() - before < 0.5
+    assert time.process_time() - before < 2
     assert caught.value.violations["items[0].name"] == "is required"
 
 
