@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import pytest
 import pytest_asyncio
@@ -39,7 +40,7 @@ async def call(address: str, number: int) -> None:
     """One call. Every fourth ends badly, each in another way."""
     manner = number % 8
     try:
-        async with parley.connect(address, profile="support") as session:
+        async with parley.connect(address, profile="support", close_timeout=timedelta(seconds=60)) as session:
             await session.send_audio(bytes(12_800))
             if manner == 3:
                 raise ConnectionError("the caller is gone in the middle")
