@@ -55,9 +55,9 @@ $(CALLER)/node_modules/.package-lock.json: $(CALLER)/package.json $(CALLER)/pack
 .PHONY: node-caller
 node-caller: $(CALLER)/node_modules/.package-lock.json  ## Install what the caller in Node.js needs (an npm registry)
 
-# Without an npm registry the tests of that caller are skipped, and say so. Three at once for two cores, because most of
+# Without an npm registry the tests of that caller are skipped, and say so. Four at once for two cores, because most of
 # them wait for processes or for speech; a file stays together, and the order is kept: the longest files have few tests.
-JOBS ?= 3
+JOBS ?= 4
 .PHONY: test
 test: setup-test  ## The whole test suite (under 7 minutes on two cores)
 	-@$(MAKE) --no-print-directory node-caller
