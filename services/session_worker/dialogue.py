@@ -31,6 +31,8 @@ class Dialogue:
     def on_event(self, event: events.Event, now: float) -> None:
         """Something came from the link."""
         parts, turns = self._parts, self._parts.turns
+        if parts.ending.told:
+            return
         if isinstance(event, events.InputTranscript):
             heard, event = event, self._repeated.news(event)
             if not event.text:

@@ -65,6 +65,11 @@ class Ending:
         self.cause = EndCause(reason, message, time.monotonic(), error)
         parts.wake()
 
+    @property
+    def told(self) -> bool:
+        """The caller was told that it is over: whatever the model goes on with has no effect."""
+        return self.cause is not None and not self.cause.elsewhere
+
     def let_go(self, why: str) -> None:
         """It goes on elsewhere, or waits in its records: say nothing more."""
         if self.cause is None:

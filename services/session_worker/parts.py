@@ -206,7 +206,9 @@ class Parts:
         self.services.writer.wake(self.downlink)
 
     def say(self, response: live_pb2.ConverseResponse, audio_ms: int = 0) -> None:
-        """Tell the caller."""
+        """Tell the caller. Nothing comes after the end, not even of tools that are cut off for it."""
+        if self.ending.told:
+            return
         shed = self.downlink.shed_items
         self.downlink.emit(response, audio_ms=audio_ms)
         if not audio_ms:

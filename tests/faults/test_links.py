@@ -9,7 +9,7 @@ import pytest
 from parley import events
 from parley.cli.stack import Stack, StackConfig
 from tests.faults import log_off
-from tests.faults.call import calling, check
+from tests.faults.call import Call, calling, check
 from tests.faults.stories import ORDER, WEATHER, Stories, chosen, long, recovered
 
 stories = Stories()
@@ -228,6 +228,13 @@ async def a_typed_question_and_a_link_that_ends(stack: Stack, moment: str) -> No
         await check(call)
 
 
+def pauses_before_the_end_of_a_link(call: Call) -> int:
+    """Links from which nothing came for a while before they ended, as far as the caller saw it: a worker takes half a
+    second of that for a sign that a handle may have been missed."""
+    ends = [index for index, event in enumerate(call.got) if isinstance(event, events.LinkRotating)]
+    return sum(call.got_at[index] - call.got_at[index - 1] > 0.3 for index in ends if index)
+
+
 @stories.add("text")
 @stories.add("turn")
 @stories.add("speech")
@@ -249,9 +256,10 @@ async def an_answer_that_is_cut_off_again_and_again(stack: Stack, how: str) -> N
         said = await call.answer(since, containing="speaking")
         assert said.count("many cities") == 1
         assert len(call.of(events.LinkRecovered)) == 3
-        # Known once; where the machine stood still for half a second, which looks like a link that hung, perhaps again.
-        lineage = await check(call, asked_again=True)
-        assert 1 <= str(lineage["context"]).count(question) <= 3
+        # Where the machine stood still, which looks like a link that hung, it may be known once more for each time.
+        stood_still = pauses_before_the_end_of_a_link(call)
+        lineage = await check(call, asked_again=stood_still > 0)
+        assert 1 <= str(lineage["context"]).count(question) <= 1 + stood_still
         if how == "text":
             # The first time it is told in words; from then on the state of the model has it, in whatever form.
             first, *later = call.of(events.LinkRecovered)

@@ -261,7 +261,7 @@ async def test_a_caller_that_does_not_read_is_given_up(
 
         await eventually(is_given_up)
         # What gRPC still holds for it counts, until it reads or leaves.
-        assert gateway.counts()["watches"] == 1
+        await eventually(lambda: gateway.counts()["watches"] == 1)
         async with channel_to(gateway) as other:
             assert (await refusal(watch(other, owner.id))).reason == "NO_CAPACITY"
         seen = []

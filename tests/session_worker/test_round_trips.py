@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from typing import cast
+
+from services.session_worker.link import Dialer, Link
+from services.session_worker.link_in_use import LinkInUse
 from services.session_worker.round_trips import RoundTrips
+from tests.session_worker.conftest import FakeDialer, FakeLink
+from tests.support.eventually import eventually
 
 
 def test_a_ping_that_was_held_up_tells_nothing() -> None:
@@ -21,3 +29,29 @@ def test_a_way_that_has_become_longer_is_noticed() -> None:
     for _ in range(8):
         trips.add(0.2)
     assert trips.usual == 0.2
+
+
+async def test_a_link_goes_by_the_pings_of_all_links() -> None:
+    """Its own only one may have been held up: what was answered would be taken for what is still being said."""
+    dialer, link, tasks = FakeDialer(), FakeLink(), list[asyncio.Task[None]]()
+    back = asyncio.Event()
+
+    async def ping() -> None:
+        await back.wait()
+
+    link.ping = ping  # type: ignore[method-assign]
+    in_use = LinkInUse(
+        cast(Link, link),
+        1,
+        cast(Dialer, dialer),
+        most_age=None,
+        told_until=0,
+        keep=lambda work, _: tasks.append(asyncio.create_task(work)),
+    )
+    before = time.monotonic()
+    await eventually(lambda: time.monotonic() - before > 0.01)
+    back.set()
+    await asyncio.gather(*tasks)
+    assert in_use.round_trip > 0.01
+    dialer.round_trips.add(0.001)
+    assert in_use.round_trip == 0.001

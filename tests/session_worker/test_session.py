@@ -19,6 +19,7 @@ from services.fabric.records import SessionRecords
 from services.fabric.telemetry import SESSION_TRACEPARENT
 from services.session_worker import events
 from services.session_worker.link import LinkClosedError
+from services.session_worker.recorder import Recorder
 from services.session_worker.responses import duration
 from tests.session_worker.conftest import TOKEN, FakeLink, Rig
 from tests.support.eventually import eventually
@@ -268,6 +269,33 @@ async def test_what_comes_after_the_end_is_not_for_the_model(rig: Rig) -> None:
     await rig.send(session, text(1, "before"), end, text(3, "after"))
     await rig.ended()
     assert link.texts == ["before"]
+
+
+async def test_nothing_is_said_and_no_tool_is_run_after_the_end(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model goes on until its link is closed."""
+    await rig.declare("look")
+    session, link = await rig.open("look")
+    received: list[str] = []
+
+    async def receive() -> list[events.Event]:
+        await asyncio.sleep(0.001)
+        received.append(f"c{len(received)}")
+        return [events.FunctionCall(received[-1], "look", {}), events.OutputTranscript("on and on", False, "")]
+
+    async def flush(_: Recorder, timeout: float) -> None:
+        so_far = len(received)
+        await eventually(lambda: len(received) > so_far + 5)
+
+    monkeypatch.setattr(link, "receive", receive)
+    monkeypatch.setattr(Recorder, "flush", flush)  # it takes its time
+    # More than the gateway takes at once: the end waits behind it, and so would what came after.
+    link.says(*[events.Audio(bytes(24_000), 24_000)] * 40)
+    await eventually(lambda: len(received) > 5)
+    await rig.send(session, live_pb2.ConverseRequest(seq=1, end=live_pb2.End()))
+    await rig.ended()
+    await eventually(lambda: any(one.HasField("ended") for one in rig.responses))
+    numbered = sorted((one for one in rig.responses if one.seq), key=lambda one: one.seq)
+    assert numbered[-1].HasField("ended"), numbered[-1]
 
 
 async def test_an_open_that_fails_leaves_nothing(rig: Rig) -> None:

@@ -109,20 +109,20 @@ FAULTY = {
 def test_a_megabyte_of_faults_takes_no_longer_than_a_few(name: str) -> None:
     schema, value = FAULTY[name]
     check = SchemaCheck({"type": "object", "properties": {"x": schema}})
-    before = time.process_time()
+    before = time.thread_time()
     with pytest.raises(ArgumentsError) as caught:
         check({"x": value})
-    assert time.process_time() - before < 0.5  # it took seconds
+    assert time.thread_time() - before < 0.5  # it took seconds
     assert all(place.startswith("x") for place in caught.value.violations)
 
 
 def test_a_function_is_spared_them_too() -> None:
     declared = declare(shop)
     text = '{"items": [' + "{}," * 250_000 + "{}]}"
-    before = time.process_time()
+    before = time.thread_time()
     with pytest.raises(ArgumentsError) as caught:
         declared.bind(text, context())
-    assert time.process_time() - before < 0.5
+    assert time.thread_time() - before < 0.5
     assert caught.value.violations["items[0].name"] == "is required"
 
 

@@ -171,6 +171,7 @@ async def test_loop_that_is_used_and_a_service_that_is_late_itself_are_not_block
 @pytest.mark.parametrize("ends", ["returns", "raises", "is cancelled"])
 async def test_tasks_left_running_end_with_their_call_and_are_named_once(loop: ToolLoop, ends: str) -> None:
     ended: list[str] = []
+    kept: list[asyncio.Task[None]] = []  # a task that nobody holds may be collected while it waits
 
     async def forever(name: str) -> None:
         try:
@@ -178,12 +179,12 @@ async def test_tasks_left_running_end_with_their_call_and_are_named_once(loop: T
         finally:
             ended.append(name)
             if name == "child":  # what it makes while it ends is ended as well
-                asyncio.get_running_loop().create_task(forever("grandchild"))
+                kept.append(asyncio.get_running_loop().create_task(forever("grandchild")))
                 await asyncio.sleep(0)
 
     async def leaks() -> str:
         for name in ("child", "sibling"):
-            asyncio.get_running_loop().create_task(forever(name))
+            kept.append(asyncio.get_running_loop().create_task(forever(name)))
         await asyncio.sleep(0)
         if ends == "raises":
             raise ValueError
