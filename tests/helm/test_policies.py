@@ -65,8 +65,14 @@ BREAKS: list[tuple[str, Callable[[list[Manifest]], None]]] = [
     ("is_probed", _set(lambda m: _worker(m)["livenessProbe"]["httpGet"], "path", "/readyz")),
     ("ports_are_listened_on", _set(lambda m: _worker(m)["ports"][0], "containerPort", 9090)),
     ("ports_are_listened_on", _set(lambda m: _worker(m)["livenessProbe"]["httpGet"], "port", "metrics")),
-    ("ports_are_listened_on", _set(lambda m: named(m, "Service", "gateway-headless")["spec"]["ports"][0], "targetPort", "http")),
-    ("ports_are_listened_on", _set(lambda m: named(m, "Service", "gateway-headless")["spec"], "selector", {"app": "tools"})),
+    (
+        "ports_are_listened_on",
+        _set(lambda m: named(m, "Service", "gateway-headless")["spec"]["ports"][0], "targetPort", "http"),
+    ),
+    (
+        "ports_are_listened_on",
+        _set(lambda m: named(m, "Service", "gateway-headless")["spec"], "selector", {"app": "tools"}),
+    ),
     (
         "every_variable_is_a_setting",
         lambda m: _worker(m)["env"].append({"name": "PARLEY_WORKER_CAPACTY", "value": "1"}),
@@ -133,7 +139,10 @@ def test_only_workers_know_the_key_of_the_model(name: str) -> None:
 
 @pytest.mark.parametrize("opened", [False, True])
 def test_the_port_of_the_tools_is_open_to_callers_with_keys_alone(opened: bool) -> None:
-    more = {"tools": {"apiKeysSecret": {"name": "tool-callers"}}, "networkPolicy": {"toolCallers": [{"podSelector": {}}]}}
+    more = {
+        "tools": {"apiKeysSecret": {"name": "tool-callers"}},
+        "networkPolicy": {"toolCallers": [{"podSelector": {}}]},
+    }
     manifests = render(over(values_of("production"), more if opened else {}))
     assert violations(manifests) == []
     env = environment(_container(manifests, "tools"))
@@ -141,5 +150,7 @@ def test_the_port_of_the_tools_is_open_to_callers_with_keys_alone(opened: bool) 
     assert ("PARLEY_TOOLS_API_KEYS_FILE" in env) is opened
     services = {manifest["metadata"]["name"] for manifest in of_kind(manifests, "Service")}
     assert ("prod-parley-tools" in services) is opened
-    ports = [port["port"] for rule in named(manifests, "NetworkPolicy", "tools")["spec"]["ingress"] for port in rule["ports"]]
+    ports = [
+        port["port"] for rule in named(manifests, "NetworkPolicy", "tools")["spec"]["ingress"] for port in rule["ports"]
+    ]
     assert ports == (["ops", "grpc"] if opened else ["ops"])
