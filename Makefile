@@ -113,6 +113,7 @@ test-helm: $(VENV)/helm/.installed  ## The chart and the images: lint, renders, 
 
 .PHONY: golden-helm
 golden-helm: $(VENV)/helm/.installed  ## Accept what the chart renders today as the golden renders
+	cp parley/cli/profiles/*.yaml deploy/helm/parley/files/profiles/
 	$(VENV)/helm/bin/python scripts/generate_values_schema.py
 	$(VENV)/helm/bin/python -m tests.helm.golden
 

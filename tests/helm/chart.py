@@ -20,6 +20,8 @@ CHART: Final = ROOT / "deploy/helm/parley"
 VALUES: Final = ROOT / "deploy/helm/values"
 RELEASE: Final = "prod"
 NAMESPACE: Final = "speech"
+OPTIONS: Final = ("--kube-version", "1.34.0")
+"""Of the helm command: one that `go install` built takes an ancient Kubernetes for granted."""
 
 DOCUMENTED: Final[dict[str, tuple[str, ...]]] = {
     "dev": ("dev",),
@@ -87,7 +89,7 @@ def render_by_command(values: Values) -> list[Manifest]:
         yaml.safe_dump(values, file)
         file.flush()
         done = subprocess.run(
-            [command, "template", RELEASE, str(CHART), "--namespace", NAMESPACE, "--values", file.name],
+            [command, "template", RELEASE, str(CHART), *OPTIONS, "--namespace", NAMESPACE, "--values", file.name],
             capture_output=True,
             text=True,
             check=False,

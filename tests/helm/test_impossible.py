@@ -41,6 +41,22 @@ SENTENCES: list[tuple[str, dict[str, Any], str]] = [
         'test.profile is \\"sales\\", which is not among the profiles (support)',
     ),
     ("production", {"profiles": None}, "(there are none)"),
+    (
+        "production",
+        {"tools": {"resources": {"requests": {"memory": "1Gi"}}}},
+        "resources: the request of memory (1Gi) is more than its limit (512Mi)",
+    ),
+    (
+        "production",
+        {"worker": {"resources": {"limits": {"memory": "128Mi"}}}},
+        "resources: the request of memory (456Mi) is more than its limit (128Mi)",
+    ),
+    ("production", {"gateway": {"resources": {"requests": {"cpu": "3"}}}}, "resources: the request of cpu (3)"),
+    (
+        "production",
+        {"tools": {"resources": {"requests": {"ephemeral-storage": "2Gi"}, "limits": {"ephemeral-storage": "1Gi"}}}},
+        "resources: the request of ephemeral-storage (2Gi) is more than its limit (1Gi)",
+    ),
     ("production", {"networkPolicy": {"toolCallers": [{"podSelector": {}}]}}, "tools.apiKeysSecret.name"),
     (
         "production",

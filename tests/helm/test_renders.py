@@ -17,6 +17,7 @@ from tests.helm import golden, kubernetes
 from tests.helm.chart import (
     CHART,
     DOCUMENTED,
+    OPTIONS,
     ROOT,
     VALUES,
     comparable,
@@ -73,7 +74,7 @@ def test_the_command_renders_the_same(name: str) -> None:
 @each
 def test_the_command_lints_it(name: str) -> None:
     files = [argument for file in DOCUMENTED[name] for argument in ("--values", str(VALUES / f"{file}.yaml"))]
-    command = [str(helm()), "lint", "--strict", str(CHART), *files]
+    command = [str(helm()), "lint", "--strict", *OPTIONS, str(CHART), *files]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
 

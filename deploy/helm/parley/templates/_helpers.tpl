@@ -18,8 +18,8 @@
 {{- end -}}
 
 {{- define "parley.selector" -}}
-app.kubernetes.io/name: {{ include "parley.name" .root }}
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/name: {{ include "parley.name" .root | quote }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 app.kubernetes.io/component: {{ .name }}
 {{- end -}}
 
@@ -97,6 +97,11 @@ half is for waiting for quiet moments). Each of the others dials rotations_per_s
 {{- define "parley.workerSurge" -}}
 {{- $quarter := divf (include "parley.workers" . | float64) 4.0 | ceil | int -}}
 {{- min (include "parley.handedOver" . | int) (max 1 $quarter) -}}
+{{- end -}}
+
+{{/* Cores, or MiB, of a quantity as the schema allows it: 2, 500m, 512Mi, 1Gi. */}}
+{{- define "parley.amount" -}}
+{{- mulf (regexFind "^[0-9]+" . | float64) (get (dict "" 1.0 "m" 0.001 "Mi" 1.0 "Gi" 1024.0) (regexFind "[A-Za-z]*$" .)) -}}
 {{- end -}}
 
 {{/* MiB of a worker: 256 for itself, 2 for each session (a session's replay state takes up to 1). */}}

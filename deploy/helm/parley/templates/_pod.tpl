@@ -26,7 +26,7 @@ tolerations: {{- toYaml . | nindent 2 }}
 affinity: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with $own.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 topologySpreadConstraints:
   {{- range list "topology.kubernetes.io/zone" "kubernetes.io/hostname" }}
@@ -53,9 +53,9 @@ topologySpreadConstraints:
 {{- else }}
 {{- with get $values.nats.users .name }}
 - name: {{ $prefix }}_NATS_USER
-  valueFrom: {secretKeyRef: {name: {{ . }}, key: user}}
+  valueFrom: {secretKeyRef: {name: {{ . | quote }}, key: user}}
 - name: {{ $prefix }}_NATS_PASSWORD
-  valueFrom: {secretKeyRef: {name: {{ . }}, key: password}}
+  valueFrom: {secretKeyRef: {name: {{ . | quote }}, key: password}}
 {{- end }}
 {{- if $values.nats.caSecret.name }}
 - name: {{ $prefix }}_NATS_CA_FILE
@@ -81,7 +81,7 @@ topologySpreadConstraints:
 {{/* The pod's container up to its environment, and what follows it. */}}
 {{- define "parley.container" -}}
 name: {{ .name }}
-image: {{ include "parley.image" . }}
+image: {{ include "parley.image" . | quote }}
 imagePullPolicy: {{ .root.Values.image.pullPolicy }}
 args: [{{ .name }}]
 securityContext: {{- include "parley.containerSecurity" . | nindent 2 }}
@@ -115,7 +115,7 @@ securityContext: {{- include "parley.podSecurity" . | nindent 2 }}
 {{- with .root.Values.image.pullSecrets }}
 imagePullSecrets:
   {{- range . }}
-  - name: {{ . }}
+  - name: {{ . | quote }}
   {{- end }}
 {{- end }}
 {{ include "parley.scheduling" . }}
@@ -125,7 +125,7 @@ imagePullSecrets:
 {{- with .Values.nats.caSecret }}
 {{- if and .name (not $.Values.dev.enabled) }}
 - name: nats-ca
-  secret: {secretName: {{ .name }}}
+  secret: {secretName: {{ .name | quote }}}
 {{- end }}
 {{- end }}
 {{- end -}}
