@@ -15,7 +15,7 @@ from services.fabric.metrics import ALL, Metric
 from tests.support.prometheus import prometheus_names
 
 ROOT = Path(__file__).parents[2]
-DEPLOY = ROOT / "deploy" / "observability"
+FILES = ROOT / "deploy" / "helm" / "parley" / "files"
 _METRIC = re.compile(r"\b(?:parley|process)_\w+")
 _SELECTOR = re.compile(r"\b((?:parley|process)_\w+)\{([^}]*)\}")
 _MATCHER = re.compile(r'(\w+)\s*(=~|!~|!=|=)\s*"([^"]*)"')
@@ -63,12 +63,12 @@ def problems(query: str) -> Iterator[str]:
 
 
 def rules() -> list[dict[str, Any]]:
-    groups = yaml.safe_load((DEPLOY / "alerts.yaml").read_text(encoding="utf-8"))["groups"]
+    groups = yaml.safe_load((FILES / "rules" / "parley.yaml").read_text(encoding="utf-8"))["groups"]
     return [rule for group in groups for rule in group["rules"]]
 
 
 def panels() -> list[dict[str, Any]]:
-    document = json.loads((DEPLOY / "dashboard.json").read_text(encoding="utf-8"))
+    document = json.loads((FILES / "dashboards" / "parley.json").read_text(encoding="utf-8"))
     return [panel for panel in document["panels"] if panel["type"] != "row"]
 
 
@@ -125,7 +125,12 @@ def test_every_alert_says_how_bad_it_is_what_it_means_and_what_to_do() -> None:
 
 
 def test_panels_have_ids_and_places_of_their_own() -> None:
-    document = json.loads((DEPLOY / "dashboard.json").read_text(encoding="utf-8"))
+    document = json.loads((FILES / "dashboards" / "parley.json").read_text(encoding="utf-8"))
     assert len({panel["id"] for panel in document["panels"]}) == len(document["panels"])
     places = {(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in document["panels"]}
     assert len(places) == len(document["panels"])
+
+
+def test_the_metric_that_workers_scale_by_is_one() -> None:
+    values = yaml.safe_load((FILES.parent / "values.yaml").read_text(encoding="utf-8"))
+    assert values["worker"]["autoscaling"]["metric"] in by_name()

@@ -1,4 +1,4 @@
-"""Every command and value of docs/kubernetes.md is one that the chart and the command have."""
+"""Every command and value of docs/kubernetes.md and of the README's part on Kubernetes is one that there is."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ from services.tools.settings import ToolsSettings
 from tests.helm.chart import CHART, ROOT, of_kind, pods, render, values_of
 from tests.helm.images import TARGETS
 
-DOCUMENTS: Final = (ROOT / "docs/kubernetes.md", ROOT / "README.md", CHART / "templates/NOTES.txt")
-TEXT: Final = (ROOT / "docs/kubernetes.md").read_text(encoding="utf-8")
+PAGE: Final = (ROOT / "docs/kubernetes.md").read_text(encoding="utf-8")
+README: Final = re.split(r"^## ", (ROOT / "README.md").read_text(encoding="utf-8").partition("\n## Kubernetes\n")[2], flags=re.M)[0]
+TEXT: Final = PAGE + README
 SCHEMA: Final[dict[str, Any]] = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
 DEFAULTS: Final[dict[str, Any]] = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
 SETTINGS: Final[dict[str, Any]] = {"gateway": GatewaySettings, "worker": WorkerSettings, "tools": ToolsSettings}
 
 
 def commands() -> list[list[str]]:
-    """Every command of the document's blocks and of its text, in words."""
+    """Every command of the blocks and of the text, in words."""
     lines = [line for block in re.findall(r"^```sh\n(.*?)^```$", TEXT, re.M | re.S) for line in block.splitlines()]
     programs = "helm|kubectl|docker|parley|make|kind"
     lines += re.findall(rf"(?<!`)`((?:{programs}) [^`]+)`(?!`)", re.sub(r"^```.*?^```$", "", TEXT, flags=re.M | re.S))
@@ -47,6 +48,7 @@ def options(words: list[str], name: str) -> list[str]:
 
 
 def test_only_known_programs_are_run() -> None:
+    assert "helm upgrade --install" in README
     assert {words[0] for words in commands()} == {"docker", "helm", "kind", "kubectl", "make", "parley"}
 
 
@@ -175,8 +177,9 @@ def test_every_value_and_setting_in_the_text_is_one() -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", TEXT):
-        assert target.startswith("http") or (ROOT / "docs" / target).exists(), target
+    for base, text in ((ROOT / "docs", PAGE), (ROOT, README)):
+        for target in re.findall(r"\]\(([^)#]+)\)", text):
+            assert target.startswith("http") or (base / target).exists(), target
 
 
 def test_the_example_of_a_gateway_fits_the_route() -> None:
