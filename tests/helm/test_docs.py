@@ -22,7 +22,7 @@ from tests.helm.chart import CHART, ROOT, of_kind, pods, render, values_of
 from tests.helm.images import TARGETS
 
 PAGE: Final = (ROOT / "docs/kubernetes.md").read_text(encoding="utf-8")
-README: Final = re.split(r"^## ", (ROOT / "README.md").read_text(encoding="utf-8").partition("\n## Kubernetes\n")[2], flags=re.M)[0]
+README: Final = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n## Kubernetes\n")[2].partition("\n## ")[0]
 TEXT: Final = PAGE + README
 SCHEMA: Final[dict[str, Any]] = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
 DEFAULTS: Final[dict[str, Any]] = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
