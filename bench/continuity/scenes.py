@@ -75,6 +75,7 @@ async def frozen(scene: Scene, rounds: int) -> None:
                 worker.signal(signal.SIGCONT)
             await asking
             await asyncio.gather(*(_recovered(call, number + 1) for call in on.calls))
+            await worker.stop(_DRAIN_LIMIT)  # or some sessions might be its own in the next round
             await on.ask(on.calls)
         for call in on.calls:
             links = await on.links(call)
