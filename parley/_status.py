@@ -74,8 +74,11 @@ class Status:
                         delay = retry.retry_delay
                         retry_delay = timedelta(seconds=delay.seconds, microseconds=delay.nanos / 1000)
         kind = _BY_REASON.get(reason) or _BY_CODE.get(self.code, errors.ParleyError)
+        message = self.message or "the service gave no reason"
+        if kind is errors.Unimplemented and not reason:  # gRPC's own "Method not found!"
+            message = "the service does not know what was asked of it: its release is older than this client's"
         return kind(
-            self.message or "the service gave no reason",
+            message,
             code=self.code.name,
             reason=reason,
             field_violations=violations,

@@ -123,7 +123,7 @@ class DeadlineExceeded(ParleyError):
 class Unimplemented(ParleyError):
     """This release of the service does not serve that part of the API."""
 
-    advice = "Use a release that serves it; the message names what is missing."
+    advice = "Use a release of the service that has it."
 
 
 class InternalError(ParleyError):

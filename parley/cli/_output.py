@@ -43,12 +43,13 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> "Table":
     """A table in the way of all tables here."""
     from rich.table import Table
+    from rich.text import Text
 
     made = Table(title=title or None, title_justify="left", show_edge=False, pad_edge=False)
     for column in columns:
         made.add_column(column, overflow="fold")
     for row in rows:
-        made.add_row(*row)
+        made.add_row(*map(Text, row))  # text, not markup: a message may hold anything, square brackets too
     return made
 
 

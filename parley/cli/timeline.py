@@ -125,9 +125,11 @@ def _print_events(answer: Answer, columns: Columns, *, as_json: bool) -> None:
 async def _follow(
     channel: grpc.aio.Channel, options: dict[str, Any], answer: Answer, columns: Columns, *, as_json: bool
 ) -> None:
-    """Until the session has ended, and a look has brought nothing new."""
-    session_id = answer.session_ids[0]
-    while not (_is_over(answer) and not answer.events):
+    """Until the session has ended, and a look since then has brought nothing new: its last events may be stored after
+    its end."""
+    session_id, was_over = answer.session_ids[0], False
+    while not (was_over and not answer.events):
+        was_over = _is_over(answer)
         await asyncio.sleep(_LOOK_EVERY)
         request = sessions_pb2.GetSessionTimelineRequest(session_id=session_id, after=answer.next_after)
         answer = await SessionServiceStub(channel).GetSessionTimeline(request, **options)

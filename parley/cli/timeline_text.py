@@ -33,7 +33,7 @@ MEANINGS = {
     "EXECUTOR_LOST": "the tools service that ran a function was gone (killed, crashed, or its host lost)",
     "EXECUTOR_HANGS": "the tools service that ran a function did not end it in time",
     "NO_TOOLS_SERVICE": "no tools service was there that has the function",
-    "OVERLOAD": "the caller did not read fast enough, and audio was dropped",
+    "OVERLOAD": "audio was dropped, as it could not be passed on in time (what a caller is to hear: it did not read)",
     "LOG_DISABLED": "the log of the conversation is off, so what the handle lacked could not be told again",
     "ABANDONED": "nobody came back within the resume window",
     "BACKEND": "the model's link failed and could not be mended",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import ssl
-from collections.abc import AsyncIterator, Iterable
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, MutableSequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -25,6 +26,7 @@ _CONNECT: Final = 3
 _REQUEST: Final = 10.0
 """Seconds that JetStream may take; making a stream with replicas takes an election."""
 _NO_STREAM: Final = 10059
+_MOST_HEARD: Final = 50
 
 
 class FabricSettings(NatsSettings):
@@ -59,9 +61,12 @@ class JetStreamError(Exception):
 
 
 @asynccontextmanager
-async def connected(settings: NatsSettings, name: str) -> AsyncIterator[Client]:
-    """A connection that is tried a few times, not for ever. NatsUnreachableError."""
-    heard: list[str] = []
+async def connected(
+    settings: NatsSettings, name: str, heard: MutableSequence[str] | None = None
+) -> AsyncIterator[Client]:
+    """A connection that is tried a few times, not for ever. `heard`: gets what the server says beside its answers, as
+    of permissions. NatsUnreachableError."""
+    heard = deque(maxlen=_MOST_HEARD) if heard is None else heard
 
     async def note(error: Exception) -> None:
         heard.append(str(error) or type(error).__name__)

@@ -34,7 +34,7 @@ class Catalog:
         self._bucket: KeyValue | None = None
 
     async def ensure(self, replicas: int) -> None:
-        """Create the bucket when it is missing, else look at it. MismatchError."""
+        """Create the bucket when it is missing, else look at it. MismatchError, StreamUnavailableError."""
         await ensure_stream(self._js, catalog_bucket(replicas))
 
     async def publish(self, tools: list[tools_pb2.Tool]) -> None:

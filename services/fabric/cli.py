@@ -88,8 +88,7 @@ def _tell(created: Iterable[str], changed: Iterable[Any], refused: Iterable[str]
 
 
 def _line(each: Any) -> str:
-    mend = "`parley fabric apply` mends it" if each.mendable else "a stream cannot be changed so: make it anew"
-    return f"{each.weight.value:8} {each}  ({mend})"
+    return f"{each.weight.value:8} {each}  (to mend it: {each.mend})"
 
 
 def _document(each: Any) -> dict[str, Any]:

@@ -44,7 +44,7 @@ _REMOVAL: Final = 2.0
 
 
 async def ensure_log(js: JetStreamContext, replicas: int, retention: timedelta) -> None:
-    """Create the stream when it is missing, else look at it. MismatchError."""
+    """Create the stream when it is missing, else look at it. MismatchError, StreamUnavailableError."""
     await ensure_stream(js, log_stream(replicas, retention))
 
 

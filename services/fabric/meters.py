@@ -42,12 +42,12 @@ Table = Mapping[str, tuple[Metric, Labels]]
 
 
 def count(metric: Metric, amount: float = 1, labels: Labels | None = None) -> None:
-    """Add to a counter that is told of each event. Some microseconds: not for a media path."""
+    """Add to a counter that is told of each event. Some tens of microseconds: not for a media path."""
     cast("Counter", _told(metric)).add(amount, bounded(metric, labels or {}))
 
 
 def record(metric: Metric, value: float, labels: Labels | None = None) -> None:
-    """Add a value to a histogram. Some microseconds: not for a media path."""
+    """Add a value to a histogram. Some tens of microseconds: not for a media path."""
     cast("Histogram", _told(metric)).record(value, bounded(metric, labels or {}))
 
 

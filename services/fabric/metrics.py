@@ -92,7 +92,7 @@ HOP: Final = Metric(
     "parley.hop.duration",
     "histogram",
     "s",
-    "Time that media spends in this process, sampled at most 20 times a second.",
+    "Time that media spends in this process, sampled at most 5 times a second.",
     {names.HOP: _words("gateway_uplink", "gateway_downlink", "worker_uplink", "worker_downlink")},
     _HOP_SECONDS,
     observed=False,

@@ -183,7 +183,8 @@ class SessionRecords(RecordStore):
     """Reads and writes `own`, `ckpt`, `att` and request ids."""
 
     async def ensure(self, replicas: int) -> None:
-        """Create the streams that are missing, and look at those that are not. MismatchError."""
+        """Create the streams that are missing, and look at those that are not. MismatchError,
+        StreamUnavailableError."""
         await ensure_stream(self._js, sessions_stream(replicas))
         await ensure_stream(self._js, requests_bucket(replicas))
 

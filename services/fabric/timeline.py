@@ -4,6 +4,8 @@ Nobody waits for it. Events are noted in memory and stored a moment later by one
 they wait, and what their bound does not hold is counted. What a process notes in the last tenth of a second before it
 is killed is lost.
 
+Nor does anybody depend on it: where its stream cannot be had, calls go on without.
+
 Not fenced, unlike a session's records: that a worker lost its session is news, too. Times are of a clock that only its
 process knows; JetStream's own say how that differs (`timeline_reader`).
 """
@@ -29,7 +31,7 @@ from services.fabric.bus import Bus
 from services.fabric.errors import ServiceError
 from services.fabric.process import stop_tasks
 from services.fabric.records import unavailable
-from services.fabric.streams import ensure_stream
+from services.fabric.streams import MismatchError, StreamUnavailableError, ensure_stream
 from services.fabric.timeline_outbox import Batch, TimelineOutbox
 from services.fabric.topology import timeline_stream
 
@@ -48,7 +50,7 @@ _LAST_WORDS: Final = 2.0
 
 
 async def ensure_timeline(js: JetStreamContext, replicas: int, retention: timedelta) -> None:
-    """Create the stream when it is missing, else look at it. MismatchError."""
+    """Create the stream when it is missing, else look at it. MismatchError, StreamUnavailableError."""
     await ensure_stream(js, timeline_stream(replicas, retention))
 
 
@@ -66,6 +68,7 @@ class Timeline:
         self._idle.set()
         self._task: asyncio.Task[None] | None = None
         self._failing = False
+        self._pause = _PAUSE
 
     def note(self, session: str, tenant: str, event: timeline_pb2.TimelineEvent, *, since: float | None = None) -> None:
         """Something happened to a session: now, or as it began, which was at `since` (monotonic seconds). Never
@@ -79,14 +82,15 @@ class Timeline:
         """For /debug/vars."""
         return {"timeline_waiting": len(self._outbox), "timeline_dropped": self._outbox.dropped}
 
-    def start(self) -> None:
-        """Begin to store."""
-        self._task = asyncio.create_task(self._run(), name="timeline")
+    def start(self, replicas: int, retention: timedelta) -> None:
+        """Begin to store, in a stream that is made so where there is none."""
+        self._task = asyncio.create_task(self._run(replicas, retention), name="timeline")
 
     async def stop(self) -> None:
         """Store what is left, if the message bus takes it within a moment."""
         if self._task is None:
             return
+        self._pause = 0.0  # there are no calls any more that it could hold up
         with contextlib.suppress(TimeoutError):
             hopeless = self._failing or not self._bus.connected.is_set()
             async with asyncio.timeout(0 if hopeless else _LAST_WORDS):
@@ -95,7 +99,8 @@ class Timeline:
         if len(self._outbox):
             log.warning("timeline events not stored", events=len(self._outbox))
 
-    async def _run(self) -> None:
+    async def _run(self, replicas: int, retention: timedelta) -> None:
+        await self._have_stream(replicas, retention)
         while True:
             await self._news.wait()
             self._news.clear()
@@ -105,10 +110,30 @@ class Timeline:
                 done = await asyncio.gather(*(self._store(batch) for batch in batches))
                 if all(done):
                     self._failing = False
-                    await asyncio.sleep(_PAUSE)
+                    await asyncio.sleep(self._pause)
                 else:  # what waits is bounded, so are the tries: they end with the process
                     await asyncio.sleep(random.uniform(*_AGAIN))
+                    await self._have_stream(replicas, retention)
             self._idle.set()
+
+    async def _have_stream(self, replicas: int, retention: timedelta) -> None:
+        """Tried for as long as it takes: nobody serves the less where this cannot be stored."""
+        while True:
+            await self._bus.connected.wait()
+            try:
+                await ensure_timeline(self._bus.js, replicas, retention)
+            except MismatchError as error:
+                log.warning("timelines are not kept as they should be", error=error.message)
+            except StreamUnavailableError as error:
+                self._fails(error.message)
+                await asyncio.sleep(random.uniform(*_AGAIN))
+                continue
+            return
+
+    def _fails(self, error: str, **about: str) -> None:
+        if not self._failing:
+            self._failing = True
+            log.warning("timeline not stored", error=error, **about)
 
     async def _store(self, batch: Batch) -> bool:
         try:
@@ -117,9 +142,7 @@ class Timeline:
             payload = batch.record(self._me, self._now()).SerializeToString()
             await self._bus.js.publish(batch.subject, payload, timeout=_ACK)
         except (nats.errors.Error, TimeoutError, ServiceError) as error:
-            if not self._failing:
-                self._failing = True
-                log.warning("timeline not stored", session=batch.session, error=str(error) or type(error).__name__)
+            self._fails(str(error) or type(error).__name__, session=batch.session)
             return False
         except Exception:
             # A fault of ours: the others' events go on, and those would fail again.

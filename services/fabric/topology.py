@@ -146,6 +146,11 @@ class Difference:
     mendable: bool = True
     """An existing stream can be changed so."""
 
+    @property
+    def mend(self) -> str:
+        """What to do about it."""
+        return "`parley fabric apply`" if self.mendable else "it cannot be changed: remove the stream and make it anew"
+
     def __str__(self) -> str:
         if not self.field:
             return f"{self.stream} is missing: {self.meaning}"

@@ -25,7 +25,7 @@ from services.fabric.ops import OpsServer
 from services.fabric.records import SessionRecords
 from services.fabric.streams import MismatchError
 from services.fabric.telemetry import Telemetry
-from services.fabric.timeline import Timeline, ensure_timeline
+from services.fabric.timeline import Timeline
 from services.fabric.vitals import vitals
 from services.gateway.calls import MAX_METADATA
 from services.gateway.fleet_service import FleetService
@@ -180,7 +180,6 @@ class Gateway:
         self._bus.on_reconnect = self._on_reconnect
         self._bus.on_outage = self._streams.bus_was_lost
         self._bus.start()
-        self._timeline.start()
         await self._server.start()
         for name, coroutine in (
             ("housekeeping", self._streams.run(self._on_tick)),
@@ -244,12 +243,13 @@ class Gateway:
                 await client.publish(subjects.WORKER_QUERY)
                 await self._records.ensure(self._settings.fabric_replicas)
                 await self._catalog.ensure(self._settings.fabric_replicas)
-                await ensure_timeline(self._bus.js, self._settings.fabric_replicas, self._settings.timeline_retention)
                 break
             except (nats.errors.Error, ServiceError, TimeoutError) as error:
                 log.warning("streams not ready", error=str(error) or type(error).__name__)
                 await asyncio.sleep(_MEND_RETRY if isinstance(error, MismatchError) else _RETRY)
         self._fabric_ready.set()
+        # Only now: where there is little room, it is for what calls need.
+        self._timeline.start(self._settings.fabric_replicas, self._settings.timeline_retention)
 
     async def _sweep(self) -> None:
         await self._fabric_ready.wait()

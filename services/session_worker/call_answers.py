@@ -51,7 +51,11 @@ class CallAnswers:
         turns: TurnState,
         journal: Journal,
         conversation: Conversation,
+        *,
+        session: str,
     ) -> None:
+        """`session`: its id, for the log."""
+        self._session = session
         self._calls = calls
         self._model = model
         self._turns = turns
@@ -74,7 +78,7 @@ class CallAnswers:
                 await self._in_words(links, link, call, response)
         except LinkClosedError:
             # The next link is told of it with the rest of the exchange.
-            log.info("a result goes to the next link", tool=call.name)
+            log.info("a result goes to the next link", session=self._session, tool=call.name)
 
     async def give_partly(self, links: Links, response: types.FunctionResponse) -> None:
         """A result that is not the last, and that nobody misses: on its link, if that is there, or not at all."""
@@ -85,7 +89,7 @@ class CallAnswers:
         try:
             await link.link.send_tool_response(response)
         except LinkClosedError:
-            log.info("a partial result is lost with its link", tool=response.name)
+            log.info("a partial result is lost with its link", session=self._session, tool=response.name)
 
     async def _on_its_link(
         self, link: LinkInUse, response: types.FunctionResponse, *, final: bool, repeats: bool

@@ -31,9 +31,10 @@ class Commands:
 
     async def answer(self, message: Msg) -> None:
         """Do what it asks, and say what came of it."""
-        reply = fabric_pb2.ControlReply(schema_version=1)
+        request, reply = fabric_pb2.ControlRequest(), fabric_pb2.ControlReply(schema_version=1)
         try:
-            await self._execute(fabric_pb2.ControlRequest.FromString(message.data), message, reply)
+            request.ParseFromString(message.data)
+            await self._execute(request, message, reply)
         except ServiceError as error:
             reply.failure.CopyFrom(error.to_failure())
         except DecodeError:
@@ -46,7 +47,8 @@ class Commands:
             reply.failure.CopyFrom(refused.to_failure())
         except Exception as error:
             # Whoever asked must get an answer; the log gets the cause.
-            log.exception("command failed")
+            with telemetry.within(telemetry.context_from(message.headers)):
+                log.exception("command failed", command=request.WhichOneof("command"))
             failure = ServiceError(errors_pb2.ERROR_REASON_INTERNAL, f"the worker failed ({type(error).__name__})")
             reply.failure.CopyFrom(failure.to_failure())
         if message.reply:

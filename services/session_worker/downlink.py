@@ -49,8 +49,8 @@ class Downlink:
         last_seq: int = 0,
         told: Callable[[live_pb2.ConverseResponse], None] = lambda _response: None,
     ) -> None:
-        """`last_seq`: number of the newest message of the owner before; `told`: a burst of losses begins, of which the
-        caller is told this."""
+        """`last_seq`: number of the newest message of the owner before; `told`: the caller is told this of a loss that
+        is found here; of a burst of overload as it begins."""
         self._told = told
         self._session = session
         self._epoch = epoch
@@ -136,7 +136,9 @@ class Downlink:
     def tell_losses(self) -> None:
         """Tell the caller now what was lost of the uplink."""
         for gap in self.losses.take():
-            self._emit(live_pb2.ConverseResponse(gap=gap))
+            response = live_pb2.ConverseResponse(gap=gap)
+            self._emit(response)
+            self._told(response)
 
     def _emit(self, response: live_pb2.ConverseResponse, audio_ms: int = 0) -> int:
         self._last_seq += 1

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from typing import Final
 
 from parley.v1 import live_pb2
 
+PACE: Final = "PACE"
+"""Reason for which a picture gives way to a newer one: no trouble, cameras have more of them than models take."""
 _MOST_PICTURES = 8
 """Pictures in the queue, each with text that follows it. They are large: a link that takes nothing costs the oldest."""
 
@@ -69,7 +72,7 @@ class InputQueue:
                 older, self._picture = self._picture, request
                 if older is None:
                     return []
-                return [self._gone(older.seq, live_pb2.MEDIA_CLASS_VIDEO, len(older.video.image.data), "PACE")]
+                return [self._gone(older.seq, live_pb2.MEDIA_CLASS_VIDEO, len(older.video.image.data), PACE)]
             case payload:
                 if payload == "end":
                     self.end = request

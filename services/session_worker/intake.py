@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from parley.v1 import fabric_pb2
-from services.session_worker import measured
 from services.session_worker.uplink import Taken
 
 if TYPE_CHECKING:
@@ -75,7 +74,6 @@ class Intake:
         for before, after in taken.renumbered:
             parts.conversation.renumber(before, after)
         for gap in taken.lost:
-            measured.lost(gap)
             parts.downlink.losses.add(gap, now)
         if taken.input_waits:
             parts.feeder.wake()

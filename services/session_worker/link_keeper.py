@@ -96,7 +96,14 @@ class LinkKeeper:
             refused=keeps.timeline.link_refused,
         )
         self._calls = ModelCalls(gets_stuck=keeps.context.model.stuck_on_lost_calls)
-        self._answers = CallAnswers(self._calls, keeps.context.model, keeps.turns, keeps.journal, keeps.conversation)
+        self._answers = CallAnswers(
+            self._calls,
+            keeps.context.model,
+            keeps.turns,
+            keeps.journal,
+            keeps.conversation,
+            session=keeps.spec.session_id,
+        )
         self._exact = False
         self._lost_at = 0.0
         self.round_trip = 0.0

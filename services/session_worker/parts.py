@@ -84,7 +84,7 @@ class Parts:
             settings.downlink_buffer_bytes,
             ahead,
             last_seq=last_seq,
-            told=self.timeline.told,
+            told=self._told_of_loss,
         )
         self.uplink = Uplink(
             int(settings.input_audio_buffer.total_seconds() * live_config.input_rate(spec.config) * 2),
@@ -216,6 +216,12 @@ class Parts:
         if self.downlink.shed_items != shed:
             measured.shed(self.downlink.shed_items - shed)
         self.wake()
+
+    def _told_of_loss(self, response: live_pb2.ConverseResponse) -> None:
+        """Counted here, a burst at a time: of a camera most pictures give way to newer ones."""
+        self.timeline.told(response)
+        if response.gap.direction == live_pb2.DIRECTION_UPLINK:  # else it goes on, and is counted as it does (`shed`)
+            measured.lost(response.gap)
 
     def look_for_gateway(self, gateway: str, since: float, *, elsewhere: bool) -> None:
         """Note what became of the gateway of a stream; see `SessionTimeline`."""

@@ -16,7 +16,7 @@ from services.fabric.meters import Sample, samples
 from services.fabric.ops import Counts, OpsServer
 from services.fabric.records import SessionRecords
 from services.fabric.telemetry import Telemetry
-from services.fabric.timeline import Timeline, ensure_timeline
+from services.fabric.timeline import Timeline
 from services.fabric.vitals import vitals
 from services.session_worker.leftovers import Leftovers
 from services.session_worker.lifeline import Lifeline
@@ -82,11 +82,10 @@ async def serve(settings: WorkerSettings) -> None:
         if await _connected_or_stopped(bus, stop):
             await records.ensure(settings.fabric_replicas)
             await ensure_log(bus.js, settings.fabric_replicas, settings.log_retention)
-            await ensure_timeline(bus.js, settings.fabric_replicas, settings.timeline_retention)
             await worker.subscribe()
             await bus.barrier()
             lifeline.begin()
-            timeline.start()
+            timeline.start(settings.fabric_replicas, settings.timeline_retention)
             tasks = [
                 asyncio.create_task(work, name=name)
                 for work, name in (

@@ -19,6 +19,7 @@ from services.fabric.bus import Bus, NoResponderError
 from services.fabric.errors import ServiceError
 from services.fabric.timeline import Timeline
 from services.session_worker import responses
+from services.session_worker.input_queue import PACE
 from services.session_worker.turns import Turn
 
 _MOST_CALLS: Final = 128
@@ -73,7 +74,7 @@ class SessionTimeline:
                     self.note(kind, since=self._lost_at, cause=self._cause, message=close)
             case "link_state":
                 self._link_is_back(response.link_state.recovered)
-            case "gap":
+            case "gap" if response.gap.reason != PACE:
                 self.note(kinds.TIMELINE_EVENT_TYPE_GAP, cause=response.gap.reason, gap=response.gap)
             case "tool_activity" if response.tool_activity.phase == live_pb2.TOOL_PHASE_FINISHED:
                 self._tool_ended(response.tool_activity)

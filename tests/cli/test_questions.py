@@ -22,6 +22,7 @@ from parley.v1 import (
     live_pb2,
     sessions_pb2,
     sessions_pb2_grpc,
+    timeline_pb2,
     tools_pb2,
     tools_pb2_grpc,
 )
@@ -34,6 +35,12 @@ class Sessions(sessions_pb2_grpc.SessionServiceServicer):
     def __init__(self):
         self.calls = []
         self.metadata = {}
+        self.timeline = []
+        """What each look at one gets."""
+
+    async def GetSessionTimeline(self, request, context):  # noqa: N802
+        self.calls.append(request)
+        return self.timeline.pop(0)
 
     async def ListSessions(self, request, context):  # noqa: N802
         self.calls.append(request)
@@ -203,6 +210,46 @@ async def test_workers_are_listed(how, capsys):
         out = capsys.readouterr().out
         assert "wk-1" in out
         assert ("3/100" in out) == (not how)
+
+
+def timeline(state, *types, message=""):
+    session = sessions_pb2.Session(session_id="ses_1", worker="wk-1", state=f"SESSION_STATE_{state}")
+    events = [timeline_pb2.TimelineEvent(type=f"TIMELINE_EVENT_TYPE_{each}", message=message) for each in types]
+    return sessions_pb2.GetSessionTimelineResponse(
+        session_ids=["ses_1"], session=session, events=events, next_after=str(len(types))
+    )
+
+
+async def test_a_timeline_is_followed_to_its_last_event_which_may_be_stored_after_the_end(capsys, monkeypatch):
+    monkeypatch.setattr("parley.cli.timeline._LOOK_EVERY", 0.01)
+    async with gateway() as (sessions, run):
+        sessions.timeline = [timeline("ATTACHED", "OPENED"), timeline("ENDED"), timeline("ENDED", "ENDED")]
+        sessions.timeline += [timeline("ENDED")]
+        assert await run("session", "timeline", "ses_1", "--follow") == 0
+        out = capsys.readouterr().out.splitlines()
+        assert [line.split()[2] for line in out if line.startswith("+")] == ["opened", "ended"]
+        assert [call.after for call in sessions.calls] == ["", "1", "0", "1"]
+
+
+async def test_square_brackets_of_a_message_are_printed(capsys):
+    async with gateway() as (sessions, run):
+        sessions.timeline = [timeline("ENDED", "LINK_LOST", message="1007 [setup] [/v1/x] refused")]
+        assert await run("session", "timeline", "ses_1") == 0
+        assert "1007 [setup] [/v1/x] refused" in capsys.readouterr().out
+
+
+async def test_a_gateway_of_an_older_release_is_one_line(capsys):
+    server = grpc.aio.server()
+    fleet_pb2_grpc.add_FleetServiceServicer_to_server(Fleet(), server)
+    target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    await server.start()
+    try:
+        assert await asyncio.to_thread(main, ["session", "timeline", "ses_1", "--target", target]) == 1
+    finally:
+        await server.stop(None)
+    err = capsys.readouterr().err
+    assert err.startswith("parley: the service does not know what was asked of it: its release is older")
+    assert err.count("\n") == 1
 
 
 async def test_a_session_is_moved(capsys):

@@ -24,7 +24,7 @@ from services.fabric.administration import (
 from services.fabric.catalog import Catalog
 from services.fabric.conversation_log import ensure_log
 from services.fabric.records import SessionRecords
-from services.fabric.streams import MismatchError
+from services.fabric.streams import MismatchError, StreamUnavailableError
 from services.fabric.timeline import ensure_timeline
 from tests.support.command import Parley, in_process
 from tests.support.nats import NatsServer, running_nats_server
@@ -59,9 +59,12 @@ def settings(server: NatsServer, **values: Any) -> FabricSettings:
 
 
 @pytest.fixture
-def fabric(server: NatsServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Parley:
-    parley = in_process(monkeypatch, capsys)
+def parley(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Parley:
+    return in_process(monkeypatch, capsys)
 
+
+@pytest.fixture
+def fabric(server: NatsServer, parley: Parley) -> Parley:
     async def run(*arguments: str, **env: str) -> tuple[int, str, str]:
         return await parley("fabric", *arguments, **{"PARLEY_FABRIC_NATS_URL": server.url, **env})
 
@@ -167,6 +170,44 @@ async def test_a_service_says_what_is_weaker_than_it_was_told_and_serves(
     await SessionRecords(js).ensure(3)
     said = capsys.readouterr()
     assert "num_replicas is 1, wanted 3" in said.out + said.err
+
+
+async def test_a_stream_that_cannot_be_changed_is_not_promised_to_be_mended(js: JetStreamContext) -> None:
+    await js.add_stream(name=STREAM, subjects=["parley.session.>"], retention="interest")
+    with pytest.raises(MismatchError, match=r"retention is interest, .*remove the stream and make it anew"):
+        await SessionRecords(js).ensure(1)
+
+
+async def test_a_stream_that_the_server_does_not_make_is_said_with_its_reason(js: JetStreamContext) -> None:
+    with pytest.raises(StreamUnavailableError, match=r"does not make the stream PARLEY_SESSIONS: .*replicas"):
+        await SessionRecords(js).ensure(3)
+
+
+def restricted(publish: list[str], subscribe: list[str]) -> dict[str, Any]:
+    """Options of a server whose only user may do this."""
+    permissions = {"publish": publish, "subscribe": subscribe}
+    return {"authorization": {"users": [{"user": "app", "password": "secret", "permissions": permissions}]}}
+
+
+async def test_a_user_that_may_not_ask_of_a_stream_is_told_the_subjects() -> None:
+    with running_nats_server(**restricted(["parley.>"], [">"])) as server:
+        client = await nats_py.connect(server.url, user="app", password="secret")
+        with pytest.raises(StreamUnavailableError, match=r"\$JS\.API\.STREAM\.INFO\.PARLEY_SESSIONS and") as raised:
+            await SessionRecords(client.jetstream(timeout=0.3)).ensure(1)
+        await client.close()
+    assert raised.value.exit_status == 69
+
+
+async def test_the_doctor_says_what_its_user_may_not_see(fabric: Parley, parley: Parley) -> None:
+    with running_nats_server(**restricted([">"], ["_INBOX.>"])) as server:
+        env = {"NATS_URL": server.url, "NATS_USER": "app", "NATS_PASSWORD": "secret"}
+        of_fabric = {f"PARLEY_FABRIC_{name}": value for name, value in env.items()}
+        assert (await fabric("apply", **of_fabric))[0] == 0
+        status, out, _ = await parley("doctor", **of_fabric)
+    assert status == 1
+    told = out.lower()
+    cause = told.index('permissions violation for subscription to "parley.fleet.announce"')
+    assert cause < told.index("no session worker announced itself")
 
 
 async def test_without_nats_one_line_says_so(fabric: Parley) -> None:

@@ -42,6 +42,13 @@ def test_nats(version: str, payload: int, round_trip: float, told: list[str]) ->
     assert levels(judgement.nats("nats://a:1", version, payload, round_trip)) == told
 
 
+def test_what_the_doctor_may_not_see_is_a_problem_once() -> None:
+    denied = 'nats: permissions violation for subscription to "parley.fleet.announce"'
+    found = list(judgement.permissions([denied, "nats: stale connection", denied]))
+    assert levels(found) == ["problem"]
+    assert found[0].message.startswith("permissions violation for subscription to")
+
+
 @pytest.mark.parametrize(
     ("info", "told"),
     [

@@ -182,7 +182,7 @@ def test_a_hop_follows_one_message_at_a_time_and_rests(monkeypatch: pytest.Monke
     hop.entered("a")  # it rests
     hop.left("a")
     assert told == [0.001]
-    now[0] += 0.051
+    now[0] += 0.201
     hop.entered("a")
     hop.dropped("b")
     hop.dropped("a")  # it waits for something else

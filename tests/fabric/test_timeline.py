@@ -180,7 +180,7 @@ class Writing:
 
     async def __aenter__(self) -> Writing:
         self.bus.start()
-        self.timeline.start()
+        self.timeline.start(1, timedelta(hours=1))
         await eventually(self.bus.connected.is_set)
         await ensure_timeline(self.bus.js, 1, timedelta(hours=1))
         return self
@@ -290,6 +290,15 @@ async def test_a_process_that_ends_stores_what_waits(nats: NatsServer, js: JetSt
         for number in range(100):
             one.timeline.note(session, "acme", event("LINK_REFUSED", tries=number))
     assert [found.tries for found in (await read(js, session)).events] == list(range(100))
+
+
+async def test_a_process_that_ends_stores_what_waits_of_many_sessions(nats: NatsServer, js: JetStreamContext) -> None:
+    sessions = [ids.session_id() for _ in range(500)]
+    async with Writing(nats.url) as one:
+        for session in sessions:
+            one.timeline.note(session, "acme", event("DETACHED", cause="GATEWAY_DRAINING"))
+    assert one.timeline.counts == {"timeline_waiting": 0, "timeline_dropped": 0}
+    assert await read(js, sessions[-1])
 
 
 async def test_a_process_whose_nats_is_gone_ends_all_the_same() -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from pathlib import Path
 
 import nats as nats_py
 import pytest
 
 from services.fabric import subjects
 from services.fabric.administration import FabricSettings, apply
-from tests.gateway.conftest import StartGateway, channel_to, converse, open_request, refusal
+from tests.gateway.conftest import StartGateway, channel_to, converse, open_request, opened, refusal
 from tests.gateway.fake_worker import start_worker
 from tests.support.eventually import eventually
 from tests.support.nats import NatsServer, nats_server
@@ -53,6 +54,29 @@ async def test_it_serves_once_the_streams_are_mended(
         await worker.stop()
 
 
+async def test_calls_are_taken_where_there_is_no_room_for_timelines(
+    start_gateway: StartGateway, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    room = {"store_dir": str(tmp_path), "max_file_store": 700 * 1024 * 1024}  # for records, not for timelines too
+    async with nats_server(jetstream=room) as server:
+        worker = await start_worker(server.url)
+        gateway = await start_gateway(server.url)
+        async with channel_to(gateway) as channel:
+            call = converse(channel)
+            await opened(call)
+            call.cancel()
+        said = ""
+
+        def told() -> bool:
+            nonlocal said
+            captured = capsys.readouterr()
+            said += captured.out + captured.err
+            return "does not make the stream PARLEY_TIMELINE: insufficient storage" in said
+
+        await eventually(told)
+        await worker.stop()
+
+
 async def test_a_worker_ends_with_one_line_and_the_status_of_wrong_settings() -> None:
     async with nats_server() as server:
         await broken(server)
@@ -67,4 +91,4 @@ async def test_a_worker_ends_with_one_line_and_the_status_of_wrong_settings() ->
     assert (process.returncode, out) == (78, b"")
     (line,) = [line for line in err.decode().splitlines() if not line.startswith("{")]
     assert line.startswith("parley: FABRIC_UNAVAILABLE: PARLEY_SESSIONS: discard is old, wanted new: ")
-    assert line.endswith("`parley fabric apply` mends it")
+    assert line.endswith("To mend it: `parley fabric apply`")

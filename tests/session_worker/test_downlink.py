@@ -301,6 +301,15 @@ class TestDownlink:
         out.passed_on(3)
         assert out.delivered
 
+    def test_whoever_keeps_the_timeline_is_told_of_losses_of_the_uplink_as_the_caller_is(self) -> None:
+        told: list[live_pb2.ConverseResponse] = []
+        out = Downlink("ses_1", 1, 10**6, 1000, told=told.append)
+        out.losses.add(uplink_gap(1), 0.0)
+        out.losses.add(uplink_gap(2), 0.1)
+        assert not told
+        say(out)
+        assert [(one.gap.from_seq, one.gap.to_seq) for one in told] == [(1, 2)]
+
     @pytest.mark.parametrize("end", ["ends", "is gone", "is another one"])
     def test_losses_of_the_uplink_are_told_when_the_stream_ends_in_the_middle(self, end: str) -> None:
         out = downlink()

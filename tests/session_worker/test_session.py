@@ -17,7 +17,7 @@ from services.fabric.conversation_log import ConversationLog
 from services.fabric.errors import ServiceError
 from services.fabric.records import SessionRecords
 from services.fabric.telemetry import SESSION_TRACEPARENT
-from services.session_worker import events
+from services.session_worker import events, measured
 from services.session_worker.link import LinkClosedError
 from services.session_worker.recorder import Recorder
 from services.session_worker.responses import duration
@@ -686,7 +686,9 @@ async def test_an_update_waits_for_the_catalog_and_only_so_long(rig: Rig, monkey
     assert link.updates == []
 
 
-async def test_pictures_reach_the_link_at_the_models_pace(rig: Rig) -> None:
+async def test_pictures_reach_the_link_at_the_models_pace(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[float] = []
+    monkeypatch.setattr(measured, "lost", lambda gap: counted.append(gap.to_seq - gap.from_seq + 1))
     session, link = await rig.open()
 
     def picture(seq: int) -> live_pb2.ConverseRequest:
@@ -701,6 +703,7 @@ async def test_pictures_reach_the_link_at_the_models_pace(rig: Rig) -> None:
     await eventually(lambda: sum(one.HasField("gap") for one in rig.responses) == 2)
     gaps = [(one.gap.from_seq, one.gap.to_seq, one.gap.reason) for one in rig.responses if one.HasField("gap")]
     assert gaps == [(1, 4, "PACE"), (6, 6, "PACE")]
+    assert counted == [4, 1]  # a burst at a time: a counter of the metrics costs too much for each picture
 
 
 async def test_a_caller_may_wait_less_for_itself_than_the_operator_allows(rig: Rig) -> None:

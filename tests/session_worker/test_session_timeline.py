@@ -15,6 +15,7 @@ from services.fabric.bus import Bus, NoResponderError
 from services.fabric.errors import ServiceError
 from services.fabric.timeline import Timeline
 from services.session_worker import responses
+from services.session_worker.input_queue import PACE
 from services.session_worker.session_timeline import SessionTimeline
 from services.session_worker.turns import Turn
 
@@ -109,6 +110,10 @@ def test_calls_gaps_and_the_end() -> None:
     call, lost, ended = notes.events
     assert (call.tool, call.outcome, call.message) == ("f", live_pb2.TOOL_OUTCOME_FAILED, "")
     assert (lost.gap, ended.message, ended.end_reason) == (gap, "no link", live_pb2.END_REASON_BACKEND)
+
+
+def test_pictures_that_gave_way_to_newer_ones_are_no_loss() -> None:
+    assert not Notes().told(gap=live_pb2.Gap(from_seq=3, to_seq=4, reason=PACE)).events
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,7 +23,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from parley._connect import open_channel
 from parley._version import __version__
-from parley.v1 import fabric_pb2, fleet_pb2
+from parley.v1 import errors_pb2, fabric_pb2, fleet_pb2
 from services.fabric import administration, ids, subjects
 from services.fabric.administration import FabricSettings
 from services.fabric.doctor import judgement
@@ -36,6 +37,9 @@ _BACKEND: Final = 20.0
 _MOST_ASKED: Final = 10
 """Workers whose backend is tried: they all have the same key."""
 _MOST_ANSWERS: Final = 1000
+_MOST_HEARD: Final = 50
+_NOT_TRIED: Final = frozenset({errors_pb2.ERROR_REASON_NOT_IMPLEMENTED, errors_pb2.ERROR_REASON_NO_CAPACITY})
+"""Reasons of a worker that says nothing of its backend: it is of the release before, or another doctor is there."""
 _TRACES: Final = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 _METRICS: Final = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"
 
@@ -59,9 +63,10 @@ class Targets:
 async def examine(settings: FabricSettings, targets: Targets) -> AsyncIterator[Finding]:
     """Everything, in an order in which the first problem is often the cause of the next."""
     instances: list[Instance] = []
+    heard: deque[str] = deque(maxlen=_MOST_HEARD)
     try:
-        async with administration.connected(settings, f"parley-doctor-{ids.sortable_id()}") as client:
-            async for finding in _on_nats(client, settings, targets, instances):
+        async with administration.connected(settings, f"parley-doctor-{ids.sortable_id()}", heard) as client:
+            async for finding in _on_nats(client, settings, targets, instances, heard):
                 yield finding
     except (
         administration.NatsUnreachableError,
@@ -87,7 +92,7 @@ async def examine(settings: FabricSettings, targets: Targets) -> AsyncIterator[F
 
 
 async def _on_nats(
-    client: Client, settings: FabricSettings, targets: Targets, instances: list[Instance]
+    client: Client, settings: FabricSettings, targets: Targets, instances: list[Instance], heard: Iterable[str]
 ) -> AsyncIterator[Finding]:
     asked = time.perf_counter()
     await client.flush()
@@ -108,7 +113,8 @@ async def _on_nats(
     answers, tools = await asyncio.gather(_workers(client, targets), _tools(client))
     instances += [Instance("worker", each.worker.worker, each.worker.version) for each in answers]
     instances += tools.instances
-    for finding in (*judgement.workers(answers), *judgement.backend(answers), *judgement.tools(tools)):
+    of_processes = (*judgement.workers(answers), *judgement.backend(answers), *judgement.tools(tools))
+    for finding in (*judgement.permissions(heard), *of_processes):
         yield finding
 
 
@@ -156,9 +162,7 @@ async def _worker(client: Client, worker: fleet_pb2.Worker, model: str, try_back
             said: str | None = ""
         case "failure":
             assert reply is not None
-            said = reply.failure.message
-            if "unknown command" in said:
-                said = None  # of the release before, which cannot be asked
+            said = None if reply.failure.reason in _NOT_TRIED else reply.failure.message
         case _:
             said = f"no answer within {_BACKEND:g} s"
     return WorkerAnswer(worker, answered, said)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated
 
 import typer
@@ -29,7 +28,7 @@ def command(
 
     [dim]Example:[/dim] PARLEY_FABRIC_NATS_URL=nats://nats:4222 parley doctor --gateway gateway:50051
     """
-    from parley.cli import _output
+    from parley.cli import _interrupt, _output
     from parley.cli._connection import quiet_grpc
     from services.fabric.administration import FabricSettings
     from services.fabric.doctor import judgement
@@ -49,7 +48,7 @@ def command(
                     typer.echo(f"{'':8} {'':10} to mend it: {finding.mend}")
         return found
 
-    found = asyncio.run(run())
+    found = _interrupt.run(run())
     if as_json:
         _output.print_json(
             [

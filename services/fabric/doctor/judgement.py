@@ -95,16 +95,21 @@ def nats(url: str, version: str, max_payload: int, round_trip: float) -> Iterato
         yield Finding(Level.PROBLEM, about, message, f"set `max_payload: {MAX_PAYLOAD}` in the server's configuration")
 
 
+def permissions(heard: Iterable[str]) -> Iterator[Finding]:
+    """`heard`: what the server said beside its answers."""
+    for text in dict.fromkeys(heard):
+        if "permissions violation" in text.lower():
+            message = f"{text.removeprefix('nats: ')}: the doctor may not see all that is there"
+            yield Finding(Level.PROBLEM, "nats", message, "see PARLEY_FABRIC_NATS_USER, or let that user do this")
+
+
 def stream(name: str, info: Mapping[str, Any] | None, listed: Iterable[Difference]) -> Iterator[Finding]:
     """`info`: the server's description; None: there is none."""
     about, fine = "streams", True
     for each in listed:
         fine = False
         level = {Weight.BROKEN: Level.PROBLEM, Weight.WEAKER: Level.WARNING, Weight.OTHER: Level.NOTE}[each.weight]
-        mend = (
-            "`parley fabric apply`" if each.mendable else "make the stream anew, or set what is wanted to what is there"
-        )
-        yield Finding(level, about, str(each), mend)
+        yield Finding(level, about, str(each), each.mend)
     if info is None:
         return
     state, config, cluster = info.get("state", {}), info.get("config", {}), info.get("cluster") or {}
