@@ -65,10 +65,10 @@ def _chart() -> Any:
     return helm_python.Chart.load(str(CHART))
 
 
-def render(values: Values) -> list[Manifest]:
+def render(values: Values, *, release: str = RELEASE, namespace: str = NAMESPACE) -> list[Manifest]:
     """Every manifest, in order of files and places. RenderError: schema, or a combination that cannot be."""
     try:
-        files = _chart().render(values, name=RELEASE, namespace=NAMESPACE)
+        files = _chart().render(values, name=release, namespace=namespace)
     except Exception as error:
         raise RenderError(str(error)) from error
     texts = [files[name] for name in sorted(files) if name.endswith(".yaml")]

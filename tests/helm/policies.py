@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import urllib.parse
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any, Final
@@ -168,7 +169,7 @@ def environment(container: Mapping[str, Any]) -> dict[str, str]:
 
 @policy
 def every_variable_is_a_setting(manifests: list[Manifest]) -> Iterator[str]:
-    """Of the service, with a value that it takes; and none is set twice."""
+    """Of the service, and none is set twice."""
     for deployment in of_kind(manifests, "Deployment"):
         name = component(deployment)
         for place, _, container in containers([deployment]):
@@ -306,6 +307,63 @@ def public_is_not_private(manifests: list[Manifest]) -> Iterator[str]:
 
 
 @policy
+def services_may_connect_where_they_are_told(manifests: list[Manifest]) -> Iterator[str]:
+    """The port of each address in their settings is one that their NetworkPolicy lets them out to."""
+    for rules in of_kind(manifests, "NetworkPolicy"):
+        name = component(rules)
+        ports = {port.get("port") for rule in rules["spec"]["egress"] for port in rule.get("ports", [])}
+        for deployment in of_kind(manifests, "Deployment"):
+            if component(deployment) != name:
+                continue
+            for variable, value in environment(deployment["spec"]["template"]["spec"]["containers"][0]).items():
+                for address in value.split(",") if variable.endswith(_ADDRESSES) else ():
+                    url = urllib.parse.urlsplit(address)
+                    if address and (url.port or _PORTS[url.scheme]) not in ports:
+                        yield f"{name} may not connect to {address} of {variable}"
+
+
+_ADDRESSES: Final = ("_NATS_URL", "_ENDPOINT", "_BASE_URL")
+_PORTS: Final = {"nats": 4222, "tls": 4222, "http": 80, "https": 443}
+
+
+@policy
+def the_test_gets_in(manifests: list[Manifest]) -> Iterator[str]:
+    """Whoever else may call, the pod of `helm test` is a caller."""
+    for pod in of_kind(manifests, "Pod"):
+        for rules in of_kind(manifests, "NetworkPolicy"):
+            if component(rules) == "gateway" and not any(
+                _is_peer(peer, pod["metadata"]["labels"])
+                for rule in rules["spec"]["ingress"]
+                if any(port["port"] == "grpc" for port in rule.get("ports", []))
+                for peer in rule.get("from", [])
+            ):
+                yield f"Pod/{pod['metadata']['name']} is no caller of {rules['metadata']['name']}"
+
+
+def _is_peer(peer: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    """A pod of the release's namespace."""
+    selector = peer.get("podSelector")
+    return (
+        selector is not None
+        and "namespaceSelector" not in peer
+        and not selector.get("matchExpressions")
+        and selector.get("matchLabels", {}).items() <= labels.items()
+    )
+
+
+@policy
+def scalers_wait_as_long_as_they_may(manifests: list[Manifest]) -> Iterator[str]:
+    """Kubernetes takes periods of half an hour and less, which its schemas do not say."""
+    for scaler in of_kind(manifests, "HorizontalPodAutoscaler", "ScaledObject"):
+        spec = scaler["spec"]
+        behavior = spec.get("behavior") or spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
+        for way in behavior.values():
+            for each in way["policies"]:
+                if not 0 < each["periodSeconds"] <= 1800:
+                    yield f"{scaler['metadata']['name']}: a period of {each['periodSeconds']} s"
+
+
+@policy
 def changes_roll_out(manifests: list[Manifest]) -> Iterator[str]:
     """A ConfigMap that a service reads at start is in a checksum of its pods."""
     for deployment in of_kind(manifests, "Deployment"):
@@ -336,12 +394,12 @@ def what_is_named_is_there(manifests: list[Manifest]) -> Iterator[str]:
 
 @policy
 def names_fit(manifests: list[Manifest]) -> Iterator[str]:
-    """Of DNS, and no two the same."""
+    """Of DNS, as Services have them, and no two the same."""
     seen: set[tuple[str, str]] = set()
     for manifest in manifests:
         place = manifest["kind"], manifest["metadata"]["name"]
         if place in seen:
             yield f"{'/'.join(place)} twice"
         seen.add(place)
-        if not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", place[1]):
+        if not re.fullmatch(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", place[1]):
             yield f"{'/'.join(place)} is no name"

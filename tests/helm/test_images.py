@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 import yaml
 
 from emulator.settings import EmulatorSettings
@@ -134,10 +135,24 @@ async def test_the_images_hold_a_conversation_together(build: Build, tmp_path: P
         async with asyncio.timeout(60):
             ready.append(yaml.safe_load(await process.stdout.readline()))
 
+    async def healthy(authority: Path) -> bool:
+        """What compose asks the emulator, with such a file in its volume."""
+        _, program, *arguments = COMPOSE["services"]["emulator"]["healthcheck"]["test"]
+        port = ready[0]["address"].rpartition(":")[2]
+        arguments = [a.replace("/authority/ca.pem", str(authority)).replace("8443", port) for a in arguments]
+        asked = await asyncio.create_subprocess_exec(
+            str(build.environment("emulator") / "bin" / program), *arguments, stderr=asyncio.subprocess.DEVNULL
+        )
+        async with asyncio.timeout(60):
+            return await asked.wait() == 0
+
     ready: list[dict[str, Any]] = []
     async with nats_server() as nats:
         try:
             await start("emulator", CERTIFICATE_NAMES="emulator", CA_FILE=str(tmp_path / "ca.pem"))
+            assert await healthy(tmp_path / "ca.pem")
+            trustme.CA().cert_pem.write_to_path(str(tmp_path / "before.pem"))
+            assert not await healthy(tmp_path / "before.pem"), "the volume keeps the file of the emulator before"
             await start(
                 "worker",
                 NATS_URL=nats.url,

@@ -74,6 +74,13 @@ def test_a_sentence_says_what_to_do(files: str, more: dict[str, Any], sentence: 
     assert sentence.replace("\\", "") in str(caught.value).replace("\\", "")
 
 
+@pytest.mark.parametrize("release", ["1st", "a.b"])
+def test_a_release_whose_services_could_not_be_named(release: str) -> None:
+    with pytest.raises(RenderError, match="is no name of a Service: set fullnameOverride"):
+        render(values_of("production"), release=release)
+    assert render({**values_of("production"), "fullnameOverride": "first"}, release=release)
+
+
 @pytest.mark.parametrize(
     ("more", "place"),
     [

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.helm.chart import DOCUMENTED, Manifest, named, of_kind, over, pods, render, values_of
-from tests.helm.policies import POLICIES, environment, violations
+from tests.helm.chart import DOCUMENTED, Manifest, component, named, of_kind, over, pods, render, values_of
+from tests.helm.policies import POLICIES, SERVICES, SETTINGS, environment, violations
 
 
 @pytest.mark.parametrize("name", DOCUMENTED)
@@ -46,6 +46,13 @@ def _rules(manifests: list[Manifest]) -> Any:
 
 def _worker_egress(manifests: list[Manifest]) -> Any:
     return named(manifests, "NetworkPolicy", "worker")["spec"]["egress"][-1]
+
+
+def _scaler(seconds: int) -> Manifest:
+    (found,) = of_kind(render(values_of("production", "autoscaling")), "HorizontalPodAutoscaler")
+    scaler = copy.deepcopy(found)
+    scaler["spec"]["behavior"]["scaleDown"]["policies"][0]["periodSeconds"] = seconds
+    return scaler
 
 
 BREAKS: list[tuple[str, Callable[[list[Manifest]], None]]] = [
@@ -100,6 +107,12 @@ BREAKS: list[tuple[str, Callable[[list[Manifest]], None]]] = [
     ("the_network_is_closed", _set(lambda m: named(m, "NetworkPolicy", "tools")["spec"], "policyTypes", ["Ingress"])),
     ("public_is_not_private", _set(lambda m: _worker_egress(m)["to"][0]["ipBlock"], "except", [])),
     (
+        "services_may_connect_where_they_are_told",
+        lambda m: _worker(m)["env"].append({"name": "PARLEY_WORKER_OTLP_METRICS_ENDPOINT", "value": "http://a:1"}),
+    ),
+    ("the_test_gets_in", lambda m: named(m, "Pod", "test")["metadata"]["labels"].clear()),
+    ("scalers_wait_as_long_as_they_may", lambda m: m.append(_scaler(1801))),
+    (
         "changes_roll_out",
         _set(lambda m: named(m, "Deployment", "gateway")["spec"]["template"]["metadata"], "annotations", {}),
     ),
@@ -135,6 +148,44 @@ def test_budgets_and_network_policies_are_for_all_three() -> None:
 def test_only_workers_know_the_key_of_the_model(name: str) -> None:
     container = _container(render(values_of("production")), name)
     assert any("GEMINI_API_KEY" in variable["name"] for variable in container["env"]) is (name == "worker")
+
+
+@pytest.mark.parametrize(
+    ("files", "more"),
+    [
+        ("autoscaling", {"worker": {"drainSeconds": 3600}}),
+        ("keda", {"worker": {"drainSeconds": 3600}}),
+        ("jaeger", {"tools": {"settings": {"otlp_metrics_endpoint": "http://collector.monitoring:4318"}}}),
+        ("jaeger", {"otlp": {"endpoint": ""}, "worker": {"settings": {"otlp_metrics_endpoint": "http://a.b:4318"}}}),
+        ("monitoring", {"gemini": {"baseUrl": "http://live.example.com"}}),
+        ("gateway-api", {}),
+    ],
+)
+def test_other_values_keep_to_the_policies(files: str, more: dict[str, Any]) -> None:
+    assert violations(render(over(values_of("production", files), more))) == []
+
+
+@pytest.mark.parametrize("more", [{"tools": {"settings": {"orders_db": "/tmp/mine.sqlite3"}}}])
+def test_settings_go_before_what_a_development_release_sets(more: dict[str, Any]) -> None:
+    manifests = render(over(values_of("dev"), more))
+    assert violations(manifests) == []
+    assert environment(_container(manifests, "tools"))["PARLEY_TOOLS_ORDERS_DB"] == "/tmp/mine.sqlite3"
+
+
+def test_the_pod_of_helm_test_stays_for_its_log() -> None:
+    """`helm test --logs` reads it when hooks that succeeded are deleted, before Helm 4.1."""
+    annotations = named(render(values_of("production")), "Pod", "test")["metadata"]["annotations"]
+    assert annotations["helm.sh/hook-delete-policy"] == "before-hook-creation"
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_services_take_the_values_of_their_variables(name: str) -> None:
+    for deployment in of_kind(render(values_of(*DOCUMENTED[name])), "Deployment"):
+        service = component(deployment)
+        if service in SERVICES:
+            env = environment(_container([deployment], service))
+            given = {key.removeprefix(f"PARLEY_{service.upper()}_").lower(): value for key, value in env.items()}
+            SETTINGS[service](**{key: value for key, value in given.items() if not key.endswith("_ca_file")})
 
 
 @pytest.mark.parametrize("opened", [False, True])

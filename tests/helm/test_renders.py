@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -126,6 +127,17 @@ def test_network_policies_follow_the_addresses(url: str, ports: list[int]) -> No
     assert [port["port"] for port in rules[1]["ports"]] == ports
 
 
+def test_rules_and_dashboards_arrive_as_they_are() -> None:
+    """Braces of Prometheus and Grafana, too, which are those of templates."""
+    manifests = render(values_of("production", "monitoring"))
+    (rule,) = of_kind(manifests, "PrometheusRule")
+    files = sorted((CHART / "files/rules").glob("*.yaml"))
+    assert rule["spec"]["groups"] == [g for file in files for g in yaml.safe_load(file.read_text())["groups"]]
+    for file in (CHART / "files/dashboards").glob("*.json"):
+        data = named(manifests, "ConfigMap", f"prod-parley-dashboard-{file.stem}")["data"]
+        assert json.loads(data[file.name]) == json.loads(file.read_text(encoding="utf-8"))
+
+
 def test_large_numbers_reach_the_services_as_such() -> None:
     values = {**values_of("dev"), "gateway": {"settings": {"uplink_ring_bytes": 10_485_760, "max_streams": 500}}}
     env = named(render(values), "Deployment", "gateway")["spec"]["template"]["spec"]["containers"][0]["env"]
@@ -143,3 +155,8 @@ def test_surge_is_what_the_others_can_take(workers: int, capacity: int, drain: i
     assert deployment["spec"]["strategy"]["rollingUpdate"]["maxSurge"] == surge
     # Half of the drain is enough for the links of all that leave at once, at five a second and worker.
     assert surge * capacity <= workers * 5 * drain / 2
+    # The next ones do not leave before: Kubernetes counts no pod that is on its way out.
+    ready = deployment["spec"]["minReadySeconds"]
+    assert surge * capacity <= workers * 5 * ready
+    assert ready <= max(3, drain / 2)
+    assert deployment["spec"]["progressDeadlineSeconds"] > ready

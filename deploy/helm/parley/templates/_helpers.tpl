@@ -99,6 +99,14 @@ half is for waiting for quiet moments). Each of the others dials rotations_per_s
 {{- min (include "parley.handedOver" . | int) (max 1 $quarter) -}}
 {{- end -}}
 
+{{/* Seconds from the moment that new workers are ready until old ones go. Pods on their way out are in no count of
+Kubernetes', so this is what keeps rounds apart: the others take the sessions of one before the next. */}}
+{{- define "parley.workerMinReadySeconds" -}}
+{{- $rate := dig "rotations_per_second" 5.0 .Values.worker.settings | float64 -}}
+{{- $sessions := mulf (include "parley.workerSurge" . | float64) .Values.worker.capacity -}}
+{{- max 3 (divf $sessions (include "parley.workers" . | float64) $rate | ceil | int) -}}
+{{- end -}}
+
 {{/* Cores, or MiB, of a quantity as the schema allows it: 2, 500m, 512Mi, 1Gi. */}}
 {{- define "parley.amount" -}}
 {{- mulf (regexFind "^[0-9]+" . | float64) (get (dict "" 1.0 "m" 0.001 "Mi" 1.0 "Gi" 1024.0) (regexFind "[A-Za-z]*$" .)) -}}
@@ -136,6 +144,11 @@ https://{{ include "parley.object" (dict "root" . "name" "emulator") }}:8443
 {{/* Whether callers need no key. */}}
 {{- define "parley.openDoor" -}}
 {{- or .Values.callers.development (and .Values.dev.enabled (not .Values.callers.apiKeysSecret.name)) | ternary "true" "" -}}
+{{- end -}}
+
+{{/* Whether there is a `helm test`: it needs a key where callers do. */}}
+{{- define "parley.tested" -}}
+{{- or (include "parley.openDoor" .) .Values.test.apiKeySecret.name | empty | ternary "" "true" -}}
 {{- end -}}
 
 {{/* Profiles by name, as YAML: those of the values, or those of a development release. */}}
