@@ -17,6 +17,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_va
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_HOST = r"[A-Za-z0-9._-]+"
+_PORT = r"([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
+_OTLP = rf"^(https?://(\[[0-9a-fA-F:]+\]|{_HOST}):{_PORT}/?)?$"
 _DURATION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?\s*$")
 
 
@@ -79,8 +82,8 @@ class NatsSettings(BaseSettings):
     @classmethod
     def _nats_url_has_scheme(cls, value: str) -> str:
         for address in value.split(","):
-            match = re.match(r"^(nats|tls)://[^\s/:]+(?::(\d+))?$", address.strip())
-            if match is None or not 0 < int(match.group(2) or 4222) <= 65535:
+            match = re.match(rf"^(nats|tls)://{_HOST}(:{_PORT})?$", address.strip())
+            if match is None:
                 raise ValueError("expected nats://HOST:PORT or tls://HOST:PORT, comma-separated, ports 1 to 65535")
         return value
 
@@ -102,12 +105,12 @@ class ServiceSettings(NatsSettings):
     )
     otlp_endpoint: str = Field(
         "",
-        pattern=r"^(https?://(\[[0-9a-fA-F:]+\]|[^\s/:]+):\d{1,5}/?)?$",
+        pattern=_OTLP,
         description="OTLP/gRPC address that traces are sent to, e.g. http://127.0.0.1:4317; empty: nowhere.",
     )
     otlp_metrics_endpoint: str = Field(
         "",
-        pattern=r"^(https?://(\[[0-9a-fA-F:]+\]|[^\s/:]+):\d{1,5}/?)?$",
+        pattern=_OTLP,
         description="OTLP/gRPC address that metrics are sent to every 30 s, e.g. http://127.0.0.1:4317 (a collector: "
         "Jaeger takes none); empty: nowhere. Prometheus finds the same at /metrics of `ops_listen`.",
     )

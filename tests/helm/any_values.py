@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -56,8 +57,8 @@ def _flat(part: Schema, definitions: Schema) -> Schema:
 
 def _string(schema: Schema) -> st.SearchStrategy[str]:
     if "pattern" in schema:
-        # `$` of Python also stands before a newline at the end; that of the schema does not.
-        return st.from_regex(schema["pattern"]).map(lambda text: text.rstrip("\n"))
+        # `$` of Python also stands before a newline at the end, and \\d is any script's digit; not so in Helm's.
+        return st.from_regex(re.compile(schema["pattern"], re.ASCII)).map(lambda text: text.rstrip("\n"))
     return st.text(
         st.characters(codec="utf-8", exclude_categories=["C"]), min_size=schema.get("minLength", 0), max_size=20
     )

@@ -6,7 +6,7 @@ import json
 from typing import Any, Final
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.helm import kubernetes
@@ -26,7 +26,9 @@ def _of(part: str) -> st.SearchStrategy[Any]:
 
 
 @pytest.mark.parametrize("part", PARTS)
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(
+    max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, phases=[Phase.generate]
+)
 @given(data=st.data())
 def test_what_fits_the_schema_renders_or_is_explained(part: str, data: st.DataObject) -> None:
     base = data.draw(st.sampled_from(["production", "dev"]))
