@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
+import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -105,9 +106,19 @@ class Dialer:
             raise closes.link_error(_dial_failure(error, self._timeout)) from error
         return Link(session, stack, input_rate, self._may_act, fast=self._fast)
 
+    def take_slot(self, now: float) -> bool:
+        """Whether it is one's turn to replace a link that works: links that were opened together also age together.
+
+        `now`: monotonic seconds. To be asked again where it is not.
+        """
+        if now < self._next_slot:
+            return False
+        self._next_slot = now + self._between
+        return True
+
     async def slot(self) -> None:
-        """Wait for one's turn to replace a link that still works: links that were opened together also age together."""
-        now = asyncio.get_running_loop().time()
+        """Wait for one's turn to open a link where there is none."""
+        now = time.monotonic()
         self._next_slot = max(self._next_slot, now)
         wait, self._next_slot = self._next_slot - now, self._next_slot + self._between
         await asyncio.sleep(wait)

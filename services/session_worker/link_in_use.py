@@ -73,6 +73,10 @@ class LinkInUse:
         quiet = not (turns.busy or journal.awaits_handle or speaks)
         match self._rotation.tick(now, quiet=quiet, due=due(turns, now), spoke_since=journal.spoke_since):
             case Rotate(cause=cause):
+                # From then on the caller's input waits. Until it is this link's turn, the link is used.
+                # By then the moment may not be quiet any more.
+                if not self._dialer.take_slot(now):
+                    return
                 self.leaving = cause
                 self._keep(self._leave(), "leave the link")
             case Probe():
@@ -81,8 +85,7 @@ class LinkInUse:
                 pass
 
     async def _leave(self) -> None:
-        """Close, so that whoever reads it finds its end. The place of the next one is taken before."""
-        await self._dialer.slot()
+        """Close, so that whoever reads it finds its end."""
         if self.leaving == LINK_SILENT:
             self.link.abort()  # a link that says nothing would not answer the close either
         await self.link.close()

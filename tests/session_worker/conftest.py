@@ -108,6 +108,8 @@ class FakeDialer:
         self.links: list[FakeLink] = []
         self.refuse: ServiceError | None = None
         self.round_trips = RoundTrips()
+        self.slots = True
+        """Whether a link may be replaced."""
 
     async def dial(self, _model: str, _config: object, _rate: int) -> FakeLink:
         if self.refuse is not None:
@@ -117,6 +119,9 @@ class FakeDialer:
 
     async def slot(self) -> None:
         pass
+
+    def take_slot(self, _now: float) -> bool:
+        return self.slots
 
 
 class Rig:

@@ -1,0 +1,51 @@
+"""When a link is left that still works."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import cast
+
+from services.session_worker.journal import Journal
+from services.session_worker.link import Dialer, Link
+from services.session_worker.link_in_use import LinkInUse
+from services.session_worker.settings import WorkerSettings
+from services.session_worker.turns import TurnState
+from tests.session_worker.conftest import FakeDialer, FakeLink
+from tests.support.eventually import eventually
+
+
+async def test_it_is_used_until_it_is_its_turn_to_be_replaced() -> None:
+    """A service that lets many links go at once does not make their callers wait for each other."""
+    dialer, link, tasks = FakeDialer(), FakeLink(), list[asyncio.Task[None]]()
+    in_use = LinkInUse(
+        cast(Link, link),
+        1,
+        cast(Dialer, dialer),
+        most_age=None,
+        told_until=0,
+        keep=lambda work, _: tasks.append(asyncio.create_task(work)),
+    )
+    turns, journal = TurnState(), Journal(16_000)
+    in_use.go_away(50.0, 100.0)
+    dialer.slots = False
+    in_use.tick(100.05, turns, journal)
+    assert in_use.leaving is None
+    # Somebody speaks, so the moment has passed, and another comes.
+    turns.asked(100.1, typed=True)
+    dialer.slots = True
+    in_use.tick(100.1, turns, journal)
+    assert in_use.leaving is None
+    in_use.tick(141.0, turns, journal)
+    assert in_use.leaving == "GO_AWAY"
+    await eventually(lambda: link.closed)
+    await asyncio.gather(*tasks)
+
+
+async def test_links_are_replaced_at_a_rate() -> None:
+    dialer = Dialer(WorkerSettings(gemini_api_key="k", rotations_per_second=4))  # type: ignore[arg-type]
+    try:
+        assert [dialer.take_slot(now) for now in (100.0, 100.1, 100.24, 100.25, 100.3, 100.5)] == [
+            *(True, False, False, True, False, True)
+        ]
+    finally:
+        await dialer.close()
