@@ -32,7 +32,8 @@ _DRAIN_LIMIT: Final = 120.0
 
 async def rotation(scene: Scene, rounds: int) -> None:
     """goAway while nobody speaks."""
-    async with stage(scene) as on:
+    # Links live for minutes, and here for seconds: without this, to replace one would count as trying again and again.
+    async with stage(scene, PARLEY_WORKER_HEALTHY_LINK="100ms") as on:
         for number in range(rounds):
             await asyncio.gather(*(call.fault("go_away time_left=50s") for call in on.calls))
             await asyncio.gather(*(_recovered(call, number + 1) for call in on.calls))
