@@ -164,7 +164,8 @@ class Session:
         parts = self._parts
         if self.ending is not None or self._leaving or parts.standby.lapsed:
             return
-        if parts.attachment.in_touch(now):
+        connected = self._services.bus.connected.is_set()
+        if connected and parts.attachment.in_touch(now):
             parts.intake.tick(now)
         else:
             parts.uplink.wait_anew(now)
@@ -178,7 +179,7 @@ class Session:
             parts.intake.ask_for_missing(now)
             parts.attachment.tick(
                 now,
-                connected=self._services.bus.connected.is_set(),
+                connected=connected,
                 busy=parts.busy,
                 last_event=now if len(parts.uplink.queue) else parts.turns.last_event,
             )
