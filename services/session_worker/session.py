@@ -303,7 +303,7 @@ class Session:
         if not (force or self._departure.forced(now) or self._standing(now).quiet):
             raise BusyError(self.id)
         plan = self.plan or Plan(MOVED, now)
-        self._leaving = self._releasing = True
+        self._leaving = self._releasing = self._ending.leaving = True
         timeline = self._parts.timeline
         try:
             await release(self._parts, plan.cause, to_worker or plan.to_worker)
