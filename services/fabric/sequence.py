@@ -16,7 +16,9 @@ HOLE_WAIT = 2.0
 """Seconds to wait for a hole before it is reported as a gap (design: 2 s; 100 ms where only audio waits behind it)."""
 AUDIO_HOLE_WAIT = 0.1
 MAX_EARLY = 1024
-"""Messages kept behind a hole. Beyond it the hole is given up at once."""
+"""Messages kept behind a hole. Beyond it the hole is given up as soon as it can have been asked for."""
+CROWDED_WAIT = 0.5
+"""Seconds for that: what was lost as a connection broke off is followed by all that waited for the next one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ class SequenceReceiver(Generic[T]):
         only_audio = bool(self._early) and all(entry is None or entry[1] for entry in self._early.values())
         wait = self._audio_wait if only_audio else HOLE_WAIT
         crowded = len(self._early) >= MAX_EARLY
-        if now - self._hole_since < wait and not crowded:
+        if now - self._hole_since < (min(wait, CROWDED_WAIT) if crowded else wait):
             return [], []
         lost = self.missing()
         if not crowded:

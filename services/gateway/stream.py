@@ -272,8 +272,9 @@ class Stream:
         downlink = self.downlink
         if downlink is None or self.closed:
             return
-        # Of one that is silent nothing is known: perhaps it sends again, perhaps another takes its place.
-        if now - self.heard < SENDER_HEARD and downlink.tick(now):
+        # Of one that is silent nothing is known: perhaps it sends again, perhaps another takes its place. One that let
+        # go sends nothing again.
+        if (self.told_to_end or now - self.heard < SENDER_HEARD) and downlink.tick(now):
             self._wake_writer.set()
         asks = now - self._asked_at >= ASK_EVERY and bool(downlink.missing())
         if asks:
@@ -282,6 +283,12 @@ class Stream:
             self.say_status()
         if self._ending is not None and now - self._progress_at > self._settings.end_wait.total_seconds():
             self._finish_as_told()
+
+    def out_of_touch(self, now: float) -> None:
+        """There is no connection to NATS: silence proves nothing, and what is missing may come when there is one."""
+        self.heard = now
+        if self.downlink is not None and not self.told_to_end:
+            self.downlink.wait_anew(now)
 
     def say_status(self) -> None:
         """Send an envelope even if it is empty."""

@@ -124,12 +124,14 @@ class Streams:
     def _tick(self, now: float) -> None:
         connected = self._bus.connected.is_set()
         for stream in self.all():
-            stream.tick(now)
             if not connected:
-                stream.heard = now  # nobody can be heard; silence proves nothing
-            elif stream.wish is not None and stream.needs_worker and now >= stream.move_at:
+                stream.out_of_touch(now)
+            stream.tick(now)
+            if not (connected and stream.needs_worker):
+                continue
+            if stream.wish is not None and now >= stream.move_at:
                 self.keep(asyncio.create_task(self._mover.move(stream, stream.wish), name=f"move {stream.session}"))
-            elif stream.needs_worker and now - stream.heard > SILENT:
+            elif now - stream.heard > SILENT:
                 self._doubt(stream, now)
         for stream, limit in list(self._closing.items()):
             if not stream.flushed and now < limit:

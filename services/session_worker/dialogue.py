@@ -119,6 +119,8 @@ class Dialogue:
     def restart(self, turn: Turn) -> None:
         """The link was lost in the middle of a turn: what was heard of the answer is void."""
         parts = self._parts
+        if parts.ending.told:
+            return
         parts.spans.finish(turn, "the link was lost in the middle of the turn")
         parts.timeline.turn_restarted(turn)
         measured.turn_restarted()

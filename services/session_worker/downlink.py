@@ -59,7 +59,7 @@ class Downlink:
         self._max_bytes = max_bytes
         self._outbox: deque[fabric_pb2.DownlinkItem] = deque()
         self._outbox_bytes = 0
-        self._skips = Skips()
+        self._skips = Skips(last_seq)
         self._in_flight: deque[tuple[int, int]] = deque()  # (seq, audio ms) that the gateway has not passed on
         self._in_flight_ms = 0
         self._last_seq = last_seq
@@ -273,7 +273,6 @@ class Downlink:
         self._in_flight.clear()
         self._in_flight_ms = 0
         self.acknowledge(last_received)
-        self._skips.passed_on_before = max(self._skips.passed_on_before, passed_on)
         first = max(last_received, passed_on, self._ring.acked) + 1
         self.received = first - 1
         self._outbox = deque(entry.item for entry in self._ring.after(first - 1))

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 _LINGER: Final = 3.0
-"""Seconds that an ended session waits for a slow gateway to take its last messages."""
+"""Seconds that an ended session waits for a slow gateway to take its last messages; half of them at least from when
+everything else of it is over."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +50,17 @@ class Ending:
         self._parts = parts
         self.cause: EndCause | None = None
         """Set once. The worker then calls `close`."""
+        self.leaving = False
+        """It is being let go, and speaks no more: whoever has it next comes upon the same end, if it is one."""
         self.recorded = False
         """It was ours when it ended, and nobody can take it any more."""
         self.disposed = False
         """The session's parts are gone."""
+        self._closed = 0.0
 
     def finish(self, reason: live_pb2.EndReason, message: str, failure: ServiceError | None = None) -> None:
         """Tell the caller that it is over."""
-        if self.cause is not None:
+        if self.cause is not None or self.leaving:
             return
         parts = self._parts
         parts.say(live_pb2.ConverseResponse(ended=live_pb2.Ended(reason=reason, message=message)))
@@ -106,6 +110,7 @@ class Ending:
         if not cause.elsewhere:
             self._trace(cause)
             await self._record(cause)
+        self._closed = time.monotonic()
 
     def _trace(self, cause: EndCause) -> None:
         reason = live_pb2.EndReason.Name(cause.reason).removeprefix("END_REASON_")
@@ -136,8 +141,8 @@ class Ending:
     def lingers(self, now: float) -> bool:
         """The end is not yet with the gateway, and there is still reason to wait for that."""
         assert self.cause is not None
-        since = now - self.cause.since
-        if since > _LINGER / 2:
+        since = self.cause.since
+        if now - since > _LINGER / 2:
             self._parts.downlink.drop_queued_audio()
             self._parts.wake()
-        return not self._parts.downlink.drained and since < _LINGER
+        return not self._parts.downlink.drained and now < max(since + _LINGER, self._closed + _LINGER / 2)

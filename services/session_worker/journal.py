@@ -13,7 +13,6 @@ being said when the model begins to speak, or is cut off before it does, is no p
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections import deque
 from collections.abc import Sequence
@@ -38,7 +37,7 @@ from services.session_worker.sent_input import (
 )
 from services.session_worker.seq_ranges import Range, merged
 from services.session_worker.too_old import Dropped, TooOld
-from services.session_worker.utterances import AT_ONCE, BREATH, Utterances
+from services.session_worker.utterances import AT_ONCE, BREATH, LEAD, Utterances
 
 HORIZON: Final = 15.0
 """Seconds of audio that a new link is given at most (design): what was sent before is not kept."""
@@ -230,11 +229,23 @@ class Journal:
 
     def _forget_silence(self, now: float) -> int:
         """Forget that in the beginning which is old and leads to no sound; return the number of the newest, or 0."""
-        count = sum(1 for _ in itertools.takewhile(lambda sent: self._is_old_silence(sent, now), self._open))
-        if count < len(self._open) and is_sound(self._open[count]):
-            count = self._utterances.lead([self._open[at] for at in range(count)], count)
+        silence: list[Sent] = []
+        old, ahead = 0, 0.0
+        for sent in self._open:
+            if is_sound(sent):
+                old = min(old, self._utterances.lead(silence, len(silence)))
+                break
+            if not isinstance(sent.item, AudioBatch):
+                break
+            if sent.at <= now - _QUIET:
+                old += 1
+            else:
+                ahead += self.seconds(sent.item)
+                if not old or ahead > LEAD:
+                    break
+            silence.append(sent)
         last = 0
-        for _ in range(count):
+        for _ in range(old):
             last = self._open.popleft().seqs[1]
         return last
 
@@ -249,10 +260,6 @@ class Journal:
     def _is_here_alone(self, item: Item) -> bool:
         """A request that whoever comes after this worker finds nowhere else."""
         return not isinstance(item, AudioBatch) and not (self._words and is_logged(item))
-
-    @staticmethod
-    def _is_old_silence(sent: Sent, now: float) -> bool:
-        return sent.at <= now - _QUIET and isinstance(sent.item, AudioBatch) and not has_voice(sent.item.pcm)
 
     def asked_until(self, then: float, seq: int) -> int:
         """Number of the last request, up to `seq`, that an answer can be about which began then: not what was typed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from parley.v1 import live_pb2
@@ -25,6 +25,8 @@ class Sent:
     """Monotonic seconds."""
     number: int
     """Of the message on its link, from 0."""
+    sound: bool | None = field(default=None, compare=False)
+    """`is_sound`, once that was asked: it is, again and again."""
 
     @property
     def seqs(self) -> Range:
@@ -58,10 +60,11 @@ def has_voice(pcm: bytes) -> bool:
 
 def is_sound(sent: Sent) -> bool:
     """Somebody speaks."""
-    item = sent.item
-    if isinstance(item, AudioBatch):
-        return has_voice(item.pcm)
-    return starts_speech(item)  # the caller itself says that it speaks
+    if sent.sound is None:
+        item = sent.item
+        # Where it is no audio, the caller itself says that it speaks.
+        sent.sound = has_voice(item.pcm) if isinstance(item, AudioBatch) else starts_speech(item)
+    return sent.sound
 
 
 def is_input(item: Item) -> bool:

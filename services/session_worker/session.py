@@ -164,7 +164,8 @@ class Session:
         parts = self._parts
         if self.ending is not None or self._leaving or parts.standby.lapsed:
             return
-        if parts.attachment.in_touch(now):
+        connected = self._services.bus.connected.is_set()
+        if connected and parts.attachment.in_touch(now):
             parts.intake.tick(now)
         else:
             parts.uplink.wait_anew(now)
@@ -178,7 +179,7 @@ class Session:
             parts.intake.ask_for_missing(now)
             parts.attachment.tick(
                 now,
-                connected=self._services.bus.connected.is_set(),
+                connected=connected,
                 busy=parts.busy,
                 last_event=now if len(parts.uplink.queue) else parts.turns.last_event,
             )
@@ -302,7 +303,7 @@ class Session:
         if not (force or self._departure.forced(now) or self._standing(now).quiet):
             raise BusyError(self.id)
         plan = self.plan or Plan(MOVED, now)
-        self._leaving = self._releasing = True
+        self._leaving = self._releasing = self._ending.leaving = True
         timeline = self._parts.timeline
         try:
             await release(self._parts, plan.cause, to_worker or plan.to_worker)

@@ -50,10 +50,13 @@ class SessionTimeline:
         self._lost_at = 0.0
         """When it was noted that there is no link."""
         self._began: dict[str, float] = {}
+        self._over = False
 
     def note(self, kind: kinds.TimelineEventType, *, since: float | None = None, **fields: Any) -> None:
         """Note that this happened; `since`: when it began, if that was before, in monotonic seconds. Where nothing else
-        is said, it is about this worker."""
+        is said, it is about this worker. Nothing follows the end."""
+        if self._over:
+            return
         fields.setdefault("worker", self._worker)
         event = timeline_pb2.TimelineEvent(type=kind, epoch=self._epoch, **fields)
         trace = telemetry.trace_id(self._context())
@@ -91,6 +94,7 @@ class SessionTimeline:
                     end_reason=response.ended.reason,
                     message=response.ended.message,
                 )
+                self._over = True
             case _:
                 pass
 

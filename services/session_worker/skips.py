@@ -18,9 +18,9 @@ VOID: Final = "VOID"
 class Skips:
     """Of one session: what the gateway is to be told with the next envelope, and what the caller was told."""
 
-    def __init__(self) -> None:
-        self.passed_on_before = 0
-        """Up to here, what the owner before sent and the gateway of that time had."""
+    def __init__(self, before: int = 0) -> None:
+        """`before`: number of the newest message of the owner before, of which nothing is known here."""
+        self._before = before
         self._waiting: list[fabric_pb2.Skip] = []
         self._explained: list[Range] = []
 
@@ -61,9 +61,9 @@ class Skips:
 
     def add(self, first: int, last: int, reason: str) -> None:
         """These will not come; neighbours leave as one range."""
-        before = self.passed_on_before
-        # Only audio is shed, voided, or forgotten by a ring that is not full of words. What another worker sent is not
-        # known here.
+        before = self._before
+        # Only audio is shed, voided, or forgotten by a ring that is not full of words. What another worker sent, or had
+        # no time to, may have been anything.
         self._add(first, min(last, before), live_pb2.MEDIA_CLASS_VITAL, reason)
         self._add(max(first, before + 1), last, live_pb2.MEDIA_CLASS_AUDIO, reason)
 

@@ -100,7 +100,8 @@ class Uplink:
         lost = [
             (first, last, skip)
             for skip in envelope.skips
-            for first, last in self._unknown(skip.range.from_seq, skip.range.to_seq)
+            # Up to what was received it was told before, or has come.
+            for first, last in self._unknown(max(skip.range.from_seq, self.received + 1), skip.range.to_seq)
         ]
         for raw in envelope.requests:
             request = live_pb2.ConverseRequest.FromString(raw)
@@ -148,8 +149,8 @@ class Uplink:
             taken.input_waits = True
 
     def _unknown(self, first: int, last: int) -> list[tuple[int, int]]:
-        """The range without what the log of the owner before has of it."""
-        if not self._known:
+        """The range, which may be empty, without what the log of the owner before has of it."""
+        if not self._known and first <= last:
             return [(first, last)]
         ranges: list[tuple[int, int]] = []
         for seq in range(first, last + 1):

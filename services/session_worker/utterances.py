@@ -8,7 +8,7 @@ from typing import Final
 from services.session_worker.input_queue import AudioBatch
 from services.session_worker.sent_input import Sent, ends_stream, has_voice, is_sound, marks_speech, stands_alone
 
-_LEAD: Final = 0.3
+LEAD: Final = 0.3
 """Seconds of audio given before the first sound: consonants begin below the threshold, and recognisers look back."""
 BREATH: Final = 0.2
 """Seconds of silence before an answer after which it is to what was said: a caller may have told the model to wait no
@@ -76,7 +76,7 @@ class Utterances:
 
     def lead(self, sent: Sequence[Sent], first: int) -> int:
         """Where the silence right before this begins that is given with it."""
-        size, most = 0, _LEAD * self._bytes_per_second
+        size, most = 0, LEAD * self._bytes_per_second
         while first > 0 and isinstance(before := sent[first - 1].item, AudioBatch):
             # What waited together came as one, and may be longer than that by itself.
             size += len(before.pcm)

@@ -313,6 +313,21 @@ class TestUplink:
         assert [(gap.from_seq, gap.to_seq) for gap in taken.lost] == [(2, 3)]
         assert up.received == 3
 
+    def test_a_skip_that_comes_again_is_no_other_gap(self) -> None:
+        """It was asked for twice."""
+        up = Uplink(10**6)
+        up.restore(0, [text(2)], {2}, numbered=True, now=0.0)
+        envelope = fabric_pb2.UplinkEnvelope(last_seq=4)
+        for first, last, media_class in (
+            (1, 1, live_pb2.MEDIA_CLASS_AUDIO),
+            (2, 2, live_pb2.MEDIA_CLASS_VITAL),
+            (3, 4, live_pb2.MEDIA_CLASS_AUDIO),
+        ):
+            envelope.skips.add(range=live_pb2.SeqRange(from_seq=first, to_seq=last), media_class=media_class)
+        assert [(gap.from_seq, gap.to_seq) for gap in up.take(envelope, 0.1).lost] == [(1, 1), (3, 4)]
+        assert up.received == 4
+        assert up.take(envelope, 0.2).lost == []
+
     def test_text_that_the_log_has_is_not_lost_with_the_gateways_copy(self) -> None:
         """What is stored the gateway keeps no longer, and says so: in one envelope with the audio before it."""
         up = Uplink(10**6)

@@ -141,6 +141,13 @@ class TestDownlink:
         # Nobody knows what it was: the worst.
         assert spans[0].media_class == live_pb2.MEDIA_CLASS_VITAL
 
+    def test_what_another_worker_had_no_time_to_send_may_have_been_words(self) -> None:
+        out = Downlink("ses_1", 2, 10**6, 1000, last_seq=9)
+        assert out.attach("g1", 1, 4, FAILURE, passed_on=6) == 7
+        spans = [skip for envelope in envelopes(out) for skip in envelope.skips]
+        told = [(one.range.from_seq, one.range.to_seq, one.media_class) for one in spans]
+        assert told == [(7, 9, live_pb2.MEDIA_CLASS_VITAL)]
+
     def test_a_caller_that_never_acks_does_not_fill_the_ring_with_words(self) -> None:
         out = downlink(max_bytes=1000)
         for _ in range(300):

@@ -49,6 +49,17 @@ class TestOpenUtterance:
         assert seqs(talk.replay()) == list(range(21 - LEAD, 26))
         assert talk.journal.covered == 20 - LEAD
 
+    def test_however_long_the_speech_goes_on(self):
+        """What leads into it grows old before it does."""
+        talk = Talk()
+        talk.audio(SILENCE, 200)
+        first = talk.seq + 1
+        for _ in range(200):
+            talk.audio(SOUND)
+            talk.journal.expire(talk.now)
+        assert seqs(talk.replay()) == list(range(first - LEAD, talk.seq + 1))
+        assert talk.journal.covered == first - LEAD - 1
+
     @pytest.mark.parametrize(("joined", "lead"), [(1, 7), (2, 6), (5, 5), (10, 10)])
     def test_audio_that_waited_together_makes_that_little_no_longer(self, joined, lead):
         talk = Talk()

@@ -47,6 +47,13 @@ class Notes:
         return [(name, event.cause) for name, event in zip(names, self.events, strict=True)]
 
 
+def test_nothing_is_noted_after_the_end() -> None:
+    notes = Notes().told(ended=live_pb2.Ended(reason=live_pb2.END_REASON_CALLER))
+    notes.timeline.turn_restarted(Turn(1, 0.0))
+    notes.told(link_state=rotating("LINK_LOST"))
+    assert notes.brief == [("ENDED", "CALLER")]
+
+
 def rotating(cause: str) -> live_pb2.LinkState:
     return live_pb2.LinkState(rotating=live_pb2.Rotating(cause=cause))
 

@@ -40,8 +40,7 @@ def test_nothing_is_void_where_what_told_of_it_may_be_forgotten() -> None:
 
 
 def test_what_another_worker_sent_may_have_been_words() -> None:
-    skips = Skips()
-    skips.passed_on_before = 4
+    skips = Skips(before=4)
     skips.add_all(2, 6, here=[], forgotten=0)
     assert told(skips) == [(2, 4, FORGOTTEN, VITAL), (5, 6, FORGOTTEN, AUDIO)]
 
