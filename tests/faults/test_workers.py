@@ -210,7 +210,8 @@ async def the_next_worker_dies_too(scene: Scene) -> None:
         await taken_over(call, since)
         await call.answer(since, containing="speaking")
         assert [event.reason for event in call.of(events.Interrupted)] == ["RESTARTED"] * 2
-        await goes_on(call)
+        # Of a dead worker's handle nobody knows whether the question is in it: twice is better than not at all.
+        await goes_on(call, asked_again=True)
 
 
 async def thawed(scene: Scene) -> None:
