@@ -118,12 +118,13 @@ class CallAnswers:
         await link.link.send_turn(retelling.in_words(record), turn_complete=not silent)
 
     async def _pause(self, links: Links, link: LinkInUse) -> None:
-        """Until nobody speaks, because ordered content cuts off what the model says; and until the model waits for no
-        call, because it takes back the call then, whose effect nobody takes back. Calls have limits of their own."""
+        """Until nobody speaks or is about to, because ordered content cuts off what the model says; and until the model
+        waits for no call, because it takes back the call then, whose effect nobody takes back. Calls have limits of
+        their own."""
         until = time.monotonic() + _LONGEST_WAIT
         while links.in_use is link:
             now = time.monotonic()
-            speaks = self._turns.speaks or self._journal.spoke_since(now - _SPEAKING)
+            speaks = self._turns.speaks or self._turns.owes_answer or self._journal.spoke_since(now - _SPEAKING)
             if not self._turns.waits_for_call and (not speaks or now >= until):
                 return
             await asyncio.sleep(_LOOK_EVERY)

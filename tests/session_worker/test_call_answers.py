@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -162,6 +163,18 @@ async def test_what_is_told_in_words_waits_for_a_pause(line: Line) -> None:
     line.link.says(events.TurnComplete("", False, True))
     await eventually(line.told)
     assert line.told() == [(OUTCOME, True)]
+
+
+async def test_what_is_told_in_words_waits_for_an_answer_that_has_not_begun(line: Line) -> None:
+    """The model has just been given the result of another call: words would cut off what it is about to say."""
+    line.lose()
+    await eventually(lambda: len(line.rig.dialer.links) == 2)
+    line.parts.turns.asked(time.monotonic())
+    await line.ends()
+    await asyncio.sleep(0.4)
+    assert line.told() == []
+    line.link.says(events.OutputTranscript("it is sunny", False, ""), events.TurnComplete("", False, True))
+    await eventually(line.told)
 
 
 async def test_what_is_to_interrupt_does_also_in_words(line: Line) -> None:
