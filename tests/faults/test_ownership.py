@@ -178,9 +178,14 @@ async def a_question_is_typed(call: Call, moment: Moment) -> None:
 OURS = (nobody_speaks, the_caller_speaks, the_model_speaks, a_question_is_typed)
 
 
-async def tell(stack: Stack, story: Callable[[Call, Moment], Awaitable[None]], moment: Moment) -> None:
+async def tell(
+    stack: Stack, story: Callable[[Call, Moment], Awaitable[None]], moment: Moment, stays: asyncio.Event | None = None
+) -> None:
+    """`stays`: the session does not end before that."""
     async with calling(stack) as call:
         await story(call, moment)
+        if stays is not None:
+            await stays.wait()
 
 
 # Stories of what is somebody else's
@@ -245,10 +250,10 @@ class Mute:
         self._heard = await self._to_the_model()
 
     async def check(self, worker: Child, left: int) -> None:
-        """Nothing has, until the worker has let go of all but `left` sessions, some of which may have ended by then."""
+        """Nothing has, until the worker has let go of all but `left` sessions."""
         async with asyncio.timeout(20):
             while True:
-                gone = await sessions(worker) <= left
+                gone = await sessions(worker) == left
                 assert await self._to_the_model() == self._heard
                 new = [event for event in self._call.got[self._got :] if not isinstance(event, events.StreamLost)]
                 assert not new, brief(new)
@@ -262,9 +267,11 @@ async def sessions(worker: Child) -> int:
     return int((await get_json(worker.ready["ops"] + "/debug/vars"))["sessions"])
 
 
-async def somebody_elses(stack: Stack, worker: Child, left: int, moment: Moment) -> None:
-    """The model speaks, and the microphone is open: a backlog waits at both ends of the worker."""
-    with contextlib.suppress(HangUpError):
+async def somebody_elses(stack: Stack, worker: Child, left: int, moment: Moment, told: asyncio.Event) -> None:
+    """The model speaks, and the microphone is open: a backlog waits at both ends of the worker. `told`: set when it is
+    known whether the worker let go; no other session of it may come or go before."""
+    with contextlib.suppress(HangUpError), contextlib.ExitStack() as at_last:
+        at_last.callback(told.set)
         async with calling(stack) as call:
             await call.speak("hello")
             await call.answer()
@@ -332,13 +339,14 @@ async def frozen_workers() -> Outcomes:
     moment = Moment()
     async with Stack(StackConfig(workers=0, env=ENV)) as stack, other_worker(stack):
         whole = await stack.start_worker(PARLEY_WORKER_CAPACITY=str(len(OURS) + 2))  # one is for the parked
+        told = asyncio.Event()
         for story in OURS:
-            moment.begin(story.__name__, tell(stack, story, moment))
-        moment.begin("somebody_elses", somebody_elses(stack, whole, len(OURS), moment))
+            moment.begin(story.__name__, tell(stack, story, moment, told))
+        moment.begin("somebody_elses", somebody_elses(stack, whole, len(OURS), moment, told))
         await holds(whole, len(OURS) + 1)
         for sabotage in ("lapse", "reread"):
             worker = await sabotaged_worker(stack, sabotage, 1)
-            moment.begin(f"sabotage_{sabotage}", somebody_elses(stack, worker, 0, moment))
+            moment.begin(f"sabotage_{sabotage}", somebody_elses(stack, worker, 0, moment, asyncio.Event()))
             await holds(worker, 1)
         await moment.wait_for_all()
         for worker in stack.workers:
@@ -347,6 +355,7 @@ async def frozen_workers() -> Outcomes:
         await moment.pass_by()
         for worker in stack.workers:
             worker.signal(signal.SIGCONT)
+        await told.wait()
         moment.begin("parked", parked(stack))
         outcomes = await moment.outcomes()
         outcomes["watchdog"] = await outcome(watchdog(stack.workers[-1]))

@@ -31,7 +31,8 @@ from services.session_worker import claim_wait, events, execution
 from services.session_worker import lifeline as lifeline_module
 from services.session_worker.leftovers import Leftovers
 from services.session_worker.lifeline import Lifeline
-from services.session_worker.link import Dialer, LinkClosedError
+from services.session_worker.link import Dialer, Link, LinkClosedError
+from services.session_worker.link_in_use import LinkInUse
 from services.session_worker.round_trips import RoundTrips
 from services.session_worker.settings import WorkerSettings
 from services.session_worker.shared import Services
@@ -122,6 +123,18 @@ class FakeDialer:
 
     def take_slot(self, _now: float) -> bool:
         return self.slots
+
+
+def link_in_use(link: FakeLink, dialer: FakeDialer, tasks: list[asyncio.Task[None]]) -> LinkInUse:
+    """The first link of a session that has nothing else; `tasks` gets what runs beside it."""
+    return LinkInUse(
+        cast(Link, link),
+        1,
+        cast(Dialer, dialer),
+        most_age=None,
+        told_until=0,
+        keep=lambda work, _: tasks.append(asyncio.create_task(work)),
+    )
 
 
 class Rig:

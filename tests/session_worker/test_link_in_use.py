@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from typing import cast
 
 from services.session_worker.journal import Journal
-from services.session_worker.link import Dialer, Link
-from services.session_worker.link_in_use import LinkInUse
+from services.session_worker.link import Dialer
 from services.session_worker.settings import WorkerSettings
 from services.session_worker.turns import TurnState
-from tests.session_worker.conftest import FakeDialer, FakeLink
+from tests.session_worker.conftest import FakeDialer, FakeLink, link_in_use
 from tests.support.eventually import eventually
 
 
 async def test_it_is_used_until_it_is_its_turn_to_be_replaced() -> None:
     """A service that lets many links go at once does not make their callers wait for each other."""
     dialer, link, tasks = FakeDialer(), FakeLink(), list[asyncio.Task[None]]()
-    in_use = LinkInUse(
-        cast(Link, link),
-        1,
-        cast(Dialer, dialer),
-        most_age=None,
-        told_until=0,
-        keep=lambda work, _: tasks.append(asyncio.create_task(work)),
-    )
+    in_use = link_in_use(link, dialer, tasks)
     turns, journal = TurnState(), Journal(16_000)
     in_use.go_away(50.0, 100.0)
     dialer.slots = False

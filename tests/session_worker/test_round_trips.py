@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import cast
 
-from services.session_worker.link import Dialer, Link
-from services.session_worker.link_in_use import LinkInUse
 from services.session_worker.round_trips import RoundTrips
-from tests.session_worker.conftest import FakeDialer, FakeLink
+from tests.session_worker.conftest import FakeDialer, FakeLink, link_in_use
 from tests.support.eventually import eventually
 
 
@@ -40,14 +37,7 @@ async def test_a_link_goes_by_the_pings_of_all_links() -> None:
         await back.wait()
 
     link.ping = ping  # type: ignore[method-assign]
-    in_use = LinkInUse(
-        cast(Link, link),
-        1,
-        cast(Dialer, dialer),
-        most_age=None,
-        told_until=0,
-        keep=lambda work, _: tasks.append(asyncio.create_task(work)),
-    )
+    in_use = link_in_use(link, dialer, tasks)
     before = time.monotonic()
     await eventually(lambda: time.monotonic() - before > 0.01)
     back.set()
