@@ -158,6 +158,8 @@ class Machine(RuleBasedStateMachine):
         self.manual = False
         self.speaking: bool | None = False
         """Between the caller's marks of activity; None: that depends on what the stream before has delivered."""
+        self.repeated: int | None = None
+        """Number of the newest message that came again, from 0, after a resume and until a new one comes; else None."""
 
     # What happens
 
@@ -174,8 +176,7 @@ class Machine(RuleBasedStateMachine):
     @rule(payloads=st.lists(right, min_size=1, max_size=3))
     def say(self, payloads: list[dict[str, Any]]) -> None:
         for payload in payloads:
-            self.send(live_pb2.ConverseRequest(seq=self.seq, **payload).SerializeToString())
-            self.seq += 1
+            self.send(live_pb2.ConverseRequest(seq=self.number(), **payload).SerializeToString())
 
     @rule(upto=st.integers(0, 2**64 - 1))
     def ack(self, upto: int) -> None:
@@ -191,27 +192,29 @@ class Machine(RuleBasedStateMachine):
             self.must_fail()
         self.speaking = start
         kind = {"activity_start": live_pb2.ActivityStart()} if start else {"activity_end": live_pb2.ActivityEnd()}
-        self.send(live_pb2.ConverseRequest(seq=self.seq, **kind).SerializeToString())
-        self.seq += 1
+        self.send(live_pb2.ConverseRequest(seq=self.number(), **kind).SerializeToString())
 
     @rule(payload=wrong)
     def say_wrong(self, payload: dict[str, Any]) -> None:
         self.must_fail()
-        self.send(live_pb2.ConverseRequest(seq=self.seq, **payload).SerializeToString())
-        self.seq += 1
+        self.send(live_pb2.ConverseRequest(seq=self.number(), **payload).SerializeToString())
 
     @rule(by=st.integers(-3, 3).filter(bool), payload=right)
     def misnumber(self, by: int, payload: dict[str, Any]) -> None:
-        self.must_fail()
-        self.send(live_pb2.ConverseRequest(seq=max(0, self.seq + by), **payload).SerializeToString())
+        seq = max(0, self.seq + by)
+        # A caller that has come back may send again, in order, what was received before.
+        if self.repeated is not None and 0 < seq < self.seq and self.repeated in (0, seq - 1):
+            self.repeated = seq
+        else:
+            self.must_fail()
+        self.send(live_pb2.ConverseRequest(seq=seq, **payload).SerializeToString())
 
     @rule(payload=right, data=st.data())
     def mutate(self, payload: dict[str, Any], data: st.DataObject) -> None:
         # Even this may be right by chance: a text of other letters.
         self.may_fail()
-        message = live_pb2.ConverseRequest(seq=self.seq, **payload).SerializeToString()
+        message = live_pb2.ConverseRequest(seq=self.number(), **payload).SerializeToString()
         self.send(data.draw(mutated(message)))
-        self.seq += 1
 
     @rule(raw=st.binary(max_size=30))
     def send_junk(self, raw: bytes) -> None:
@@ -227,8 +230,7 @@ class Machine(RuleBasedStateMachine):
         # Whether there is such a call depends on how far the model's words have come.
         self.expected |= {grpc.StatusCode.INVALID_ARGUMENT}
         result = live_pb2.ToolResult(call_id=call_id, output=output())
-        self.send(live_pb2.ConverseRequest(seq=self.seq, tool_result=result).SerializeToString())
-        self.seq += 1
+        self.send(live_pb2.ConverseRequest(seq=self.number(), tool_result=result).SerializeToString())
 
     @rule()
     def come_back(self) -> None:
@@ -243,12 +245,17 @@ class Machine(RuleBasedStateMachine):
             self.expected |= {grpc.StatusCode.CANCELLED}
             self.call.cancel()
         elif how == "end":
-            self.send(live_pb2.ConverseRequest(seq=self.seq, end=live_pb2.End()).SerializeToString())
+            self.send(live_pb2.ConverseRequest(seq=self.number(), end=live_pb2.End()).SerializeToString())
         else:
             self.shared.run(self._done())
         self.over = True
 
     # How
+
+    def number(self) -> int:
+        """Of the next message."""
+        self.repeated, self.seq = None, self.seq + 1
+        return self.seq - 1
 
     def must_fail(self) -> None:
         if not self.over:
@@ -297,7 +304,7 @@ class Machine(RuleBasedStateMachine):
             return
         again = self.responses[0].opened
         assert (again.session_id, again.existing) == (opened.session_id, True)
-        self.seq = again.next_uplink_seq
+        self.seq, self.repeated = again.next_uplink_seq, 0
 
     async def _read(self) -> None:
         with contextlib.suppress(grpc.aio.AioRpcError, asyncio.CancelledError):
