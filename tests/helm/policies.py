@@ -54,7 +54,8 @@ def runs_as_nobody_and_writes_nothing(manifests: list[Manifest]) -> Iterator[str
     """Non-root, no privileges, read-only root, no token."""
     for place, pod, container in containers(manifests):
         outer, inner = pod.get("securityContext", {}), container.get("securityContext", {})
-        if not outer.get("runAsNonRoot") or not outer.get("runAsUser"):
+        # Kubernetes refuses to start root then, whether the user is the chart's, the platform's or the image's.
+        if not outer.get("runAsNonRoot") or outer.get("runAsUser") == 0:
             yield f"{place} may run as root"
         if outer.get("seccompProfile") != {"type": "RuntimeDefault"}:
             yield f"{place} has no seccomp profile"

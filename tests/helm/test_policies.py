@@ -57,6 +57,7 @@ def _scaler(seconds: int) -> Manifest:
 
 BREAKS: list[tuple[str, Callable[[list[Manifest]], None]]] = [
     ("runs_as_nobody_and_writes_nothing", _set(lambda m: _pod(m, "gateway")["securityContext"], "runAsNonRoot", False)),
+    ("runs_as_nobody_and_writes_nothing", _set(lambda m: _pod(m, "gateway")["securityContext"], "runAsUser", 0)),
     (
         "runs_as_nobody_and_writes_nothing",
         _set(lambda m: _worker(m)["securityContext"], "readOnlyRootFilesystem", None),
@@ -170,6 +171,27 @@ def test_settings_go_before_what_a_development_release_sets(more: dict[str, Any]
     manifests = render(over(values_of("dev"), more))
     assert violations(manifests) == []
     assert environment(_container(manifests, "tools"))["PARLEY_TOOLS_ORDERS_DB"] == "/tmp/mine.sqlite3"
+
+
+IDS = ("runAsUser", "runAsGroup", "fsGroup")
+
+
+@pytest.mark.parametrize("base", ["production", "dev"])
+def test_the_user_of_pods_is_fixed_or_the_platforms_to_choose(base: str) -> None:
+    """OpenShift refuses pods that name another user than one of their project's."""
+    for _, pod in pods(render(values_of(base))):
+        assert [pod["securityContext"][key] for key in IDS] == [65532] * 3
+    for _, pod in pods(render(values_of(base, "openshift"))):
+        assert pod["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    # A YAML file's large numbers are floats to a template.
+    for _, pod in pods(render(over(values_of(base), {"podSecurityContext": dict.fromkeys(IDS, 1_000_650_000)}))):
+        assert [pod["securityContext"][key] for key in IDS] == [1_000_650_000] * 3
+
+
+def test_the_port_of_dns_is_that_of_its_pods() -> None:
+    for files, port in (("production",), 53), (("production", "openshift"), 5353):
+        rule = named(render(values_of(*files)), "NetworkPolicy", "worker")["spec"]["egress"][0]
+        assert rule["ports"] == [{"port": port, "protocol": protocol} for protocol in ("UDP", "TCP")]
 
 
 def test_the_pod_of_helm_test_stays_for_its_log() -> None:
