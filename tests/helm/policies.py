@@ -25,7 +25,8 @@ SETTINGS: Final[dict[str, Any]] = {
     "emulator": EmulatorSettings,
 }
 SERVICES: Final = ("gateway", "worker", "tools")
-_HOST: Final = re.compile(r"^[^:]+:(\d+)$")
+_EVERYWHERE: Final = re.compile(r"^(?:0\.0\.0\.0|\[::\]):(\d+)$")
+"""Every address of the pod."""
 
 Policy = Callable[[list[Manifest]], Iterator[str]]
 POLICIES: Final[dict[str, Policy]] = {}
@@ -140,8 +141,8 @@ def ports_are_listened_on(manifests: list[Manifest]) -> Iterator[str]:
             if listens.get("grpc", "").startswith("127.0.0.1:"):
                 del listens["grpc"]  # nobody outside the pod gets there
             for port, address in listens.items():
-                match = _HOST.match(address)
-                if match is None or ports.get(port) != int(match[1]) or not address.startswith("0.0.0.0:"):
+                match = _EVERYWHERE.match(address)
+                if match is None or ports.get(port) != int(match[1]):
                     yield f"{place}: port {port} is {ports.get(port)}, but it listens on {address!r}"
             if ports.keys() != listens.keys():
                 yield f"{place}: ports {sorted(ports)}, listens for {sorted(listens)}"

@@ -173,6 +173,21 @@ def test_settings_go_before_what_a_development_release_sets(more: dict[str, Any]
     assert environment(_container(manifests, "tools"))["PARLEY_TOOLS_ORDERS_DB"] == "/tmp/mine.sqlite3"
 
 
+@pytest.mark.parametrize(("family", "host"), [("IPv4", "0.0.0.0"), ("IPv6", "[::]")])
+def test_services_listen_on_addresses_of_the_pods_family(family: str, host: str) -> None:
+    more = {"ipFamily": family, "tools": {"apiKeysSecret": {"name": "tool-callers"}}}
+    for base in ("production", "dev"):
+        manifests = render(over(values_of(base), more))
+        assert violations(manifests) == []
+        _take(manifests)
+        for service, ports in (("gateway", (50051, 8080)), ("worker", (8080,)), ("tools", (50052, 8080))):
+            env = environment(_container(manifests, service))
+            listens = {value for name, value in env.items() if name.endswith("_LISTEN")}
+            assert listens == {f"{host}:{port}" for port in ports}
+    emulator, jaeger = (environment(_container(manifests, name)) for name in ("emulator", "jaeger"))
+    assert (emulator["PARLEY_EMULATOR_HOST"], jaeger["JAEGER_LISTEN_HOST"]) == (host.strip("[]"), host)
+
+
 IDS = ("runAsUser", "runAsGroup", "fsGroup")
 
 
@@ -202,7 +217,12 @@ def test_the_pod_of_helm_test_stays_for_its_log() -> None:
 
 @pytest.mark.parametrize("name", DOCUMENTED)
 def test_services_take_the_values_of_their_variables(name: str) -> None:
-    for deployment in of_kind(render(values_of(*DOCUMENTED[name])), "Deployment"):
+    _take(render(values_of(*DOCUMENTED[name])))
+
+
+def _take(manifests: list[Manifest]) -> None:
+    """Services' own settings, from the variables of their pods; ValidationError."""
+    for deployment in of_kind(manifests, "Deployment"):
         service = component(deployment)
         if service in SERVICES:
             env = environment(_container([deployment], service))

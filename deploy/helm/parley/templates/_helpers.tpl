@@ -52,6 +52,9 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 
 {{- define "parley.grpcPort" -}}50051{{- end -}}
 
+{{/* Every address of a pod. */}}
+{{- define "parley.everywhere" -}}{{ ternary "[::]" "0.0.0.0" (eq .Values.ipFamily "IPv6") }}{{- end -}}
+
 {{/* Seconds of a duration as the services read it: 500ms, 10s, 2m, 1h, 1d. */}}
 {{- define "parley.seconds" -}}
 {{- $number := regexFind "^[0-9.]+" . | float64 -}}

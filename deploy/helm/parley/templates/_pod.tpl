@@ -70,7 +70,7 @@ topologySpreadConstraints:
 - name: {{ $prefix }}_OTLP_ENDPOINT
   value: {{ include "parley.otlpEndpoint" .root | quote }}
 - name: {{ $prefix }}_OPS_LISTEN
-  value: 0.0.0.0:8080
+  value: {{ printf "%s:8080" (include "parley.everywhere" .root) | quote }}
 - name: {{ $prefix }}_LOG_LEVEL
   value: {{ $values.logLevel }}
 - name: {{ $prefix }}_SHUTDOWN_GRACE
