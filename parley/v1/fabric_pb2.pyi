@@ -439,7 +439,7 @@ class AttachmentRecord(_message.Message):
     def __init__(self, schema_version: _Optional[int] = ..., attach_generation: _Optional[int] = ..., gateway: _Optional[str] = ..., resume_token_sha256: _Optional[bytes] = ..., last_gateway: _Optional[str] = ...) -> None: ...
 
 class CheckpointRecord(_message.Message):
-    __slots__ = ("schema_version", "epoch", "handle", "covered_uplink_seq", "config", "tools", "traceparent", "handle_position", "exact", "log_position", "turns", "turn_end_downlink_seq", "begun", "caller_calls", "waiting_calls", "issued_position", "tracestate", "trace_part", "trace_age", "turn_traceparent")
+    __slots__ = ("schema_version", "epoch", "handle", "covered_uplink_seq", "config", "tools", "traceparent", "handle_position", "exact", "log_position", "turns", "turn_end_downlink_seq", "begun", "caller_calls", "waiting_calls", "issued_position", "tracestate", "trace_part", "trace_age", "turn_traceparent", "untold_losses")
     SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     HANDLE_FIELD_NUMBER: _ClassVar[int]
@@ -460,6 +460,7 @@ class CheckpointRecord(_message.Message):
     TRACE_PART_FIELD_NUMBER: _ClassVar[int]
     TRACE_AGE_FIELD_NUMBER: _ClassVar[int]
     TURN_TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
+    UNTOLD_LOSSES_FIELD_NUMBER: _ClassVar[int]
     schema_version: int
     epoch: int
     handle: str
@@ -480,7 +481,16 @@ class CheckpointRecord(_message.Message):
     trace_part: int
     trace_age: _duration_pb2.Duration
     turn_traceparent: str
-    def __init__(self, schema_version: _Optional[int] = ..., epoch: _Optional[int] = ..., handle: _Optional[str] = ..., covered_uplink_seq: _Optional[int] = ..., config: _Optional[_Union[_live_pb2.SessionConfig, _Mapping]] = ..., tools: _Optional[_Iterable[_Union[_tools_pb2.Tool, _Mapping]]] = ..., traceparent: _Optional[str] = ..., handle_position: _Optional[int] = ..., exact: _Optional[bool] = ..., log_position: _Optional[int] = ..., turns: _Optional[int] = ..., turn_end_downlink_seq: _Optional[int] = ..., begun: _Optional[_Union[AnswerBegun, _Mapping]] = ..., caller_calls: _Optional[_Iterable[_Union[CallerCall, _Mapping]]] = ..., waiting_calls: _Optional[_Iterable[_Union[WaitingCall, _Mapping]]] = ..., issued_position: _Optional[int] = ..., tracestate: _Optional[str] = ..., trace_part: _Optional[int] = ..., trace_age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., turn_traceparent: _Optional[str] = ...) -> None: ...
+    untold_losses: _containers.RepeatedCompositeFieldContainer[UntoldLoss]
+    def __init__(self, schema_version: _Optional[int] = ..., epoch: _Optional[int] = ..., handle: _Optional[str] = ..., covered_uplink_seq: _Optional[int] = ..., config: _Optional[_Union[_live_pb2.SessionConfig, _Mapping]] = ..., tools: _Optional[_Iterable[_Union[_tools_pb2.Tool, _Mapping]]] = ..., traceparent: _Optional[str] = ..., handle_position: _Optional[int] = ..., exact: _Optional[bool] = ..., log_position: _Optional[int] = ..., turns: _Optional[int] = ..., turn_end_downlink_seq: _Optional[int] = ..., begun: _Optional[_Union[AnswerBegun, _Mapping]] = ..., caller_calls: _Optional[_Iterable[_Union[CallerCall, _Mapping]]] = ..., waiting_calls: _Optional[_Iterable[_Union[WaitingCall, _Mapping]]] = ..., issued_position: _Optional[int] = ..., tracestate: _Optional[str] = ..., trace_part: _Optional[int] = ..., trace_age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., turn_traceparent: _Optional[str] = ..., untold_losses: _Optional[_Iterable[_Union[UntoldLoss, _Mapping]]] = ...) -> None: ...
+
+class UntoldLoss(_message.Message):
+    __slots__ = ("gap", "downlink_seq")
+    GAP_FIELD_NUMBER: _ClassVar[int]
+    DOWNLINK_SEQ_FIELD_NUMBER: _ClassVar[int]
+    gap: _live_pb2.Gap
+    downlink_seq: int
+    def __init__(self, gap: _Optional[_Union[_live_pb2.Gap, _Mapping]] = ..., downlink_seq: _Optional[int] = ...) -> None: ...
 
 class WaitingCall(_message.Message):
     __slots__ = ("call_id", "name")
@@ -553,20 +563,22 @@ class EpochBegins(_message.Message):
     def __init__(self, worker: _Optional[str] = ...) -> None: ...
 
 class ModelSaid(_message.Message):
-    __slots__ = ("text", "interrupted", "given_seq", "turn", "given_position", "last_downlink_seq")
+    __slots__ = ("text", "interrupted", "given_seq", "turn", "given_position", "last_downlink_seq", "untold_losses")
     TEXT_FIELD_NUMBER: _ClassVar[int]
     INTERRUPTED_FIELD_NUMBER: _ClassVar[int]
     GIVEN_SEQ_FIELD_NUMBER: _ClassVar[int]
     TURN_FIELD_NUMBER: _ClassVar[int]
     GIVEN_POSITION_FIELD_NUMBER: _ClassVar[int]
     LAST_DOWNLINK_SEQ_FIELD_NUMBER: _ClassVar[int]
+    UNTOLD_LOSSES_FIELD_NUMBER: _ClassVar[int]
     text: str
     interrupted: bool
     given_seq: int
     turn: int
     given_position: int
     last_downlink_seq: int
-    def __init__(self, text: _Optional[str] = ..., interrupted: _Optional[bool] = ..., given_seq: _Optional[int] = ..., turn: _Optional[int] = ..., given_position: _Optional[int] = ..., last_downlink_seq: _Optional[int] = ...) -> None: ...
+    untold_losses: _containers.RepeatedCompositeFieldContainer[UntoldLoss]
+    def __init__(self, text: _Optional[str] = ..., interrupted: _Optional[bool] = ..., given_seq: _Optional[int] = ..., turn: _Optional[int] = ..., given_position: _Optional[int] = ..., last_downlink_seq: _Optional[int] = ..., untold_losses: _Optional[_Iterable[_Union[UntoldLoss, _Mapping]]] = ...) -> None: ...
 
 class ToolRecord(_message.Message):
     __slots__ = ("call_id", "name", "arguments_json", "response_json", "outcome", "claim_key", "turn", "told_as", "silent")

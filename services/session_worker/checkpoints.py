@@ -88,6 +88,7 @@ class Checkpoints:
             begun=of.answering.record,
             caller_calls=of.caller_tools.records,
             waiting_calls=[fabric_pb2.WaitingCall(call_id=call.id, name=call.name) for call in of.links.waiting_calls],
+            untold_losses=of.downlink.untold_losses,
         )
 
     def tick(self, now: float) -> None:

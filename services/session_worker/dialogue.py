@@ -100,6 +100,7 @@ class Dialogue:
             turn=turn.number,
             given_position=position,
             last_downlink_seq=parts.downlink.last_seq,
+            untold_losses=parts.downlink.untold_losses,
         )
         parts.log(fabric_pb2.LogEntry(model_said=said))
         parts.journal.turn_ended(now, question, parts.conversation.settled)

@@ -137,8 +137,13 @@ class Downlink:
         """Tell the caller now what was lost of the uplink."""
         for gap in self.losses.take():
             response = live_pb2.ConverseResponse(gap=gap)
-            self._emit(response)
+            self.losses.told(gap, self._emit(response))
             self._told(response)
+
+    @property
+    def untold_losses(self) -> list[fabric_pb2.UntoldLoss]:
+        """Whoever goes on after this worker must tell the caller of them."""
+        return self.losses.untold(max(self._ring.acked or self.received, self._ring.forgotten))
 
     def _emit(self, response: live_pb2.ConverseResponse, audio_ms: int = 0) -> int:
         self._last_seq += 1

@@ -1,10 +1,11 @@
-"""What was lost of the uplink, until the caller is told: a burst in one gap. Plain code: the time is an argument."""
+"""What was lost of the uplink, until the caller knows: a burst in one gap. Plain code: the time is an argument."""
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Final
 
-from parley.v1 import live_pb2
+from parley.v1 import fabric_pb2, live_pb2
 
 _QUIET: Final = 0.25
 """Seconds without another loss after which a burst is over."""
@@ -12,6 +13,8 @@ _LONGEST: Final = 2.0
 """Seconds after which the caller is told of what goes on."""
 _MOST_HELD: Final = 64
 """Gaps that wait, where losses do not follow one another."""
+_MOST_UNDER_WAY: Final = 192
+"""Gaps that are remembered until the caller has them."""
 
 
 class Losses:
@@ -19,6 +22,7 @@ class Losses:
 
     def __init__(self) -> None:
         self._held: list[live_pb2.Gap] = []
+        self._under_way: deque[fabric_pb2.UntoldLoss] = deque(maxlen=_MOST_UNDER_WAY)
         self._since = 0.0
         self._newest_at = 0.0
 
@@ -45,6 +49,16 @@ class Losses:
         """Everything, to be told now."""
         held, self._held = self._held, []
         return held
+
+    def told(self, gap: live_pb2.Gap, seq: int) -> None:
+        """It is on its way as this message, behind whatever waits."""
+        self._under_way.append(fabric_pb2.UntoldLoss(gap=gap, downlink_seq=seq))
+
+    def untold(self, known: int) -> list[fabric_pb2.UntoldLoss]:
+        """What the caller may not know, who has every message up to `known`: it would be lost with this process."""
+        while self._under_way and self._under_way[0].downlink_seq <= known:
+            self._under_way.popleft()
+        return [*self._under_way, *(fabric_pb2.UntoldLoss(gap=gap) for gap in self._held)]
 
 
 def _kind(gap: live_pb2.Gap) -> tuple[int, int, str]:

@@ -6,7 +6,7 @@ of the checkpoint, the claims ahead of both, and what the caller has may be behi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from parley.v1 import fabric_pb2, live_pb2
@@ -59,6 +59,8 @@ class RestoredState:
     """
     caller_calls: list[fabric_pb2.CallerCall]
     """Calls that the caller runs, whose outcomes the model was not told."""
+    losses: list[live_pb2.Gap]
+    """Losses up to `received` that the caller was not told of."""
 
     def responses(self, cause: str = "WORKER_LOST") -> list[live_pb2.ConverseResponse]:
         """What the caller is told, in order. Of what is undelivered its gateway tells it, in a gap."""
@@ -84,6 +86,7 @@ def restored(
     for entry in entries:
         conversation.add(entry)
     said = _said_since(checkpoint, entries)
+    untold_losses = (checkpoint if said is None else said).untold_losses
     finished = None if said is not None else _finished(request, checkpoint)
     if finished is not None:
         conversation.add(fabric_pb2.LogEntry(model_said=finished))
@@ -120,6 +123,7 @@ def restored(
         told_claims=frozenset(tool.claim_key for tool in tools if tool.claim_key),
         lost_calls=_lost_calls(checkpoint, entries),
         caller_calls=[call for call in checkpoint.caller_calls if untold[call.call_id] is not None],
+        losses=_losses(untold_losses, request.floor, received),
     )
 
 
@@ -195,6 +199,14 @@ def _untold(call: fabric_pb2.CallerCall, entries: Sequence[fabric_pb2.LogEntry],
         told = 0
     over = told > len(results) or (told > 0 and not results[told - 1].tool_result.will_continue)
     return None if over else {result.seq for result in results[told:]}
+
+
+def _losses(untold: Iterable[fabric_pb2.UntoldLoss], floor: int, received: int) -> list[live_pb2.Gap]:
+    """What is beyond `received` is asked for again, and comes, or is lost again."""
+    found = [loss.gap for loss in untold if not 0 < loss.downlink_seq <= floor and loss.gap.from_seq <= received]
+    for gap in found:
+        gap.to_seq = min(gap.to_seq, received)
+    return found
 
 
 def _contiguous(covered: int, entries: Sequence[fabric_pb2.LogEntry]) -> int:

@@ -41,6 +41,8 @@ async def restore(parts: Parts, inherited: Inherited, stream: Context) -> int:
     first_downlink_seq = await parts.attachment.inherit(
         inherited.generation, acked=request.downlink_acked_seq, passed_on=request.floor
     )
+    for gap in state.losses:
+        parts.downlink.losses.add(gap, now)
     for response in state.responses(inherited.cause):
         parts.say(response)
     ended = state.finished is not None or state.undelivered is not None

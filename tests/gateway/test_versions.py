@@ -1,4 +1,5 @@
-"""Neighbouring releases work together: callers and workers of the release before, with today's gateway."""
+"""Neighbouring releases work together: callers and workers of the release before, and of the commit before, with the
+gateway of today."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import asyncio
 import json
 import subprocess
 import sys
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -24,18 +26,32 @@ NEW = {"thinking_budget_tokens", "include_thoughts", "google_search", "resumptio
 FIELD_99 = b"\x9a\x06\x03new"  # field 99 of a later release: three bytes
 
 
-@pytest.fixture(scope="session")
-def old(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The environment of a process of the release before."""
-    return old_stubs.environment(old_stubs.make(tmp_path_factory.mktemp("old")))
+@dataclass(frozen=True)
+class Old:
+    """What a process of before runs with."""
+
+    environment: dict[str, str]
+    lacks: set[str]
+    """Settings that it does not know."""
+
+
+@pytest.fixture(scope="module", params=["baseline", "previous commit"])
+def old(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Old:
+    folder = tmp_path_factory.mktemp("old")
+    if request.param == "baseline":
+        return Old(old_stubs.environment(old_stubs.of_baseline(folder)), NEW)
+    stubs = old_stubs.of_previous_commit(folder)
+    if stubs is None:
+        pytest.skip("the clone has no commit before this one; the older stubs of the baseline are tested all the same")
+    return Old(old_stubs.environment(stubs), set())
 
 
 async def test_a_caller_of_the_release_before(
-    nats: NatsServer, worker: FakeWorker, start_gateway: StartGateway, old: dict[str, str]
+    nats: NatsServer, worker: FakeWorker, start_gateway: StartGateway, old: Old
 ) -> None:
     gateway = await start_gateway(nats.url, development=True, api_keys_file="")
     command = [sys.executable, "-m", "tests.support.old_caller", gateway.address, "support"]
-    caller = await asyncio.create_subprocess_exec(*command, env=old, stdout=subprocess.PIPE)
+    caller = await asyncio.create_subprocess_exec(*command, env=old.environment, stdout=subprocess.PIPE)
     try:
         await eventually(lambda: worker.requests)
         (session,) = worker.sessions
@@ -47,21 +63,21 @@ async def test_a_caller_of_the_release_before(
         if caller.returncode is None:
             caller.kill()
     got = json.loads(out)
-    assert not NEW & set(got["fields"])  # it is of the release before
+    assert not old.lacks & set(got["fields"])  # it is of the release before
     assert (got["status"], got["kinds"]) == ("OK", ["opened", "text", "turn_complete"])
     assert got["unknown"] == 1  # what a later release says passes through
 
 
-async def test_a_worker_of_the_release_before(
-    nats: NatsServer, start_gateway: StartGateway, old: dict[str, str]
-) -> None:
+async def test_a_worker_of_the_release_before(nats: NatsServer, start_gateway: StartGateway, old: Old) -> None:
     gateway = await start_gateway(nats.url, ready=False, development=True, api_keys_file="")
     command = [sys.executable, "-m", "tests.support.old_worker", nats.url]
-    worker = await asyncio.create_subprocess_exec(*command, env=old, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    worker = await asyncio.create_subprocess_exec(
+        *command, env=old.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
     assert worker.stdout is not None and worker.stdin is not None
     try:
         ready = json.loads(await asyncio.wait_for(worker.stdout.readline(), 20))
-        assert not NEW & set(ready["fields"])
+        assert not old.lacks & set(ready["fields"])
         await eventually(gateway.ready)
         config = live_pb2.SessionConfig(
             model="gemini-3.8-live",

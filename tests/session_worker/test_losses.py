@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
-from parley.v1 import live_pb2
+from parley.v1 import fabric_pb2, live_pb2
 from services.session_worker.losses import Losses
 
 
@@ -67,3 +67,26 @@ def test_never_many_wait() -> None:
         if losses.is_due(0.0):
             assert len(losses.take()) <= 64
     assert len(losses.take()) < 64
+
+
+def test_what_is_under_way_is_remembered_until_the_caller_has_it() -> None:
+    losses = Losses()
+    losses.add(uplink_gap(1, 5), 0.0)
+    for gap in losses.take():
+        losses.told(gap, 7)
+    losses.add(uplink_gap(9), 0.0)
+    under_way, waiting = (
+        fabric_pb2.UntoldLoss(gap=uplink_gap(1, 5), downlink_seq=7),
+        fabric_pb2.UntoldLoss(gap=uplink_gap(9)),
+    )
+    assert losses.untold(6) == [under_way, waiting]
+    assert losses.untold(7) == [waiting]
+
+
+def test_of_a_caller_that_takes_nothing_the_newest_are_remembered() -> None:
+    losses = Losses()
+    for seq in range(1, 1001):
+        losses.told(uplink_gap(seq), seq)
+    untold = losses.untold(0)
+    assert len(untold) <= 256
+    assert untold[-1].downlink_seq == 1000

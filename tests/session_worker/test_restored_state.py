@@ -305,6 +305,36 @@ def test_a_result_is_given_again_where_its_call_comes_again(turn: int, again: bo
 # Who may take over
 
 
+# What the caller is told of losses
+
+
+def untold(first: int, last: int, downlink_seq: int = 0) -> fabric_pb2.UntoldLoss:
+    return fabric_pb2.UntoldLoss(gap=live_pb2.Gap(from_seq=first, to_seq=last), downlink_seq=downlink_seq)
+
+
+@pytest.mark.parametrize(
+    ("loss", "named"),
+    [
+        (untold(2, 4), (2, 4)),
+        (untold(2, 4, downlink_seq=21), (2, 4)),
+        (untold(2, 4, downlink_seq=20), None),  # the caller has it
+        (untold(8, 12), (8, 9)),  # the rest is asked for
+        (untold(10, 12), None),
+    ],
+)
+def test_a_loss_that_the_caller_was_not_told_of(loss: fabric_pb2.UntoldLoss, named: tuple[int, int] | None) -> None:
+    found = state([], {"floor": 20}, covered_uplink_seq=9, untold_losses=[loss])
+    assert [(gap.from_seq, gap.to_seq) for gap in found.losses] == ([] if named is None else [named])
+
+
+def test_an_answer_that_the_checkpoint_does_not_know_knows_of_newer_losses() -> None:
+    answer = said("sunny", given_seq=9, turn=2)
+    answer.model_said.untold_losses.append(untold(7, 8, downlink_seq=23))
+    before = [untold(2, 4, downlink_seq=19)]
+    found = state(log(answer), {"floor": 20}, covered_uplink_seq=5, untold_losses=before)
+    assert [(gap.from_seq, gap.to_seq) for gap in found.losses] == [(7, 8)]
+
+
 def own(handover: fabric_pb2.Handover | None = None, **fields: Any) -> fabric_pb2.OwnRecord:
     session = sessions_pb2.Session(**{"session_id": "s", "worker": "wk-old", "epoch": 3, **fields})
     return fabric_pb2.OwnRecord(session=session, handover=handover)

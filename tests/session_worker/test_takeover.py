@@ -306,6 +306,26 @@ async def test_text_behind_what_a_gap_names_is_given_whoever_has_it(rig: Rig) ->
         await eventually(lambda: new.texts == ["what do you see", "and now"])  # noqa: B023
 
 
+async def test_a_loss_whose_gap_waits_behind_audio_is_told_by_the_next_owner(rig: Rig) -> None:
+    """The input behind it is acked by then: nobody would ask for it, and nobody would say that it was lost."""
+    session, link = await conversation(rig)
+    link.says(*[events.Audio(bytes(48_000), 24_000)] * 20)
+    await eventually(lambda: rig.worker.held(session)._parts.downlink.waiting)
+    shed = fabric_pb2.Skip(range={"from_seq": 2, "to_seq": 2}, media_class=live_pb2.MEDIA_CLASS_VIDEO)  # type: ignore[arg-type]
+    await rig.send(session, last_seq=2, skips=[shed])
+    await rig.send(session, text(3, "what do you see"))
+    await eventually(lambda: link.texts[1:])
+    rig.worker.held(session)._parts.checkpoints.tick(time.monotonic() + 10)
+    await eventually(lambda: rig.envelopes[-1].uplink_acked_seq == 3)
+    assert "gap" not in told(rig)
+    floor = max(response.seq for response in rig.responses)
+    await lose(rig, session, link)
+    assert (await take_over(rig, session, floor=floor, uplink_acked_seq=3)).HasField("attached")
+    await eventually(lambda: "gap" in told(rig))
+    (gap,) = [response.gap for response in rig.responses if response.HasField("gap")]
+    assert (gap.from_seq, gap.to_seq, gap.media_class) == (2, 2, live_pb2.MEDIA_CLASS_VIDEO)
+
+
 async def test_a_fenced_owner_leaves_the_session_its_log_and_its_request_id(rig: Rig) -> None:
     session, link = await conversation(rig)
     before = await rig.messages(subjects.log(session), subjects.LOG_STREAM)

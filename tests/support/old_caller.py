@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 
@@ -13,7 +14,7 @@ from parley.v1 import live_pb2, live_pb2_grpc
 
 
 def requests(profile: str) -> Iterator[live_pb2.ConverseRequest]:
-    yield live_pb2.ConverseRequest(open=live_pb2.Open(request_id="old", profile=profile))
+    yield live_pb2.ConverseRequest(open=live_pb2.Open(request_id=f"old-{os.getpid()}", profile=profile))
     yield live_pb2.ConverseRequest(seq=1, text=live_pb2.TextInput(text="hello"))
     yield live_pb2.ConverseRequest(seq=2, end=live_pb2.End(reason="done"))
 
