@@ -78,7 +78,7 @@ async def connected(
             password=settings.nats_password.get_secret_value() or None,
             name=name,
             tls=ssl.create_default_context(cafile=settings.nats_ca_file) if settings.nats_ca_file else None,
-            inbox_prefix=f"_INBOX.{name}".encode(),
+            inbox_prefix=f"_INBOX.operator.{name}".encode(),  # as the permissions of NATS users have it
             connect_timeout=_CONNECT,
             reconnect_time_wait=0.1,
             max_reconnect_attempts=1,

@@ -26,7 +26,8 @@ class OpsServer:
         exposition: Callable[[], Awaitable[bytes]],
     ) -> None:
         """`exposition`: of the process's metrics."""
-        self._host, _, port = listen.rpartition(":")
+        host, _, port = listen.rpartition(":")
+        self._host = host.removeprefix("[").removesuffix("]")  # of an IPv6 address
         self._port = int(port)
         self._ready = ready
         self._counts = counts
@@ -46,7 +47,7 @@ class OpsServer:
         site = web.TCPSite(self._runner, self._host, self._port)
         await site.start()
         host, port = self._runner.addresses[0][:2]
-        return f"http://{host}:{port}"
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     async def stop(self) -> None:
         """Close the port."""

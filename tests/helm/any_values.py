@@ -40,6 +40,8 @@ def _of(schema: Schema, definitions: Schema) -> st.SearchStrategy[Any]:
             return st.lists(_of(items, definitions), min_size=least, max_size=max(least, _MOST))
         case "string":
             return _string(schema)
+        case "null":
+            return st.none()
         case "boolean":
             return st.booleans()
         case "integer":

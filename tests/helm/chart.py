@@ -32,6 +32,7 @@ DOCUMENTED: Final[dict[str, tuple[str, ...]]] = {
     "keda": ("production", "keda"),
     "gateway-api": ("production", "gateway-api"),
     "monitoring": ("production", "monitoring"),
+    "openshift": ("production", "openshift"),
 }
 """Each values file as its first lines say that it is used."""
 

@@ -25,7 +25,8 @@ SETTINGS: Final[dict[str, Any]] = {
     "emulator": EmulatorSettings,
 }
 SERVICES: Final = ("gateway", "worker", "tools")
-_HOST: Final = re.compile(r"^[^:]+:(\d+)$")
+_EVERYWHERE: Final = re.compile(r"^(?:0\.0\.0\.0|\[::\]):(\d+)$")
+"""Every address of the pod."""
 
 Policy = Callable[[list[Manifest]], Iterator[str]]
 POLICIES: Final[dict[str, Policy]] = {}
@@ -54,7 +55,8 @@ def runs_as_nobody_and_writes_nothing(manifests: list[Manifest]) -> Iterator[str
     """Non-root, no privileges, read-only root, no token."""
     for place, pod, container in containers(manifests):
         outer, inner = pod.get("securityContext", {}), container.get("securityContext", {})
-        if not outer.get("runAsNonRoot") or not outer.get("runAsUser"):
+        # Kubernetes refuses to start root then, whether the user is the chart's, the platform's or the image's.
+        if not outer.get("runAsNonRoot") or outer.get("runAsUser") == 0:
             yield f"{place} may run as root"
         if outer.get("seccompProfile") != {"type": "RuntimeDefault"}:
             yield f"{place} has no seccomp profile"
@@ -139,8 +141,8 @@ def ports_are_listened_on(manifests: list[Manifest]) -> Iterator[str]:
             if listens.get("grpc", "").startswith("127.0.0.1:"):
                 del listens["grpc"]  # nobody outside the pod gets there
             for port, address in listens.items():
-                match = _HOST.match(address)
-                if match is None or ports.get(port) != int(match[1]) or not address.startswith("0.0.0.0:"):
+                match = _EVERYWHERE.match(address)
+                if match is None or ports.get(port) != int(match[1]):
                     yield f"{place}: port {port} is {ports.get(port)}, but it listens on {address!r}"
             if ports.keys() != listens.keys():
                 yield f"{place}: ports {sorted(ports)}, listens for {sorted(listens)}"

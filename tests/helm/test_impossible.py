@@ -94,6 +94,8 @@ def test_a_release_whose_services_could_not_be_named(release: str) -> None:
         ({"gateway": {"preStopSeconds": 0}}, "preStopSeconds"),
         ({"worker": {"drainSeconds": 0}}, "drainSeconds"),
         ({"worker": {"replicas": 0}}, "replicas"),
+        ({"podSecurityContext": {"runAsUser": 0}}, "runAsUser"),
+        ({"podSecurityContext": {"privileged": True}}, "privileged"),
         ({"worker": {"resources": {"limits": {"cpu": "two"}}}}, "cpu"),
         ({"tools": {"resources": {"limits": {"memory": None}}}}, "memory"),
         ({"podDisruptionBudget": {"maxUnavailable": 0}}, "maxUnavailable"),

@@ -1,6 +1,7 @@
-"""The users of files/nats/authorization.conf may do what the services do, and nothing that they do not.
+"""The users of files/nats/authorization.conf may do what services and operators do, and nothing that they do not.
 
-A whole stack runs on a nats-server with the configuration of the rendered release, which traces every subject.
+A whole stack runs on a nats-server with the configuration of the rendered release, which traces every subject; so do
+the commands of operators, for what they make on one that is empty, too.
 """
 
 from __future__ import annotations
@@ -8,11 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import re
 import signal
+import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
 import grpc.aio
 import nats
@@ -32,6 +36,7 @@ from tests.support.counts import get_json
 from tests.support.eventually import eventually
 
 SERVICES: Final = ("gateway", "worker", "tools")
+USERS: Final = (*SERVICES, "operator")
 _LIMIT: Final = 90.0
 """Seconds, for what hangs."""
 PASSWORD: Final = "{}-secret"
@@ -48,7 +53,7 @@ RARE: Final = {
 }
 """Allowed, and not always used in what this test plays."""
 FIRST: Final = "$JS.API.STREAM.CREATE."
-"""Streams are made by whoever comes first."""
+"""Streams are made by whoever of the services comes first."""
 
 
 class Guarded(Stack):
@@ -58,7 +63,7 @@ class Guarded(Stack):
         manifests = render(values_of("dev"))
         for name, text in named(manifests, "ConfigMap", "nats")["data"].items():
             (self.state_dir / name).write_text(self._here(text), encoding="utf-8")
-        env = {f"PARLEY_{service.upper()}_PASSWORD": PASSWORD.format(service) for service in SERVICES}
+        env = {f"PARLEY_{user.upper()}_PASSWORD": PASSWORD.format(user) for user in USERS}
         command = [_nats.find_server(), "-c", str(self.state_dir / "nats.conf")]
         self.nats = await self._spawn("nats", command, env)
         await _nats.wait_listening(self.nats, self.state_dir, self.config.ready_timeout)
@@ -206,23 +211,67 @@ async def _play(stack: Guarded) -> None:
     await eventually(lambda: "STREAM.PURGE.KV_PARLEY_REQUESTS" in stack.trace(), timeout=_LIMIT)
 
 
-async def test_services_do_all_their_work_and_no_more_is_allowed(stack: Guarded) -> None:
+async def _parley(stack: Guarded, *arguments: str, **env: str) -> tuple[int, Any]:
+    """Exit status and document of an operator's command."""
+    env = {f"PARLEY_FABRIC_{key}": value for key, value in env.items()}
+    env |= {"PARLEY_FABRIC_NATS_URL": str(stack.nats.ready["url"]), "PARLEY_FABRIC_NATS_USER": "operator"}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "parley.cli", *arguments, "--json"),
+        env={**os.environ, **env, "PARLEY_FABRIC_NATS_PASSWORD": PASSWORD.format("operator")},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(_LIMIT):
+        out, _ = await process.communicate()
+    return process.returncode or 0, json.loads(out) if out else None
+
+
+async def _look_at(stack: Guarded) -> None:
+    """What operators ask a deployment that runs. `parley top` and `session timeline` ask its gateways alone."""
+    status, found = await _parley(stack, "doctor", "--gateway", str(stack.gateways[0].ready["address"]))
+    assert (status, [each for each in found if each["level"] == "problem"]) == (0, [])
+    assert {"workers", "backend", "tools", "gateways"} <= {each["about"] for each in found if each["level"] == "ok"}
+    assert await _parley(stack, "fabric", "diff") == (0, [])
+
+
+async def _prepare(folder: Path) -> str:
+    """Streams of a deployment that is to come, made and changed by an operator; the trace."""
+    empty = Guarded(StackConfig(state_dir=folder))
+    empty.state_dir = folder
+    try:
+        await empty.start_nats()
+        status, done = await _parley(empty, "fabric", "apply")
+        assert (status, len(done["created"]), done["refused"], done["left"]) == (0, 5, [], [])
+        status, done = await _parley(empty, "fabric", "apply", LOG_RETENTION="2h")
+        assert (status, [each["stream"] for each in done["changed"]], done["left"]) == (0, ["PARLEY_LOG"], [])
+        # One server cannot keep two copies: it is asked to, for every stream, and says so itself.
+        status, done = await _parley(empty, "fabric", "apply", REPLICAS="2")
+        assert (status, len(done["refused"])) == (1, 5)
+        assert all("replicas" in each for each in done["refused"])
+        return empty.trace()
+    finally:
+        await empty.stop()
+
+
+async def test_all_the_work_is_done_and_no_more_is_allowed(stack: Guarded, tmp_path: Path) -> None:
+    trace = await _prepare(tmp_path)
     try:
         await _play(stack)
+        await _look_at(stack)
     finally:
-        trace = stack.trace()
+        trace += stack.trace()
         refused = sorted({line.partition("cid:")[2] for line in trace.splitlines() if _REFUSED.search(line)})
         assert refused == []
     used, may = done(trace), allowed()
-    assert used.keys() >= set(SERVICES)
+    assert used.keys() >= set(USERS) == may.keys()
     unused = [
         f"{user}: {pattern}"
-        for user in SERVICES
+        for user in USERS
         for way in ("publish", "subscribe")
         for pattern in may[user][way]
         if not any(matches(pattern, subject) for subject in used[user][way])
         and f"{user}: {pattern}" not in RARE
-        and not pattern.startswith(FIRST)
+        and not (user in SERVICES and pattern.startswith(FIRST))
     ]
     assert unused == []
 

@@ -57,6 +57,7 @@ def _scaler(seconds: int) -> Manifest:
 
 BREAKS: list[tuple[str, Callable[[list[Manifest]], None]]] = [
     ("runs_as_nobody_and_writes_nothing", _set(lambda m: _pod(m, "gateway")["securityContext"], "runAsNonRoot", False)),
+    ("runs_as_nobody_and_writes_nothing", _set(lambda m: _pod(m, "gateway")["securityContext"], "runAsUser", 0)),
     (
         "runs_as_nobody_and_writes_nothing",
         _set(lambda m: _worker(m)["securityContext"], "readOnlyRootFilesystem", None),
@@ -172,6 +173,42 @@ def test_settings_go_before_what_a_development_release_sets(more: dict[str, Any]
     assert environment(_container(manifests, "tools"))["PARLEY_TOOLS_ORDERS_DB"] == "/tmp/mine.sqlite3"
 
 
+@pytest.mark.parametrize(("family", "host"), [("IPv4", "0.0.0.0"), ("IPv6", "[::]")])
+def test_services_listen_on_addresses_of_the_pods_family(family: str, host: str) -> None:
+    more = {"ipFamily": family, "tools": {"apiKeysSecret": {"name": "tool-callers"}}}
+    for base in ("production", "dev"):
+        manifests = render(over(values_of(base), more))
+        assert violations(manifests) == []
+        _take(manifests)
+        for service, ports in (("gateway", (50051, 8080)), ("worker", (8080,)), ("tools", (50052, 8080))):
+            env = environment(_container(manifests, service))
+            listens = {value for name, value in env.items() if name.endswith("_LISTEN")}
+            assert listens == {f"{host}:{port}" for port in ports}
+    emulator, jaeger = (environment(_container(manifests, name)) for name in ("emulator", "jaeger"))
+    assert (emulator["PARLEY_EMULATOR_HOST"], jaeger["JAEGER_LISTEN_HOST"]) == (host.strip("[]"), host)
+
+
+IDS = ("runAsUser", "runAsGroup", "fsGroup")
+
+
+@pytest.mark.parametrize("base", ["production", "dev"])
+def test_the_user_of_pods_is_fixed_or_the_platforms_to_choose(base: str) -> None:
+    """OpenShift refuses pods that name another user than one of their project's."""
+    for _, pod in pods(render(values_of(base))):
+        assert [pod["securityContext"][key] for key in IDS] == [65532] * 3
+    for _, pod in pods(render(values_of(base, "openshift"))):
+        assert pod["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    # A YAML file's large numbers are floats to a template.
+    for _, pod in pods(render(over(values_of(base), {"podSecurityContext": dict.fromkeys(IDS, 1_000_650_000)}))):
+        assert [pod["securityContext"][key] for key in IDS] == [1_000_650_000] * 3
+
+
+def test_the_port_of_dns_is_that_of_its_pods() -> None:
+    for files, port in (("production",), 53), (("production", "openshift"), 5353):
+        rule = named(render(values_of(*files)), "NetworkPolicy", "worker")["spec"]["egress"][0]
+        assert rule["ports"] == [{"port": port, "protocol": protocol} for protocol in ("UDP", "TCP")]
+
+
 def test_the_pod_of_helm_test_stays_for_its_log() -> None:
     """`helm test --logs` reads it when hooks that succeeded are deleted, before Helm 4.1."""
     annotations = named(render(values_of("production")), "Pod", "test")["metadata"]["annotations"]
@@ -180,7 +217,12 @@ def test_the_pod_of_helm_test_stays_for_its_log() -> None:
 
 @pytest.mark.parametrize("name", DOCUMENTED)
 def test_services_take_the_values_of_their_variables(name: str) -> None:
-    for deployment in of_kind(render(values_of(*DOCUMENTED[name])), "Deployment"):
+    _take(render(values_of(*DOCUMENTED[name])))
+
+
+def _take(manifests: list[Manifest]) -> None:
+    """Services' own settings, from the variables of their pods; ValidationError."""
+    for deployment in of_kind(manifests, "Deployment"):
         service = component(deployment)
         if service in SERVICES:
             env = environment(_container([deployment], service))

@@ -30,6 +30,11 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
 {{- end -}}
 
+{{/* What tells this release's series in Prometheus from those of others (podTargetLabels of the PodMonitor). */}}
+{{- define "parley.series" -}}
+{{- printf "namespace=%q, app_kubernetes_io_instance=%q" .Release.Namespace .Release.Name -}}
+{{- end -}}
+
 {{- define "parley.image" -}}
 {{- $image := .root.Values.image -}}
 {{- $own := (get .root.Values .name | default dict).image | default dict -}}
@@ -46,6 +51,9 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end -}}
 
 {{- define "parley.grpcPort" -}}50051{{- end -}}
+
+{{/* Every address of a pod. */}}
+{{- define "parley.everywhere" -}}{{ ternary "[::]" "0.0.0.0" (eq .Values.ipFamily "IPv6") }}{{- end -}}
 
 {{/* Seconds of a duration as the services read it: 500ms, 10s, 2m, 1h, 1d. */}}
 {{- define "parley.seconds" -}}

@@ -1,10 +1,13 @@
 {{/* What the pods of the three services have in common. */}}
 
+{{/* Takes the root. An id of null is left to the platform. */}}
 {{- define "parley.podSecurity" -}}
 runAsNonRoot: true
-runAsUser: 65532
-runAsGroup: 65532
-fsGroup: 65532
+{{- range $key, $id := .Values.podSecurityContext }}
+{{- if not (kindIs "invalid" $id) }}
+{{ $key }}: {{ int64 $id }}
+{{- end }}
+{{- end }}
 seccompProfile: {type: RuntimeDefault}
 {{- end -}}
 
@@ -67,7 +70,7 @@ topologySpreadConstraints:
 - name: {{ $prefix }}_OTLP_ENDPOINT
   value: {{ include "parley.otlpEndpoint" .root | quote }}
 - name: {{ $prefix }}_OPS_LISTEN
-  value: 0.0.0.0:8080
+  value: {{ printf "%s:8080" (include "parley.everywhere" .root) | quote }}
 - name: {{ $prefix }}_LOG_LEVEL
   value: {{ $values.logLevel }}
 - name: {{ $prefix }}_SHUTDOWN_GRACE
@@ -111,7 +114,7 @@ serviceAccountName: {{ include "parley.object" . }}
 automountServiceAccountToken: false
 enableServiceLinks: false
 terminationGracePeriodSeconds: {{ include "parley.terminationGracePeriodSeconds" . }}
-securityContext: {{- include "parley.podSecurity" . | nindent 2 }}
+securityContext: {{- include "parley.podSecurity" .root | nindent 2 }}
 {{- with .root.Values.image.pullSecrets }}
 imagePullSecrets:
   {{- range . }}
