@@ -89,6 +89,23 @@ async def test_a_model_that_stays_silent_is_asked_again_where_it_may_be_stuck(ri
     assert told(link) == ([("where are my keys", True)] if owed else [])
 
 
+async def test_a_caller_that_goes_on_after_a_pause_is_not_asked_for(rig: Rig) -> None:
+    """The model took the pause for the end: what it began was cut off, and says nothing of a call that was lost."""
+    session, link = await rig.open(input_transcription=True)
+    link.says(HANDLE)
+    await rig.send(session, sound(1))
+    await eventually(lambda: link.audio)
+    link = await next_link(rig, link)
+    await eventually(lambda: link.audio)
+    before = len(link.audio)
+    link.says(events.InputTranscript("where are", True, ""), events.Interrupted(), DONE)
+    link.says(events.InputTranscript("my keys", True, ""))
+    await heard(rig, "my keys")
+    assert (told(link), len(link.audio)) == ([], before)
+    link.says(DONE)
+    await eventually(lambda: told(link) == [("my keys", True)])  # now it may be stuck, as before
+
+
 @pytest.mark.parametrize("said", ["i can", ""])
 async def test_what_was_typed_and_cut_an_answer_off_is_given_again(
     rig: Rig, said: str, monkeypatch: pytest.MonkeyPatch
