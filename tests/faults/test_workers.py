@@ -18,6 +18,8 @@ from tests.support.counts import get_json
 from tests.support.eventually import eventually
 
 killed, frozen, again, exact = Stories(), Stories(), Stories(), Stories()
+ANSWER = "four seven one one"
+"""Of the answer to what `begin_to_ask` asks."""
 VERTEX = {"PARLEY_WORKER_BACKEND": "vertex", "PARLEY_GATEWAY_BACKEND": "vertex"}
 """Each handle says what it restores."""
 
@@ -50,6 +52,12 @@ def with_log(log: str) -> dict[str, Any]:
     return {"config": UNLOGGED} if log == "log off" else {}
 
 
+async def begin_to_ask(call: Call) -> None:
+    """Come to the middle of a sentence that is long enough for every other story to come to its state meanwhile."""
+    await call.speak("order_4711", wait=False)
+    await asyncio.sleep(1.2)
+
+
 @killed.add()
 async def nobody_speaks(scene: Scene) -> None:
     async with in_the_scene(scene) as call:
@@ -66,14 +74,13 @@ async def nobody_speaks(scene: Scene) -> None:
 async def the_caller_speaks(scene: Scene, log: str = "log on") -> None:
     async with in_the_scene(scene, **with_log(log)) as call:
         since = len(call.got)
-        await call.speak("weather_paris", wait=False)
-        await asyncio.sleep(1.2)  # the middle of the sentence
+        await begin_to_ask(call)
         await scene.struck()
-        await call.answer(since, containing="degrees")
+        await call.answer(since, containing=ANSWER)
         await taken_over(call)
         heard = [event.text for event in call.of(events.InputTranscript, since)]
         # With the log off nobody knows how far the worker before had heard it.
-        assert heard[-1 if log == "log off" else 0 :] == ["what is the weather in paris"]
+        assert heard[-1 if log == "log off" else 0 :] == ["where is my order four seven one one"]
         assert not call.of(events.Interrupted, since)
         await goes_on(call)
 
@@ -157,15 +164,14 @@ async def the_gateway_dies_too(scene: Scene, state: str, log: str = "log on") ->
     async with in_the_scene(scene, targets=targets, **with_log(log)) as call:
         since = len(call.got)
         if state == "the caller speaks":
-            await call.speak("weather_paris", wait=False)
-            await asyncio.sleep(1.2)
+            await begin_to_ask(call)
         elif state == "the model speaks":
             await call.session.send_text("tell me about your service")
             await call.until(lambda event: isinstance(event, events.Audio), since)
         await scene.struck()
         await taken_over(call)
         if state == "the caller speaks":
-            await call.answer(since, containing="degrees")
+            await call.answer(since, containing=ANSWER)
         elif state == "the model speaks":
             await call.answer(since, containing="speaking")
         await goes_on(call)
@@ -175,10 +181,9 @@ async def the_gateway_dies_too(scene: Scene, state: str, log: str = "log on") ->
 async def no_frame_is_heard_twice(scene: Scene) -> None:
     async with in_the_scene(scene) as call:
         since = len(call.got)
-        await call.speak("weather_paris", wait=False)
-        await asyncio.sleep(1.2)
+        await begin_to_ask(call)
         await scene.struck()
-        await call.answer(since, containing="degrees")
+        await call.answer(since, containing=ANSWER)
         assert (await taken_over(call)).method == "RESUMED"
         await goes_on(call, twice=0.0)
 
@@ -211,11 +216,12 @@ async def the_next_worker_dies_too(scene: Scene) -> None:
         second = await taken_over(call, since)
         await call.answer(since, containing="speaking")
         assert [event.reason for event in call.of(events.Interrupted)] == ["RESTARTED"] * 2
-        # Nobody knows whether the newest handle of the second one has the question: it is known once more at most, as
-        # the caller is told, which had it told the first time, too.
+        # Nobody knows whether the newest handle of the second one has the question: it may be known once more, and then
+        # the caller is told so, which had it told the first time, too.
         duplicates = (await call.lineage())["duplicates"]
-        assert [turn["text"] for turn in [*duplicates["turns"], *duplicates["texts"]]] in ([], [question])
-        assert second.replayed[0][0] == first.replayed[0][0]
+        twice = [turn["text"] for turn in [*duplicates["turns"], *duplicates["texts"]]]
+        assert twice in ([], [question])
+        assert not twice or second.replayed[0][0] == first.replayed[0][0]
         await goes_on(call, asked_again=True)
 
 
