@@ -13,7 +13,7 @@ from typing import Final
 
 import nats.errors
 from nats.js import JetStreamContext
-from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from nats.js.api import AckPolicy, ConsumerConfig, ConsumerInfo, DeliverPolicy
 
 from parley.v1 import fabric_pb2
 from services.fabric import ids, subjects
@@ -25,6 +25,8 @@ _INACTIVE: Final = 30.0
 when it was to be removed."""
 _REMOVAL: Final = 2.0
 """Seconds that removing a consumer may take."""
+_removals: Final[set[asyncio.Task[None]]] = set()
+"""That go on when whoever watched has gone."""
 
 
 class RecordWatch:
@@ -67,17 +69,35 @@ async def watch_records(js: JetStreamContext, session: str) -> AsyncIterator[Rec
         mem_storage=True,
         num_replicas=1,
     )
-    subscription: JetStreamContext.PullSubscription | None = None
+    try:
+        subscription = await js.pull_subscribe_bind(name, subjects.SESSIONS_STREAM)
+    except (nats.errors.Error, TimeoutError) as error:
+        raise unavailable(error) from error
+    creation = asyncio.create_task(js.add_consumer(subjects.SESSIONS_STREAM, config), name=f"create {name}")
     try:
         try:
-            subscription = await js.pull_subscribe_bind(name, subjects.SESSIONS_STREAM)
-            await js.add_consumer(subjects.SESSIONS_STREAM, config)
+            await asyncio.shield(creation)
         except (nats.errors.Error, TimeoutError) as error:
             raise unavailable(error) from error
         yield RecordWatch(subscription, session)
     finally:
-        with contextlib.suppress(nats.errors.Error, TimeoutError):
-            async with asyncio.timeout(_REMOVAL):
-                if subscription is not None:
-                    await subscription.unsubscribe()
-                await js.delete_consumer(subjects.SESSIONS_STREAM, name)
+        removal = asyncio.create_task(_remove(js, name, subscription, creation), name=f"remove {name}")
+        _removals.add(removal)
+        removal.add_done_callback(_removals.discard)
+        await asyncio.shield(removal)  # whoever is in a hurry cancels more than once
+
+
+async def _remove(
+    js: JetStreamContext,
+    name: str,
+    subscription: JetStreamContext.PullSubscription,
+    creation: asyncio.Task[ConsumerInfo],
+) -> None:
+    # The server does not answer requests in their order: what is removed before it is created stays.
+    await asyncio.wait({creation})
+    if not creation.cancelled():
+        creation.exception()  # looked at; whether there is a consumer all the same is not known then
+    with contextlib.suppress(nats.errors.Error, TimeoutError):
+        async with asyncio.timeout(_REMOVAL):
+            await subscription.unsubscribe()
+            await js.delete_consumer(subjects.SESSIONS_STREAM, name)

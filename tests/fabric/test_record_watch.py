@@ -1,9 +1,11 @@
 """Watching a session's records, on a real nats-server."""
 
 import asyncio
+from typing import Any
 
 import pytest
 from nats.js import JetStreamContext
+from nats.js.api import ConsumerInfo
 
 from parley.v1 import fabric_pb2, sessions_pb2
 from services.fabric import ids, subjects
@@ -67,6 +69,38 @@ async def test_a_watch_that_is_cancelled_at_any_moment_leaves_no_consumer(
         return not await watching(js)
 
     await eventually(nobody)
+
+
+async def test_a_consumer_that_is_made_after_its_watch_was_cancelled_goes_too(
+    records: SessionRecords, js: JetStreamContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server may create and delete in another order than it was asked to."""
+    create, asked, goes_on = js.add_consumer, asyncio.Event(), asyncio.Event()
+
+    async def at_the_server(*arguments: Any) -> ConsumerInfo:
+        asked.set()
+        await goes_on.wait()
+        return await create(*arguments)
+
+    async def add_consumer(*arguments: Any) -> ConsumerInfo:
+        return await asyncio.shield(asyncio.create_task(at_the_server(*arguments)))
+
+    async def watch() -> None:
+        async with watch_records(js, ids.session_id()):
+            pass
+
+    monkeypatch.setattr(js, "add_consumer", add_consumer)
+    task = asyncio.create_task(watch())
+    await asked.wait()
+    await stop_tasks([task])
+    made = js._nc.stats["in_msgs"]
+    goes_on.set()
+    await eventually(lambda: js._nc.stats["in_msgs"] >= made + 2)  # it was created, and removed
+
+    async def nobody() -> bool:
+        return not await watching(js)
+
+    await eventually(nobody, timeout=10)  # sooner than the server does it
 
 
 async def test_a_consumer_that_is_lost_is_said_to_be(records: SessionRecords, js: JetStreamContext) -> None:
