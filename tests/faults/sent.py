@@ -55,6 +55,8 @@ class Sent:
         """By number. A number that was given again, after a resume, means what it was given to last."""
         self._before: defaultdict[int, list[Range]] = defaultdict(list)
         """What a number was given to before."""
+        self._newest: dict[int, int] = {}
+        """Number of the message that carried a frame last."""
         self._first = 0
         """Number of the first message that left, 0: none has."""
         self._left = Ranges()
@@ -76,6 +78,7 @@ class Sent:
         self._carried[request.seq] = found
         for first, after in found:
             self._left.add(first, after)
+            self._newest |= dict.fromkeys(range(first, after), request.seq)
 
     def excused(self, got: Iterable[events.Event]) -> Ranges:
         """Frames that may be missing, because the caller was told so."""
@@ -106,7 +109,13 @@ class Sent:
             return
         # Numbers from before this stream's first were given out by whoever had the session then.
         for seq in range(max(lost.from_seq, self._first), lost.to_seq + 1):
-            yield from self._carried.get(seq, ())
-            yield from self._before[seq]
+            if not self._before[seq]:
+                yield from self._carried.get(seq, ())
+            else:  # what it was given to since then is on its way
+                yield from (frames for frames in self._before[seq] if not self._is_under_way(frames))
         if lost.media_class == "AUDIO":
             yield from self._left.missing(0, self._until)
+
+    def _is_under_way(self, frames: Range) -> bool:
+        """The number that they left with last is theirs still."""
+        return frames in self._carried[self._newest[frames[0]]]

@@ -63,8 +63,11 @@ def test_a_number_means_what_it_was_given_to_last() -> None:
 
 def test_what_the_client_gave_up_is_named_by_the_numbers_it_had() -> None:
     sent = speaker()
-    sent.left(message(3, 8))
-    assert frames(sent, resumed(3, 3)) == [(4, 6), (8, 10)]
+    assert frames(sent, resumed(3, 3)) == [(4, 6)]
+    sent.left(message(3, 8))  # which another message has from now on
+    assert frames(sent, resumed(3, 3)) == [(4, 6)]
+    sent.left(message(4, 4))  # nor what leaves after all
+    assert frames(sent, resumed(3, 3)) == []
 
 
 def test_or_by_none_where_it_had_not_left() -> None:
