@@ -20,6 +20,8 @@ MODULES: Final = "tests.support.payments"
 TIMEOUT: Final = 15.0
 """Seconds."""
 
+_SABOTAGED: Final = os.environ.get(SABOTAGE) == "idempotent"
+
 T = TypeVar("T")
 
 
@@ -28,7 +30,7 @@ def set_up_tools(settings: ToolsSettings) -> None:
     orders.set_up_tools(settings)
 
 
-@tool(timeout=TIMEOUT, behavior="blocking", idempotent=os.environ.get(SABOTAGE) == "idempotent")
+@tool(timeout=TIMEOUT, behavior="blocking", idempotent=_SABOTAGED)
 def refund_order(context: ToolContext, order_id: orders.Number, amount_cents: orders.Cents) -> orders.Refund:
     """Pays money back to the customer for an order."""
     return _committed(context, order_id, orders.refund_order(context, order_id, amount_cents))
@@ -37,7 +39,9 @@ def refund_order(context: ToolContext, order_id: orders.Number, amount_cents: or
 @tool(timeout=TIMEOUT, behavior="blocking", idempotent=True)
 def send_voucher(context: ToolContext, order_id: orders.Number, amount_cents: orders.Cents) -> orders.Voucher:
     """Sends the customer a voucher, to make up for trouble with an order."""
-    return _committed(context, order_id, orders.send_voucher(context, order_id, amount_cents))
+    voucher = orders.send_voucher(context, order_id, amount_cents)
+    # It keeps its promise: whoever strikes at a commit is to strike at a refund's then.
+    return voucher if _SABOTAGED else _committed(context, order_id, voucher)
 
 
 def _committed(context: ToolContext, order_id: str, result: T) -> T:
