@@ -147,6 +147,8 @@ class Strikes:
         self._report.faults["gateways restarted"] += 1
         for gateway in self._running(self._stack.gateways):
             async with self._gateways_busy:
+                if not gateway.running:
+                    continue  # the other lane killed it meanwhile; its successor is new
                 await self._note("gateway drained", gateway=gateway)
                 await self._drain(gateway)
                 await self._start_gateway(gateway)
