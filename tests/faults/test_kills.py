@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 import pytest
@@ -33,7 +34,8 @@ def test_everything_is_paid_once_and_answered_whoever_dies() -> None:
 @pytest.mark.long
 def test_a_tool_that_is_not_as_idempotent_as_it_says_is_noticed() -> None:
     books = asyncio.run(run(calls=30, kills=2, sessions=6, seed=SEED, minutes=2, sabotage="idempotent"))
-    assert any("was paid 2 times" in violation for violation in books.violations), "\n".join(books.lines())
+    # Each kill at a refund pays it once more: twice, or three times where both hit the same.
+    assert any(re.search("was paid [23] times", violation) for violation in books.violations), "\n".join(books.lines())
 
 
 # The arithmetic
