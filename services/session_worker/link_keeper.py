@@ -199,8 +199,10 @@ class LinkKeeper:
         turn = self._keeps.turns.current
         if not isinstance(event, events.TurnComplete) or not event.idle:
             return False
-        if turn is not None and (turn.first_output is not None or turn.interrupted):
-            return False  # what was cut off was an answer, if only to the first half of a question
+        if turn is not None and turn.first_output is not None:
+            return False
+        if self._keeps.turns.cut_off:
+            return False  # that was an answer, if only to the first half of a question
         if self._calls.empty_turn(between_turns=turn is None):
             return True
         keeps = self._keeps

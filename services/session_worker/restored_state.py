@@ -203,9 +203,12 @@ def _untold(call: fabric_pb2.CallerCall, entries: Sequence[fabric_pb2.LogEntry],
 
 def _losses(untold: Iterable[fabric_pb2.UntoldLoss], floor: int, received: int) -> list[live_pb2.Gap]:
     """What is beyond `received` is asked for again, and comes, or is lost again."""
-    found = [loss.gap for loss in untold if not 0 < loss.downlink_seq <= floor and loss.gap.from_seq <= received]
-    for gap in found:
-        gap.to_seq = min(gap.to_seq, received)
+    found: list[live_pb2.Gap] = []
+    for loss in untold:
+        if not 0 < loss.downlink_seq <= floor and loss.gap.from_seq <= received:
+            found.append(live_pb2.Gap())
+            found[-1].CopyFrom(loss.gap)
+            found[-1].to_seq = min(loss.gap.to_seq, received)
     return found
 
 

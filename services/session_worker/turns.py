@@ -72,6 +72,8 @@ class TurnState:
         """Calls without their results, and the turn of each."""
         self.typed = False
         """What the model was asked last was ordered content, and nothing else was asked meanwhile."""
+        self.cut_off = False
+        """The model was interrupted in what it does now, whether or not anything was heard of that."""
         self.last_event = 0.0
         """When the model was last heard, in monotonic seconds."""
 
@@ -141,6 +143,7 @@ class TurnState:
                 for call_id in ids:
                     self.pending_calls.pop(call_id, None)
             case events.Interrupted():
+                self.cut_off = True
                 if self.current is not None:
                     self.current.interrupted = True
             case events.GenerationComplete() if not self._completes_turns:
@@ -153,13 +156,14 @@ class TurnState:
             case events.Usage():
                 if self.current is not None:
                     self.current.usage = event
-            case events.TurnComplete(idle=False) if self._is_empty and not self._is_cut_off:
+            case events.TurnComplete(idle=False) if self._is_empty and not self.cut_off:
                 pass  # it thinks on, and what it says or calls then belongs to this turn
             case events.TurnComplete(idle=idle):
                 ended, self.current = self.current, None
                 self.typed = self.typed and self._owed is not None
+                cut_off, self.cut_off = self.cut_off, False
                 # What was typed is not answered by a turn that was cut off before the model said anything.
-                if idle and not (ended is not None and ended.interrupted and ended.first_output is None):
+                if idle and not (cut_off and (ended is None or ended.first_output is None)):
                     self._answered_by(ended, now)
                 return ended
             case _:
@@ -172,7 +176,7 @@ class TurnState:
         Returns the calls of these turns that had no answer: they come again. Those of earlier ones do not, and are
         waited for no more: what they return is told in words.
         """
-        self.count, self.current = first - 1, None
+        self.count, self.current, self.cut_off = first - 1, None, False
         pending, self.pending_calls = self.pending_calls, {}
         self._owed = None
         return {call_id for call_id, turn in pending.items() if turn >= first}
@@ -181,10 +185,6 @@ class TurnState:
     def _is_empty(self) -> bool:
         """The model has said nothing yet."""
         return self.current is None or self.current.first_output is None
-
-    @property
-    def _is_cut_off(self) -> bool:
-        return self.current is not None and self.current.interrupted
 
     def _answered_by(self, turn: Turn | None, now: float) -> None:
         """`turn` settles what is owed, unless it began before that was asked. An empty turn settles it too."""
@@ -195,6 +195,7 @@ class TurnState:
 
     def _turn(self, now: float) -> Turn:
         if self.current is None:
+            self.cut_off = False
             self.count += 1
             # The answer to a question begins with the question, as whoever asked sees it.
             self.current = Turn(self.count, now if self._owed is None else self._owed_since)

@@ -421,3 +421,29 @@ def test_the_last_envelope_says_that_the_session_is_let_go_and_how_far_it_came()
     assert out.drained
     out.let_go("wk-b")
     assert not envelopes(out), "there is nobody to tell"
+
+
+def test_a_gap_of_the_uplink_is_untold_until_the_caller_has_it() -> None:
+    """Nobody else would tell it: not what waits to be told, nor what waits behind audio, nor what the gateway has alone."""
+    out = downlink(ahead=100)
+    speak(out, 5)
+    out.losses.add(uplink_gap(3), 0.0)
+    assert [loss.downlink_seq for loss in out.untold_losses] == [0]
+    say(out)
+    assert [(loss.gap, loss.downlink_seq) for loss in out.untold_losses] == [(uplink_gap(3), 6)]
+    assert 6 not in seqs(envelopes(out))
+    out.acknowledge(5)
+    out.passed_on(7)
+    assert out.untold_losses
+    out.acknowledge(6)
+    assert not out.untold_losses
+
+
+def test_of_a_caller_that_never_acks_the_gateway_knows_of_gaps_too() -> None:
+    out = downlink()
+    out.losses.add(uplink_gap(3), 0.0)
+    say(out)
+    envelopes(out)
+    assert out.untold_losses
+    out.passed_on(2)
+    assert not out.untold_losses

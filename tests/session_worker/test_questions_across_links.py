@@ -106,6 +106,20 @@ async def test_a_caller_that_goes_on_after_a_pause_is_not_asked_for(rig: Rig) ->
     await eventually(lambda: told(link) == [("my keys", True)])  # now it may be stuck, as before
 
 
+async def test_nor_where_nothing_is_heard_of_what_it_says(rig: Rig) -> None:
+    """Without transcripts and log the audio would be given again as it was."""
+    session, link = await rig.open(conversation_log=live_pb2.ConversationLog(disabled=True))
+    link.says(HANDLE)
+    await rig.send(session, sound(1))
+    await eventually(lambda: link.audio)
+    link = await next_link(rig, link)
+    await eventually(lambda: link.audio)
+    before = len(link.audio)
+    link.says(events.Interrupted(), DONE, events.GoAway(None))
+    await eventually(lambda: rig.worker.held(session)._parts.links.at_rest is False or len(rig.dialer.links) > 2)
+    assert len(link.audio) == before
+
+
 @pytest.mark.parametrize("said", ["i can", ""])
 async def test_what_was_typed_and_cut_an_answer_off_is_given_again(
     rig: Rig, said: str, monkeypatch: pytest.MonkeyPatch

@@ -302,9 +302,6 @@ def test_a_result_is_given_again_where_its_call_comes_again(turn: int, again: bo
     assert (found.to_give, bool(found.caller_calls)) == ({3} if again else set(), again)
 
 
-# Who may take over
-
-
 # What the caller is told of losses
 
 
@@ -333,6 +330,9 @@ def test_an_answer_that_the_checkpoint_does_not_know_knows_of_newer_losses() -> 
     before = [untold(2, 4, downlink_seq=19)]
     found = state(log(answer), {"floor": 20}, covered_uplink_seq=5, untold_losses=before)
     assert [(gap.from_seq, gap.to_seq) for gap in found.losses] == [(7, 8)]
+
+
+# Who may take over
 
 
 def own(handover: fabric_pb2.Handover | None = None, **fields: Any) -> fabric_pb2.OwnRecord:

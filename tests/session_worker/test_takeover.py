@@ -326,6 +326,27 @@ async def test_a_loss_whose_gap_waits_behind_audio_is_told_by_the_next_owner(rig
     assert (gap.from_seq, gap.to_seq, gap.media_class) == (2, 2, live_pb2.MEDIA_CLASS_VIDEO)
 
 
+async def test_an_answer_in_the_log_says_what_the_caller_was_not_told(rig: Rig) -> None:
+    """It covers the input that it is about, whether or not its owner comes to write a checkpoint."""
+    session, link = await conversation(rig)
+    link.says(*[events.Audio(bytes(48_000), 24_000)] * 20)
+    await eventually(lambda: rig.worker.held(session)._parts.downlink.waiting)
+    shed = fabric_pb2.Skip(range={"from_seq": 2, "to_seq": 2}, media_class=live_pb2.MEDIA_CLASS_VIDEO)  # type: ignore[arg-type]
+    await rig.send(session, last_seq=2, skips=[shed])
+    await eventually(lambda: rig.worker.held(session)._parts.downlink.losses)
+    before = await rig.messages(subjects.log(session), subjects.LOG_STREAM)
+    link.says(DONE)
+
+    async def logged() -> fabric_pb2.LogEntry | None:
+        if await rig.messages(subjects.log(session), subjects.LOG_STREAM) == before:
+            return None
+        message = await rig.js.get_last_msg(subjects.LOG_STREAM, subjects.log(session))
+        return fabric_pb2.LogEntry.FromString(message.data or b"")
+
+    entry = await eventually(logged)
+    assert [(loss.gap.from_seq, loss.gap.to_seq) for loss in entry.model_said.untold_losses] == [(2, 2)]
+
+
 async def test_a_fenced_owner_leaves_the_session_its_log_and_its_request_id(rig: Rig) -> None:
     session, link = await conversation(rig)
     before = await rig.messages(subjects.log(session), subjects.LOG_STREAM)
