@@ -10,7 +10,7 @@ import time
 import urllib.request
 import wave
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -23,6 +23,7 @@ from parley.cli.stack import Stack
 from parley.v1 import live_pb2
 from tests.faults.sent import MARK_SECONDS, Sent, both, by_stream, without
 from tests.support.counts import get_json
+from tests.support.eventually import eventually
 from tests.support.talks import speech
 
 FRAME = 0.04
@@ -204,20 +205,9 @@ class Call:
         """Whether it was told that the model did not hear some of what it said."""
         return bool(both(self.sent.voiced, self.sent.excused(self.got[since:])))
 
-    def answers(self) -> int:
-        """Turns in which the model said something that it did not take back."""
-        count, spoke = 0, False
-        for event in self.got:
-            match event:
-                case events.Audio() | events.Text():
-                    spoke = True
-                case events.Interrupted(reason="RESTARTED"):
-                    spoke = False
-                case events.TurnComplete():
-                    count, spoke = count + spoke, False
-                case _:
-                    pass
-        return count
+    def answers(self, *, in_gaps: bool = False) -> int:
+        """See `answers_in`."""
+        return answers_in(self.got, in_gaps=in_gaps)
 
     def of(self, kind: type[events.Event], since: int = 0) -> list[Any]:
         """Every event of a kind."""
@@ -275,6 +265,25 @@ class Call:
         return found
 
 
+def answers_in(got: Iterable[events.Event], *, in_gaps: bool = False) -> int:
+    """Turns in which the model said something that it did not take back. `in_gaps`: those too in which it may have,
+    because a gap names what came before their end."""
+    count, spoke = 0, False
+    for event in got:
+        match event:
+            case events.Audio() | events.Text():
+                spoke = True
+            case events.Gap(direction="DOWNLINK", media_class="VITAL"):
+                spoke = spoke or in_gaps
+            case events.Interrupted(reason="RESTARTED"):
+                spoke = False
+            case events.TurnComplete():
+                count, spoke = count + spoke, False
+            case _:
+                pass
+    return count
+
+
 def brief(got: list[events.Event]) -> list[str]:
     """Events in few words: audio in a row is one."""
     told: list[str] = []
@@ -321,6 +330,10 @@ UNLOGGED = parley.SessionConfig(
     conversation_log=live_pb2.ConversationLog(disabled=True),
 )
 """As the profile `support`, with the log off."""
+_LINK_LIMIT = 240.0
+"""Seconds for the next link, with everything that may happen meanwhile, on a machine that has too much to do."""
+_TOLD = 10.0
+"""Seconds in which a link that there is has been told what its model is to know, and has read it."""
 TWICE = 0.4
 """Seconds of an open utterance that the model may hear twice each time that it is on another link: a round trip, and
 the silence before the first sound."""
@@ -366,6 +379,26 @@ async def check(
         result = caller.session.audit.result()
         assert result.whole, result
     return lineage
+
+
+async def check_once_told(call: Call, **expected: Any) -> None:
+    """The same, once the model is known to be on a link that was told of it all. A link that was replaced meanwhile may
+    have been looked at before it was: what then counts is the next."""
+
+    async def checked() -> bool:
+        await check(call, **expected)
+        return True
+
+    while True:
+        await call.until_on_a_link(_LINK_LIMIT)
+        links = len(call.of(events.LinkRotating))
+        try:
+            await eventually(checked, _TOLD)
+        except AssertionError:
+            if len(call.of(events.LinkRotating)) == links:
+                raise
+        else:
+            return
 
 
 async def unexcused(call: Call, lineage: dict[str, Any]) -> dict[str, Any]:

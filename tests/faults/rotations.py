@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from parley import events
 from parley.cli.stack import Stack, StackConfig
-from tests.faults.call import Call, calling, check
+from tests.faults.call import Call, calling, check_once_told
 from tests.faults.chaos.report import percentile
 
 SPOKEN = ("speech_began", "speech_ended")
@@ -82,7 +82,7 @@ class Soak:
                     speaks = call.has_microphone and bool(spoken) and chance.random() < _SPEAKS
                     await self._ask(call, chance, spoken.pop() if speaks else "")
                     asked += 1
-                await check(call, asked_again=True)
+                await check_once_told(call, asked_again=True)
                 assert call.answers() == asked, f"{asked} questions, {call.answers()} answers"
         except Exception as problem:  # noqa: BLE001 - told in the end
             self.problems.append(f"{type(problem).__name__}: {str(problem)[:3000]}")

@@ -7,7 +7,7 @@ from typing import Any
 
 from emulator.faults.text import parse
 from parley import events
-from tests.faults.call import STATES
+from tests.faults.call import STATES, answers_in
 from tests.faults.chaos import links
 from tests.faults.chaos.report import Report, percentile
 
@@ -76,3 +76,14 @@ def test_a_run_without_an_answer_proves_nothing() -> None:
 
 def test_percentiles_are_of_nearest_rank() -> None:
     assert [percentile([4.0, 1.0, 3.0, 2.0], percent) for percent in (50, 99)] == [2.0, 4.0]
+
+
+def test_answers_are_counted_and_those_that_a_gap_names() -> None:
+    spoken = [events.Audio(1, b"", 24_000), events.TurnComplete(2)]
+    calls_alone = [events.TurnComplete(3)]
+    began_anew = [events.Audio(4, b"", 24_000), events.Interrupted(5, "RESTARTED", 4, 4), *spoken]
+    lost = [events.Gap(6, "DOWNLINK", 4, 5, "VITAL", "FORGOTTEN"), events.TurnComplete(7)]
+    assert answers_in([*spoken, *calls_alone, *began_anew]) == answers_in([*spoken, *began_anew], in_gaps=True) == 2
+    assert (answers_in([*spoken, *lost]), answers_in([*spoken, *lost], in_gaps=True)) == (1, 2)
+    uplink = events.Gap(6, "UPLINK", 4, 5, "AUDIO", "TOO_OLD")
+    assert answers_in([uplink, *calls_alone], in_gaps=True) == 0

@@ -424,7 +424,7 @@ def test_the_last_envelope_says_that_the_session_is_let_go_and_how_far_it_came()
 
 
 def test_a_gap_of_the_uplink_is_untold_until_the_caller_has_it() -> None:
-    """Nobody else would tell it: not what waits to be told, nor what waits behind audio, nor what the gateway has alone."""
+    """Nobody else would tell it: what waits to be told, what waits behind audio, what only the gateway has."""
     out = downlink(ahead=100)
     speak(out, 5)
     out.losses.add(uplink_gap(3), 0.0)
