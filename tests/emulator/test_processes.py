@@ -52,12 +52,16 @@ async def emulator() -> AsyncIterator[RunningEmulator]:
 async def nothing_left(request: pytest.FixtureRequest) -> AsyncIterator[None]:
     yield
     if "emulator" in request.fixturenames:
-        running: RunningEmulator = request.getfixturevalue("emulator")
+        await until_alone(request.getfixturevalue("emulator"))
 
-        async def gone() -> bool:
-            return (await running.stats())["connections"] == 0
 
-        await eventually(gone, timeout=LIMIT)
+async def until_alone(emulator: RunningEmulator) -> None:
+    """Every process has seen its clients go: until then it refuses to resume their sessions, with 1011."""
+
+    async def gone() -> bool:
+        return (await emulator.stats())["connections"] == 0
+
+    await eventually(gone, timeout=LIMIT)
 
 
 async def until_passed_on(emulator: RunningEmulator, work: Callable[[str], Awaitable[Any]]) -> None:
@@ -238,6 +242,7 @@ async def test_a_handle_is_resumed_wherever_it_lands(emulator: RunningEmulator, 
             client.compress = compress
             await client.send(RESUMABLE)
             handle = await handle_after(client, "hello")
+        await until_alone(emulator)
         again = Socket(emulator)
         again.compress = compress
         async with again:
@@ -263,6 +268,7 @@ async def test_a_handle_goes_before_the_name_of_a_conversation(emulator: Running
         await client.send(RESUMABLE)
         handle = await handle_after(client, "hello")
     for name in itertools.islice(names, 4):
+        await until_alone(emulator)
         async with Socket(emulator, conversation=name) as client:
             await client.send(setup(handle))
             handle = await handle_after(client, "hello")
@@ -442,6 +448,7 @@ async def test_what_faults_send_at_once_is_sent_once_wherever_a_handle_lands(
             await client.send(RESUMABLE)
             handle = await handle_after(client, "hello")
         faults = "frame on=connect what=unknown_top; burst on=connect frames=3 what=usage_only"
+        await until_alone(emulator)
         async with Socket(emulator, first + faults) as again:
             await again.send(setup(handle))
             assert len(await again.until("setupComplete")) == 5
@@ -502,6 +509,7 @@ async def test_a_fault_strikes_once_although_its_connection_moves(emulator: Runn
             await client.send(RESUMABLE)
             handle = await handle_after(client, "hello")
         before = len((await emulator.get("/faults"))["fired"])
+        await until_alone(emulator)
         async with Socket(emulator, "pongs delay=200ms on=connect; slow_upgrade by=50ms") as client:
             await client.send(setup(handle))
             await client.until("setupComplete")
