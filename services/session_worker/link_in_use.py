@@ -73,9 +73,9 @@ class LinkInUse:
         quiet = not (turns.busy or journal.awaits_handle or speaks)
         match self._rotation.tick(now, quiet=quiet, due=due(turns, now), spoke_since=journal.spoke_since):
             case Rotate(cause=cause):
-                # From then on the caller's input waits. Until it is this link's turn, the link is used.
-                # By then the moment may not be quiet any more.
-                if not self._dialer.take_slot(now):
+                # From then on the caller's input waits. Until it is this link's turn, the link is used, if it is of
+                # any use. By then the moment may not be quiet any more.
+                if cause != LINK_SILENT and not self._dialer.take_slot(now):
                     return
                 self.leaving = cause
                 self._keep(self._leave(), "leave the link")

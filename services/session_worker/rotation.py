@@ -20,9 +20,10 @@ MARGIN: Final = 10.0
 """Seconds before the service's deadline at which the link is left at the latest."""
 LINK_SILENT: Final = "LINK_SILENT"
 """Why a link that hangs is left, as callers are told."""
-SILENCE: Final = 5.0
-"""Seconds without a sign of a link that owes one, after which it counts as hung."""
-PROBE: Final = 2.5
+SILENCE: Final = 4.5
+"""Seconds without a sign of a link that owes one, after which it counts as hung: the caller is to know within 5 s, on
+a busy machine too."""
+PROBE: Final = 2.0
 """Seconds of such silence after which the link is asked for a sign of life."""
 PROMPT: Final = 2.0
 """On some days pongs come up to 30 s late: only a link whose pongs come within so many seconds is judged by them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 from services.session_worker.journal import Journal
 from services.session_worker.link import Dialer
@@ -30,6 +31,21 @@ async def test_it_is_used_until_it_is_its_turn_to_be_replaced() -> None:
     assert in_use.leaving == "GO_AWAY"
     await eventually(lambda: link.closed)
     await asyncio.gather(*tasks)
+
+
+async def test_one_that_hangs_is_left_at_once() -> None:
+    """Nobody hears the caller on it: like a link that is lost it waits for no turn."""
+    dialer, link, tasks = FakeDialer(), FakeLink(), list[asyncio.Task[None]]()
+    in_use = link_in_use(link, dialer, tasks)
+    await asyncio.gather(*tasks)  # its pongs are prompt
+    turns, journal, now = TurnState(), Journal(16_000), time.monotonic()
+    turns.asked(now, typed=True)
+    dialer.slots = False
+    for tick in range(100):  # of a twentieth of a second each, in which nothing else runs, so no pong comes
+        in_use.tick(now + tick / 20, turns, journal)
+    assert in_use.leaving == "LINK_SILENT"
+    await asyncio.gather(*tasks)
+    assert link.aborted and link.closed
 
 
 async def test_links_are_replaced_at_a_rate() -> None:
