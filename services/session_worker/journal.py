@@ -26,7 +26,6 @@ from services.session_worker.sent_input import (
     Item,
     Sent,
     ends_speech,
-    has_voice,
     is_input,
     is_logged,
     is_picture,
@@ -128,9 +127,7 @@ class Journal:
     def spoke_since(self, then: float) -> bool:
         """Whether the link was given sounds after that time which are not answered yet."""
         return any(
-            isinstance(sent.item, AudioBatch) and has_voice(sent.item.pcm)
-            for sent in reversed(self._open)
-            if sent.at > then
+            isinstance(sent.item, AudioBatch) and is_sound(sent) for sent in reversed(self._open) if sent.at > then
         )
 
     def speaking(self, now: float) -> bool:

@@ -31,6 +31,7 @@ from services.session_worker.link_in_use import LinkInUse
 from services.session_worker.model_calls import ModelCalls
 from services.session_worker.next_link import NextLink, Outage
 from services.session_worker.restoration import Restoration, Situation, gap, restoration
+from services.session_worker.rotation import LINK_SILENT, MOST_PATIENCE, PATIENCE
 from services.session_worker.seq_ranges import Range
 from services.session_worker.session_context import SessionContext
 from services.session_worker.session_timeline import SessionTimeline
@@ -109,6 +110,7 @@ class LinkKeeper:
         self.round_trip = 0.0
         """Seconds to the model's endpoint and back, as far as known."""
         self._drop_cause = ""
+        self._patience = PATIENCE
 
     # Links
 
@@ -229,6 +231,7 @@ class LinkKeeper:
         turn = self._keeps.turns.current
         if turn is not None and turn.first_output is not None:
             self._calls.answering()
+            self._patience = PATIENCE
         match event:
             case events.FunctionCall():
                 self._calls.made(event, self.number)
@@ -309,6 +312,7 @@ class LinkKeeper:
             self.number,
             keeps.dialer,
             most_age=most_age,
+            patience=self._patience,
             told_until=began_with.outcomes_until,
             keep=keeps.keep,
         )
@@ -339,6 +343,8 @@ class LinkKeeper:
         log.info("link over", session=keeps.spec.session_id, link=self.number, cause=cause, close=str(lost))
         if left.leaving is None:
             keeps.timeline.link_over(str(lost.failure))
+        if cause == LINK_SILENT:
+            self._patience = min(2 * self._patience, MOST_PATIENCE)
         self._tell_rotating(cause)
         await left.link.close()
         await keeps.feeder.let_go()

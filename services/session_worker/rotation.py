@@ -7,10 +7,9 @@ the service may say nothing more at all.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Final
+from typing import Final, Protocol
 
 from services.session_worker.turns import TurnState
 
@@ -29,6 +28,8 @@ PROMPT: Final = 2.0
 """On some days pongs come up to 30 s late: only a link whose pongs come within so many seconds is judged by them."""
 PATIENCE: Final = 45.0
 """Seconds in which a link that lives, or whose pongs prove nothing, must begin to answer."""
+MOST_PATIENCE: Final = 720.0
+"""Seconds of it at most: it doubles from link to link on which the model says nothing, because it may not want to."""
 
 _PLAYED: Final = 1.0
 """Seconds after an answer has played in which its turn may still end."""
@@ -38,6 +39,11 @@ class Due(Enum):
     """What the model owes."""
 
     NOTHING = auto()
+    """It waits for what a function returns, or has said all that is being played."""
+    IDLE = auto()
+    """An answer to what the caller may say, and nothing else."""
+    TURN = auto()
+    """It is in a turn of which nothing can be heard yet: it has understood something, and the caller may go on."""
     ANSWER = auto()
     """It was given something that it answers, and has not begun to."""
     MORE = auto()
@@ -54,7 +60,21 @@ def due(turns: TurnState, now: float) -> Due:
             return Due.MORE
         # The end of the turn comes when all of it could have been played.
         return Due.ANSWER if now > turn.first_audio + turn.audio_seconds + _PLAYED else Due.NOTHING
-    return Due.ANSWER if turns.owes_answer else Due.NOTHING
+    if turns.owes_answer:
+        return Due.ANSWER
+    return Due.IDLE if turn is None else Due.TURN
+
+
+class Caller(Protocol):
+    """What a link was given of the caller's speech. To look at the audio takes a while."""
+
+    def spoke_since(self, then: float) -> bool:
+        """Whether the link was given sounds after that time which are not answered yet."""
+        ...
+
+    def speaking(self, now: float) -> bool:
+        """Whether the caller may be in the middle of what it says."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +93,14 @@ class Probe:
 class Rotation:
     """The life of one link, from its connection on."""
 
-    def __init__(self, now: float, *, most_age: float | None = None) -> None:
-        """`most_age`: seconds after which the link is left without being told to; None: never."""
+    def __init__(self, now: float, *, most_age: float | None = None, patience: float = PATIENCE) -> None:
+        """`most_age`: seconds after which the link is left without being told to; None: never. `patience`: seconds in
+        which it must begin to answer."""
         self._deadline: float | None = None
         self._cause = "GO_AWAY"
         self._old_at = None if most_age is None else now + most_age
         self._heard = now
+        self._patience = patience
         self._owing_since: float | None = None
         self._pinged: float | None = None
         self._pong_takes: float | None = None
@@ -108,37 +130,45 @@ class Rotation:
         if self._pinged is not None:
             self._pong_takes, self._pinged, self._pong_at = now - self._pinged, None, now
 
-    def tick(self, now: float, *, quiet: bool, due: Due, spoke_since: Callable[[float], bool]) -> Rotate | Probe | None:
-        """What to do now.
-
-        `quiet`: leaving at this moment cuts nothing off. `spoke_since`: whether the caller has said something to the
-        link since a time; asked only when it matters, because it takes a look at the audio.
-        """
+    def tick(self, now: float, *, quiet: bool, due: Due, caller: Caller) -> Rotate | Probe | None:
+        """What to do now. `quiet`: leaving at this moment cuts nothing off. `caller` is looked at when it matters."""
         if self._old_at is not None and now >= self._old_at:
             self._leave_by(now + ASSUMED_LEFT - MARGIN, "AGE")
         if self._deadline is not None and (quiet or now >= self._deadline):
             return Rotate(self._cause)
-        return self._watch(now, due, spoke_since)
+        return self._watch(now, due, caller)
 
     def _leave_by(self, deadline: float, cause: str) -> None:
         self._old_at = None
         if self._deadline is None or deadline < self._deadline:
             self._deadline, self._cause = deadline, cause
 
-    def _watch(self, now: float, due: Due, spoke_since: Callable[[float], bool]) -> Rotate | Probe | None:
-        if due is not Due.ANSWER:
-            self._owing_since = None
-        elif self._owing_since is None:
-            self._owing_since = now
+    def _watch(self, now: float, due: Due, caller: Caller) -> Rotate | Probe | None:
         hung = Rotate(LINK_SILENT)
         if due is Due.MORE:
+            self._owing_since = None
             return hung if now - self._heard >= SILENCE else None
-        if self._owing_since is not None and now - max(self._heard, self._owing_since) >= PATIENCE:
+        spoken = due in (Due.IDLE, Due.NOTHING) and now - self._heard >= PROBE and caller.spoke_since(self._heard)
+        owes = due in (Due.TURN, Due.ANSWER) or (spoken and due is Due.IDLE)
+        self._owe(now, owes, at_once=due is Due.ANSWER, caller=caller)
+        if self._owing_since is not None and now - max(self._heard, self._owing_since) >= self._patience:
             return hung
-        sign = max(self._heard, self._pong_at, self._owing_since or 0.0)
-        if now - sign < PROBE or not (due is Due.ANSWER or spoke_since(self._heard)):
+        sign = max(self._heard, self._pong_at)
+        if due is Due.ANSWER and self._owing_since is not None:
+            sign = max(sign, self._owing_since)
+        if now - sign < PROBE or not (owes or spoken):
             return None
         if self._pinged is None:
             return Probe()
         prompt = self._pong_takes is not None and self._pong_takes <= PROMPT
         return hung if prompt and now - self._pinged >= SILENCE - PROBE else None
+
+    def _owe(self, now: float, owes: bool, *, at_once: bool, caller: Caller) -> None:
+        """Since when an answer is owed: what is said is owed one when it is over, so noise without an end is not.
+
+        It stays so until the link says something, though the sounds themselves are too old to be kept by then.
+        """
+        if self._owing_since is not None and self._heard >= self._owing_since and not owes:
+            self._owing_since = None
+        elif owes and self._owing_since is None and (at_once or not caller.speaking(now)):
+            self._owing_since = now

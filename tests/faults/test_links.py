@@ -117,6 +117,21 @@ async def a_link_that_hangs_while_the_caller_speaks(stack: Stack) -> None:
         await check(call)
 
 
+@stories.add("speech_ended")
+@stories.add("turn_began")
+async def a_link_that_hangs_before_it_answers(stack: Stack, moment: str) -> None:
+    """Who waits for an answer says nothing more by which it could be noticed."""
+    async with calling(stack, profile="plain") as call:
+        await call.speak("hello")
+        await call.answer()
+        since = len(call.got)
+        await call.fault(f"half_open on={moment} link=1")
+        await call.speak("tell_me_about_your_service")
+        await call.answer(since)
+        assert [event.cause for event in call.of(events.LinkRotating)] == ["LINK_SILENT"]
+        await check(call)
+
+
 @stories.add()
 async def late_pongs_end_no_link(stack: Stack) -> None:
     async with calling(stack) as call:

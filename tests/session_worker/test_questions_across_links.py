@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import pytest
 
 from parley.v1 import live_pb2
-from services.session_worker import events
+from services.session_worker import events, link_keeper
 from services.session_worker.link import LinkClosedError
 from services.session_worker.link_in_use import LinkInUse
 from tests.session_worker.conftest import FakeLink, Rig
@@ -145,3 +146,25 @@ async def test_what_was_typed_and_cut_an_answer_off_is_given_again(
     else:
         assert told(link) == []
         await eventually(lambda: link.texts == ["tell me about your service", "no, what is the weather"])
+
+
+async def test_each_link_that_stays_mute_is_given_longer(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that does not want to answer costs fewer and fewer links, until it says something."""
+    given: list[float] = []
+
+    class Noting(LinkInUse):
+        def __init__(self, *args: Any, patience: float, **kwargs: Any) -> None:
+            given.append(patience)
+            super().__init__(*args, patience=patience, **kwargs)
+
+    monkeypatch.setattr(link_keeper, "LinkInUse", Noting)
+    monkeypatch.setattr(link_keeper, "PATIENCE", 0.2)
+    session, _ = await rig.open()
+    await rig.send(session, text(1, "hello"))
+    await eventually(lambda: len(given) == 3)
+    assert given == [0.2, 0.4, 0.8]
+    rig.dialer.links[-1].says(events.Text("good day", thought=False), DONE)
+    await heard(rig, "good day")
+    await rig.send(session, text(2, "and now?"))
+    await eventually(lambda: len(given) == 4)
+    assert given[3] == 0.4

@@ -4,14 +4,32 @@ from __future__ import annotations
 
 import pytest
 
-from services.session_worker.rotation import MARGIN, PATIENCE, PROBE, SILENCE, Due, Probe, Rotate, Rotation
+from services.session_worker import events
+from services.session_worker.rotation import MARGIN, PATIENCE, PROBE, SILENCE, Due, Probe, Rotate, Rotation, due
+from services.session_worker.turns import TurnState
 
 GO_AWAY = Rotate("GO_AWAY")
 HUNG = Rotate("LINK_SILENT")
 
 
-def tick(rotation, now, *, quiet=False, due=Due.NOTHING, speaking=False):
-    return rotation.tick(now, quiet=quiet, due=due, spoke_since=lambda _: speaking)
+class Heard:
+    """What was heard of the caller."""
+
+    def __init__(self, *, spoke=False, speaking=False):
+        self.spoke, self.speaks, self.looks = spoke, speaking, 0
+
+    def spoke_since(self, _then):
+        self.looks += 1
+        return self.spoke
+
+    def speaking(self, _now):
+        self.looks += 1
+        return self.speaks
+
+
+def tick(rotation, now, *, quiet=False, due=Due.IDLE, speaking=False, spoke=False):
+    caller = Heard(spoke=spoke or speaking, speaking=speaking)
+    return rotation.tick(now, quiet=quiet, due=due, caller=caller)
 
 
 class TestGoAway:
@@ -87,7 +105,7 @@ class TestSilence:
         rotation = prompt()
         assert all(tick(rotation, now / 10) is None for now in range(10_000))
 
-    @pytest.mark.parametrize("state", [{"due": Due.ANSWER}, {"speaking": True}])
+    @pytest.mark.parametrize("state", [{"due": Due.ANSWER}, {"due": Due.TURN}, {"speaking": True}])
     def test_a_link_that_answers_neither_model_nor_ping_hangs(self, state):
         rotation = prompt()
         decisions = {}
@@ -100,28 +118,54 @@ class TestSilence:
                 else:
                     break
         assert decision == HUNG
-        # `speaking` is known from the link's last sign on, an answer is owed from its question on.
-        begin = 10.0 if "due" in state else 0.03
+        # An answer is owed from its question on; the others are known from the link's last sign on.
+        begin = 10.0 if state.get("due") is Due.ANSWER else 0.03
         assert decisions[Probe] - begin >= PROBE - 0.1
         assert decisions[Rotate] - max(10.0, begin) <= SILENCE + 0.1
 
-    def test_a_pong_is_a_sign_of_life(self):
+    @pytest.mark.parametrize("due", [Due.ANSWER, Due.TURN])
+    def test_a_pong_is_a_sign_of_life(self, due):
         rotation = prompt()
         for step in range(int(PATIENCE * 20) - 20):
             now = step / 20
-            decision = tick(rotation, now, due=Due.ANSWER)
+            decision = tick(rotation, now, due=due)
             if decision is not None:
                 assert decision == Probe()
                 rotation.pinged(now)
                 rotation.pong(now + 0.03)
 
-    def test_but_an_answer_is_not_waited_for_for_ever(self):
+    @pytest.mark.parametrize("patience", [PATIENCE, 2 * PATIENCE])
+    @pytest.mark.parametrize("due", [Due.ANSWER, Due.TURN])
+    def test_but_an_answer_is_not_waited_for_for_ever(self, due, patience):
+        rotation = Rotation(0.0, patience=patience)
+        assert tick(rotation, 1.0, due=due) is None
+        assert tick(rotation, 0.9 + patience, due=due) in (None, Probe())
+        assert tick(rotation, 1.0 + patience, due=due) == HUNG
+
+    def test_nor_one_to_what_was_said(self):
         rotation = prompt()
-        assert tick(rotation, 1.0, due=Due.ANSWER) is None
-        assert tick(rotation, 1.0 + PATIENCE, due=Due.ANSWER) == HUNG
+        # The sounds are too old to be kept from 20 s on.
+        left = until_left(rotation, lambda now: {"spoke": 5.0 <= now < 20.0, "speaking": 5.0 <= now < 7.0})
+        assert left == pytest.approx(7.0 + PATIENCE, abs=0.1)
+
+    def test_speech_that_something_came_after_is_owed_nothing(self):
+        rotation = prompt()
+
+        def state(now):
+            if now == 30.0:
+                rotation.heard(now)
+            return {"spoke": now < 20.0}
+
+        assert until_left(rotation, state) is None
+
+    def test_a_sound_without_an_end_is_noise(self):
+        assert until_left(prompt(), lambda _: {"speaking": True}) is None
+
+    def test_who_speaks_while_a_function_runs_is_owed_nothing(self):
+        assert until_left(prompt(), lambda _: {"spoke": True, "due": Due.NOTHING}) is None
 
     @pytest.mark.parametrize("pong", [None, 2.5, 8.0, 30.0])
-    @pytest.mark.parametrize("state", [{"due": Due.ANSWER}, {"speaking": True}])
+    @pytest.mark.parametrize("state", [{"due": Due.ANSWER}, {"due": Due.TURN}, {"speaking": True}])
     def test_where_pongs_are_late_they_prove_nothing(self, pong, state):
         rotation = Rotation(0.0)
         rotation.pinged(0.0)
@@ -150,8 +194,51 @@ class TestSilence:
             assert tick(rotation, now, due=Due.MORE, speaking=True) is None
 
     def test_audio_is_looked_at_only_when_it_matters(self):
-        rotation = prompt()
-        looked = []
-        for step in range(40):
-            rotation.tick(step / 20, quiet=False, due=Due.NOTHING, spoke_since=lambda _: looked.append(1) or False)
-        assert not looked
+        rotation, caller = prompt(), Heard()
+        for step in range(38):
+            rotation.tick(step / 20, quiet=False, due=Due.IDLE, caller=caller)
+        assert not caller.looks
+
+
+class TestDue:
+    """What is owed as a turn goes on; a link that hangs then is noticed by it."""
+
+    def test_a_spoken_question(self):
+        turns = TurnState()
+        assert due(turns, 0.0) is Due.IDLE
+        turns.on_event(events.InputTranscript(text="hello", finished=False, language=""), 1.0)
+        assert due(turns, 1.0) is Due.TURN
+        turns.on_event(events.Audio(pcm=bytes(48_000), rate=24_000), 2.0)
+        assert due(turns, 2.0) is Due.MORE
+        turns.on_event(events.GenerationComplete(), 2.1)
+        assert due(turns, 2.9) is Due.NOTHING
+        assert due(turns, 4.1) is Due.ANSWER
+        turns.on_event(events.TurnComplete(reason="", waiting_for_input=False, idle=True), 4.2)
+        assert due(turns, 4.2) is Due.IDLE
+
+    def test_an_answer_without_sound(self):
+        turns = TurnState()
+        turns.asked(0.0)
+        assert due(turns, 0.0) is Due.ANSWER
+        turns.on_event(events.Text(text="Hel", thought=False), 1.0)
+        assert due(turns, 1.0) is Due.TURN
+
+    def test_a_function_that_runs(self):
+        turns = TurnState()
+        turns.on_event(events.FunctionCall(id="1", name="f", args={}), 1.0)
+        assert due(turns, 1.0) is Due.NOTHING
+        turns.call_settled("1", 2.0)
+        assert due(turns, 2.0) is Due.ANSWER
+
+
+def until_left(rotation, state, seconds=300):
+    """When the link is left; None: not in that time. Its pongs come at once."""
+    for step in range(seconds * 20):
+        now = step / 20
+        match tick(rotation, now, **state(now)):
+            case Probe():
+                rotation.pinged(now)
+                rotation.pong(now + 0.03)
+            case Rotate():
+                return now
+    return None
