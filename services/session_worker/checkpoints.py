@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,6 +17,7 @@ from services.session_worker.downlink import Downlink
 from services.session_worker.journal import Journal
 from services.session_worker.link_keeper import LinkKeeper
 from services.session_worker.recorder import Recorder
+from services.session_worker.restoration import gap
 from services.session_worker.session_trace import SessionTrace
 from services.session_worker.turn_span import TurnSpans
 from services.session_worker.turns import TurnState
@@ -88,7 +90,7 @@ class Checkpoints:
             begun=of.answering.record,
             caller_calls=of.caller_tools.records,
             waiting_calls=[fabric_pb2.WaitingCall(call_id=call.id, name=call.name) for call in of.links.waiting_calls],
-            untold_losses=of.downlink.untold_losses,
+            untold_losses=[*of.downlink.untold_losses, *self._too_old()],
         )
 
     def tick(self, now: float) -> None:
@@ -97,6 +99,15 @@ class Checkpoints:
             self._looked_at = now
             if self._restorable > self._covered:
                 self.write()
+
+    def _too_old(self) -> Iterator[fabric_pb2.UntoldLoss]:
+        """What is unanswered, covered and kept nowhere. If this worker dies, its caller is told; if not, it may still
+        be answered."""
+        of = self._sources
+        begun = of.answering.begun
+        asked = begun is not None and of.conversation.unanswered(begun.question.seq, begun.position)
+        for lost in of.journal.too_old(begun.question if begun is not None and asked else None):
+            yield fabric_pb2.UntoldLoss(gap=gap(lost).gap)
 
     @property
     def _restorable(self) -> int:

@@ -130,6 +130,8 @@ class Downlink:
         if not audio_ms:
             self.tell_losses()
         seq = self._emit(response, audio_ms)
+        if response.gap.direction == live_pb2.DIRECTION_UPLINK:
+            self.losses.told(response.gap, seq)
         self._shed_over_bound()
         return seq
 

@@ -320,6 +320,10 @@ class Journal:
         result.dropped = [*self._too_old.besides(known), *behind]
         return result
 
+    def too_old(self, known: Extent | None) -> list[Dropped]:
+        """What whoever goes on after this worker finds nowhere. `known`: in words."""
+        return self._too_old.besides(known)
+
     def restart(self, again: Sequence[Item], *, told: bool) -> None:
         """Another link has been told, or is about to be given, all that is here; `again` is given to it.
 

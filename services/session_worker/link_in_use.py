@@ -48,6 +48,11 @@ class LinkInUse:
         self._ping()
 
     @property
+    def mute(self) -> bool:
+        """It is left because the model did not begin to answer; nothing else is wrong with it."""
+        return self._rotation.out_of_patience
+
+    @property
     def round_trip(self) -> float:
         """Seconds to the model's endpoint and back, as far as known."""
         return self._dialer.round_trips.usual

@@ -22,6 +22,7 @@ from parley.v1 import fabric_pb2, live_pb2
 from services.session_worker import events, live_config, measured
 from services.session_worker.answer_in_progress import AnswerInProgress
 from services.session_worker.call_answers import CallAnswers
+from services.session_worker.closes import LinkFailure, Where
 from services.session_worker.conversation import Conversation
 from services.session_worker.feeder import Feeder
 from services.session_worker.input_queue import AudioBatch
@@ -41,6 +42,8 @@ from services.session_worker.turns import Turn, TurnState
 
 log = structlog.get_logger()
 
+_HUNG: Final = LinkFailure(Where.LINK, 1006, "it hung")
+"""A link that is left for its silence. Perhaps the state is at fault: in the end one is begun without it."""
 _UNHEARD: Final = 0.5
 """Seconds without a word from a link after which the service may have gone on with what did not come: a link that hangs
 is one that nothing comes from, and a process that was frozen has not read."""
@@ -343,14 +346,14 @@ class LinkKeeper:
         log.info("link over", session=keeps.spec.session_id, link=self.number, cause=cause, close=str(lost))
         if left.leaving is None:
             keeps.timeline.link_over(str(lost.failure))
-        if cause == LINK_SILENT:
+        if left.mute:
             self._patience = min(2 * self._patience, MOST_PATIENCE)
         self._tell_rotating(cause)
         await left.link.close()
         await keeps.feeder.let_go()
         self._settle_turn(began)
         outage = Outage(cause, began)
-        failure = lost.failure if left.leaving is None else None
+        failure = lost.failure if left.leaving is None else _HUNG if left.leaving == LINK_SILENT else None
         self._go_on(outage, *await self._next.replace(outage, failure, self.handle, self._restoration))
 
     def _go_on(self, outage: Outage, link: Link, begins_with: Restoration) -> None:

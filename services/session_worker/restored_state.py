@@ -145,6 +145,7 @@ def _finished(request: fabric_pb2.TakeOver, checkpoint: fabric_pb2.CheckpointRec
         turn=begun.turn,
         given_position=begun.log_position,
         last_downlink_seq=begun.generated_downlink_seq,
+        untold_losses=checkpoint.untold_losses,
     )
 
 

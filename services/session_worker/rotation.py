@@ -101,6 +101,8 @@ class Rotation:
         self._old_at = None if most_age is None else now + most_age
         self._heard = now
         self._patience = patience
+        self.out_of_patience = False
+        """It is left, or to be left, for no other reason than that nothing of an answer came."""
         self._owing_since: float | None = None
         self._pinged: float | None = None
         self._pong_takes: float | None = None
@@ -134,9 +136,11 @@ class Rotation:
         """What to do now. `quiet`: leaving at this moment cuts nothing off. `caller` is looked at when it matters."""
         if self._old_at is not None and now >= self._old_at:
             self._leave_by(now + ASSUMED_LEFT - MARGIN, "AGE")
-        if self._deadline is not None and (quiet or now >= self._deadline):
+        watched = self._watch(now, due, caller)
+        # Before goAway, whose turn may have to be waited for.
+        if watched is None and self._deadline is not None and (quiet or now >= self._deadline):
             return Rotate(self._cause)
-        return self._watch(now, due, caller)
+        return watched
 
     def _leave_by(self, deadline: float, cause: str) -> None:
         self._old_at = None
@@ -152,6 +156,7 @@ class Rotation:
         owes = due in (Due.TURN, Due.ANSWER) or (spoken and due is Due.IDLE)
         self._owe(now, owes, at_once=due is Due.ANSWER, caller=caller)
         if self._owing_since is not None and now - max(self._heard, self._owing_since) >= self._patience:
+            self.out_of_patience = True
             return hung
         sign = max(self._heard, self._pong_at)
         if due is Due.ANSWER and self._owing_since is not None:
@@ -161,7 +166,8 @@ class Rotation:
         if self._pinged is None:
             return Probe()
         prompt = self._pong_takes is not None and self._pong_takes <= PROMPT
-        return hung if prompt and now - self._pinged >= SILENCE - PROBE else None
+        silent = now - self._pinged >= SILENCE - PROBE and now - sign >= SILENCE
+        return hung if prompt and silent else None
 
     def _owe(self, now: float, owes: bool, *, at_once: bool, caller: Caller) -> None:
         """Since when an answer is owed: what is said is owed one when it is over, so noise without an end is not.

@@ -74,6 +74,8 @@ class TurnState:
         """What the model was asked last was ordered content, and nothing else was asked meanwhile."""
         self.cut_off = False
         """The model was interrupted in what it does now, whether or not anything was heard of that."""
+        self._began_cut_off = False
+        """The turn of the moment began behind an interruption whose end has not come."""
         self.last_event = 0.0
         """When the model was last heard, in monotonic seconds."""
 
@@ -161,7 +163,7 @@ class TurnState:
             case events.TurnComplete(idle=idle):
                 ended, self.current = self.current, None
                 self.typed = self.typed and self._owed is not None
-                cut_off, self.cut_off = self.cut_off, False
+                cut_off, self.cut_off, self._began_cut_off = self.cut_off, False, False
                 # What was typed is not answered by a turn that was cut off before the model said anything.
                 if idle and not (cut_off and (ended is None or ended.first_output is None)):
                     self._answered_by(ended, now)
@@ -176,7 +178,7 @@ class TurnState:
         Returns the calls of these turns that had no answer: they come again. Those of earlier ones do not, and are
         waited for no more: what they return is told in words.
         """
-        self.count, self.current, self.cut_off = first - 1, None, False
+        self.count, self.current, self.cut_off, self._began_cut_off = first - 1, None, False, False
         pending, self.pending_calls = self.pending_calls, {}
         self._owed = None
         return {call_id for call_id, turn in pending.items() if turn >= first}
@@ -190,13 +192,16 @@ class TurnState:
         """`turn` settles what is owed, unless it began before that was asked. An empty turn settles it too."""
         if turn is not None and turn.first_output is None:
             turn.first_output = now
+            if turn is self.current and self._began_cut_off:
+                turn.interrupted = self.cut_off = self._began_cut_off = False
         if self._owed is not None and (turn is None or turn.number >= self._owed):
             self._owed = None
 
     def _turn(self, now: float) -> Turn:
         if self.current is None:
-            self.cut_off = False
             self.count += 1
             # The answer to a question begins with the question, as whoever asked sees it.
             self.current = Turn(self.count, now if self._owed is None else self._owed_since)
+            # Transcripts come when they like: the end that comes next may still be that of what was cut off before.
+            self.current.interrupted = self._began_cut_off = self.cut_off
         return self.current

@@ -10,7 +10,7 @@ import time
 import urllib.request
 import wave
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -80,7 +80,7 @@ class Call:
 
         def next_request() -> live_pb2.ConverseRequest | None:
             request = following()
-            if request is not None and request.HasField("audio"):
+            if request is not None and request.WhichOneof("payload") in ("audio", "text"):
                 self.sent.left(request)
             return request
 
@@ -351,10 +351,10 @@ async def check(
     """Promise 1 and 2, by what the model knows: nothing forgotten, nothing given twice that is not named.
 
     `twice`: seconds of an open utterance that each new link may have heard twice. `asked_again`: it still knows the
-    question whose answer was cut off, and is asked again in words. `gaps`: what a gap names may be missing. `void`:
-    things of these kinds are missing, and must be, because a gap that the story has looked at says so (LOG_DISABLED).
-    `outcomes`: words that told nothing but what functions returned must be known; without it they may have gone when
-    the model called again and was told by a response, which whoever calls looks at.
+    question whose answer was cut off, and is asked again in words, each time that the caller is told so. `gaps`: what a
+    gap names may be missing. `void`: things of these kinds are missing, and must be, because a gap that the story has
+    looked at says so (LOG_DISABLED). `outcomes`: words that told nothing but what functions returned must be known;
+    without it they may have gone when the model called again and was told by a response, which whoever calls looks at.
     """
     lineage = await call.lineage()
     assert lineage["complete"], "the emulator's record had no room"
@@ -362,8 +362,8 @@ async def check(
         lost = lineage["forgotten"]
         lost["turns"] = [turn for turn in lost["turns"] if not _OUTCOMES.fullmatch(turn["text"])]
     if asked_again:
-        for kind in ("turns", "texts"):
-            del lineage["duplicates"][kind]
+        again = [one["text"] for kind in ("turns", "texts") for one in lineage["duplicates"].pop(kind)]
+        assert not (untold := list(_repeated_untold(call, again))), (untold, brief(call.got))
     links = max(1, len(call.of(events.LinkRecovered)))
     again = lineage["duplicates"].pop("audio")
     seconds = sum(run["last"] - run["first"] + 1 for run in again) * MARK_SECONDS
@@ -379,6 +379,17 @@ async def check(
         result = caller.session.audit.result()
         assert result.whole, result
     return lineage
+
+
+def _repeated_untold(call: Call, again: Sequence[str]) -> Iterator[str]:
+    """Texts of the caller that these words repeat more often than it was told."""
+    told = [event.replayed for caller in call.callers for event in caller.of(events.LinkRecovered)]
+    for caller in call.callers:
+        for seq, text in caller.sent.texts.items():
+            times = len(re.findall(rf"\b{re.escape(text)}\b", "\n".join(again), re.IGNORECASE))
+            most = sum(any(first <= seq <= last for first, last in replayed) for replayed in told)
+            if times > most:
+                yield f"{text!r}, number {seq}, is there {times} times again, told of {most}"
 
 
 async def check_once_told(call: Call, **expected: Any) -> None:

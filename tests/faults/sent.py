@@ -51,6 +51,8 @@ class Sent:
     def __init__(self) -> None:
         self.voiced = Ranges()
         """Frames that are speech."""
+        self.texts: dict[int, str] = {}
+        """By number."""
         self._carried: dict[int, list[Range]] = {}
         """By number. A number that was given again, after a resume, means what it was given to last."""
         self._before: defaultdict[int, list[Range]] = defaultdict(list)
@@ -72,6 +74,9 @@ class Sent:
 
     def left(self, request: live_pb2.ConverseRequest) -> None:
         """A numbered message leaves, or leaves again."""
+        if request.HasField("text"):
+            self.texts[request.seq] = request.text.text
+            return
         self._first = self._first or request.seq
         found = [(mark.frame, mark.frame + 1) for mark in Reader().feed(b"".join(request.audio.frames))]
         self._before[request.seq] += self._carried.get(request.seq, [])

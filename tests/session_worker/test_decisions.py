@@ -203,6 +203,26 @@ class TestTurns:
         turns.on_event(events.TurnComplete("", False, True), 1.2)
         assert turns.owes_answer is not said
 
+    def test_nor_where_a_transcript_comes_before_its_end(self) -> None:
+        turns = TurnState()
+        turns.asked(1.0)
+        turns.on_event(events.Interrupted(), 1.1)
+        turns.on_event(events.InputTranscript("wait", True, ""), 1.15)
+        ended = turns.on_event(events.TurnComplete("", False, True), 1.2)
+        assert ended is not None
+        assert (ended.interrupted, turns.owes_answer) == (True, True)
+
+    def test_what_is_said_after_it_is_an_answer(self) -> None:
+        """Where the end of what was cut off does not come."""
+        turns = TurnState()
+        turns.asked(1.0)
+        turns.on_event(events.Interrupted(), 1.1)
+        turns.on_event(events.InputTranscript("wait", True, ""), 1.15)
+        turns.on_event(events.Audio(bytes(2), 24000), 1.2)
+        ended = turns.on_event(events.TurnComplete("", False, True), 1.3)
+        assert ended is not None
+        assert (ended.interrupted, turns.owes_answer, turns.cut_off) == (False, False, False)
+
     def test_one_that_is_cut_off_is_over_whatever_the_model_thinks(self) -> None:
         turns = TurnState()
         turns.on_event(events.InputTranscript("book it", True, ""), 1.0)

@@ -439,6 +439,16 @@ def test_a_gap_of_the_uplink_is_untold_until_the_caller_has_it() -> None:
     assert not out.untold_losses
 
 
+def test_so_is_one_that_a_new_link_brings() -> None:
+    out = downlink(ahead=100)
+    speak(out, 5)
+    out.emit(live_pb2.ConverseResponse(gap=uplink_gap(3)))
+    out.emit(live_pb2.ConverseResponse(gap=live_pb2.Gap(direction=live_pb2.DIRECTION_DOWNLINK)))
+    assert [(loss.gap, loss.downlink_seq) for loss in out.untold_losses] == [(uplink_gap(3), 6)]
+    out.acknowledge(6)
+    assert not out.untold_losses
+
+
 def test_of_a_caller_that_never_acks_the_gateway_knows_of_gaps_too() -> None:
     out = downlink()
     out.losses.add(uplink_gap(3), 0.0)

@@ -9,8 +9,10 @@ import pytest
 
 from parley.v1 import live_pb2
 from services.session_worker import events, link_keeper
+from services.session_worker.closes import LinkFailure, Where
 from services.session_worker.link import LinkClosedError
 from services.session_worker.link_in_use import LinkInUse
+from services.session_worker.next_link import NextLink
 from tests.session_worker.conftest import FakeLink, Rig
 from tests.session_worker.test_session import text
 from tests.support.eventually import eventually
@@ -151,6 +153,12 @@ async def test_what_was_typed_and_cut_an_answer_off_is_given_again(
 async def test_each_link_that_stays_mute_is_given_longer(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that does not want to answer costs fewer and fewer links, until it says something."""
     given: list[float] = []
+    failures: list[LinkFailure | None] = []
+    replace = NextLink.replace
+
+    async def noting(self: NextLink, outage: Any, failure: LinkFailure | None, *args: Any) -> Any:
+        failures.append(failure)
+        return await replace(self, outage, failure, *args)
 
     class Noting(LinkInUse):
         def __init__(self, *args: Any, patience: float, **kwargs: Any) -> None:
@@ -158,6 +166,7 @@ async def test_each_link_that_stays_mute_is_given_longer(rig: Rig, monkeypatch: 
             super().__init__(*args, patience=patience, **kwargs)
 
     monkeypatch.setattr(link_keeper, "LinkInUse", Noting)
+    monkeypatch.setattr(NextLink, "replace", noting)
     monkeypatch.setattr(link_keeper, "PATIENCE", 0.2)
     session, _ = await rig.open()
     await rig.send(session, text(1, "hello"))
@@ -168,3 +177,6 @@ async def test_each_link_that_stays_mute_is_given_longer(rig: Rig, monkeypatch: 
     await rig.send(session, text(2, "and now?"))
     await eventually(lambda: len(given) == 4)
     assert given[3] == 0.4
+    # Wished by nobody: where it happens again and again, the state behind the handle is given up.
+    assert {(failure.where, failure.code) for failure in failures if failure} == {(Where.LINK, 1006)}
+    assert all(failures)

@@ -332,6 +332,16 @@ def test_an_answer_that_the_checkpoint_does_not_know_knows_of_newer_losses() -> 
     assert [(gap.from_seq, gap.to_seq) for gap in found.losses] == [(7, 8)]
 
 
+def test_an_answer_that_a_new_owner_finds_finished_keeps_them() -> None:
+    """It may die before anything else of it is stored."""
+    begun = {"turn": 1, "given_seq": 9, "first_downlink_seq": 5, "generated_downlink_seq": 15}
+    known: dict[str, Any] = {"covered_uplink_seq": 9, "untold_losses": [untold(3, 4, downlink_seq=25)]}
+    finished = state([], {"floor": 20}, begun, **known).finished
+    assert finished is not None
+    found = state(log(fabric_pb2.LogEntry(model_said=finished)), {"floor": 20}, begun, **known)
+    assert [(gap.from_seq, gap.to_seq) for gap in found.losses] == [(3, 4)]
+
+
 # Who may take over
 
 

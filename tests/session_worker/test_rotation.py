@@ -186,6 +186,34 @@ class TestSilence:
         rotation.pong(10.0 + SILENCE - 0.1)
         assert tick(rotation, 10.0 + SILENCE, due=Due.MORE) == HUNG
 
+    def test_only_patience_that_ran_out_says_that_the_model_may_not_want_to(self):
+        rotation = prompt()
+        until_left(rotation, lambda _: {"due": Due.ANSWER})
+        assert rotation.out_of_patience
+        for silent in ({"due": Due.MORE}, {"due": Due.ANSWER}):
+            rotation = prompt()
+            until_left(rotation, lambda _, silent=silent: silent, pongs=False)
+            assert not rotation.out_of_patience
+
+    def test_it_is_noticed_while_a_go_away_waits_for_its_turn(self):
+        rotation = prompt()
+        rotation.go_away(2.0, 0.0)
+        decisions = []
+        for step in range(100):
+            decisions.append(tick(rotation, step / 20, due=Due.ANSWER))
+            if decisions[-1] == Probe():
+                rotation.pinged(step / 20)
+        assert GO_AWAY in decisions
+        assert decisions[-1] == HUNG
+
+    def test_one_that_spoke_after_the_ping_is_not_silent(self):
+        rotation = prompt()
+        assert tick(rotation, 10.0, due=Due.TURN) == Probe()
+        rotation.pinged(10.0)
+        rotation.heard(13.0)
+        assert tick(rotation, 13.0 + SILENCE - 0.1, due=Due.TURN) is None
+        assert tick(rotation, 13.0 + SILENCE, due=Due.TURN) == HUNG
+
     def test_what_it_says_counts_as_a_sign(self):
         rotation = prompt()
         for step in range(2000):
@@ -231,14 +259,15 @@ class TestDue:
         assert due(turns, 2.0) is Due.ANSWER
 
 
-def until_left(rotation, state, seconds=300):
-    """When the link is left; None: not in that time. Its pongs come at once."""
+def until_left(rotation, state, seconds=300, *, pongs=True):
+    """When the link is left; None: not in that time. Its pongs come at once, or not at all."""
     for step in range(seconds * 20):
         now = step / 20
         match tick(rotation, now, **state(now)):
             case Probe():
                 rotation.pinged(now)
-                rotation.pong(now + 0.03)
+                if pongs:
+                    rotation.pong(now + 0.03)
             case Rotate():
                 return now
     return None

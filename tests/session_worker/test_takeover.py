@@ -12,8 +12,10 @@ from parley.v1 import errors_pb2, fabric_pb2, live_pb2, sessions_pb2
 from services.fabric import subjects
 from services.fabric.records import SessionRecords
 from services.session_worker import events
+from services.session_worker import journal as journal_module
 from services.session_worker.worker import Worker
 from tests.session_worker.conftest import TOKEN, FakeLink, Rig
+from tests.session_worker.test_questions_across_links import sound
 from tests.session_worker.test_session import DONE, audio, text
 from tests.support.eventually import eventually
 
@@ -324,6 +326,38 @@ async def test_a_loss_whose_gap_waits_behind_audio_is_told_by_the_next_owner(rig
     await eventually(lambda: "gap" in told(rig))
     (gap,) = [response.gap for response in rig.responses if response.HasField("gap")]
     assert (gap.from_seq, gap.to_seq, gap.media_class) == (2, 2, live_pb2.MEDIA_CLASS_VIDEO)
+
+
+async def test_speech_that_grew_too_old_is_told_of_by_the_next_owner(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a sentence longer than what is kept nobody has the beginning, and its number is acked."""
+    monkeypatch.setattr(journal_module, "HORIZON", 0.2)
+    session, link = await conversation(rig)
+    await rig.send(session, sound(2))
+    await eventually(lambda: rig.worker.held(session)._parts.journal.too_old(None))
+    rig.worker.held(session)._parts.checkpoints.tick(time.monotonic() + 10)
+    await eventually(lambda: rig.envelopes[-1].uplink_acked_seq == 2)
+    assert "gap" not in told(rig)
+    floor = max(response.seq for response in rig.responses)
+    await lose(rig, session, link)
+    assert (await take_over(rig, session, floor=floor, uplink_acked_seq=2)).HasField("attached")
+    await eventually(lambda: "gap" in told(rig))
+    (gap,) = [response.gap for response in rig.responses if response.HasField("gap")]
+    assert (gap.from_seq, gap.to_seq, gap.media_class, gap.reason) == (2, 2, live_pb2.MEDIA_CLASS_AUDIO, "TOO_OLD")
+
+
+async def test_but_not_of_what_was_answered(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal_module, "HORIZON", 0.2)
+    session, link = await conversation(rig)
+    await rig.send(session, sound(2))
+    await eventually(lambda: rig.worker.held(session)._parts.journal.too_old(None))
+    parts = rig.worker.held(session)._parts
+    assert parts.checkpoints.record().untold_losses
+    link.says(events.InputTranscript("hello", True, ""), events.Text("good day", thought=False))
+    await eventually(lambda: "text" in told(rig))
+    assert not parts.checkpoints.record().untold_losses, "it is known in words"
+    link.says(DONE)
+    await eventually(lambda: parts.turns.current is None)
+    assert not parts.checkpoints.record().untold_losses
 
 
 async def test_an_answer_in_the_log_says_what_the_caller_was_not_told(rig: Rig) -> None:
