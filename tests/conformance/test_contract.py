@@ -26,7 +26,9 @@ from parley.conformance.gateway_checks import GATEWAY_CHECKS
 from parley.conformance.scene import LONGEST_QUESTION
 from parley.v1 import errors_pb2, live_pb2_grpc
 from parley.v1 import live_pb2 as pb
+from services.fabric import names
 from services.fabric.errors import ServiceError
+from services.fabric.metrics import CAUSES, LOST
 from services.gateway import content_check, server
 from services.gateway.settings import GatewaySettings
 from services.session_worker import journal
@@ -79,6 +81,13 @@ def test_statuses_without_details_are_grpcs_own() -> None:
 def test_every_state_of_a_stream_is_there() -> None:
     states = [re.findall(r"\*\*(.+?)\*\*", name)[0] for name in table("state")]
     assert states == ["opening", "open", "ending", "half-closed", "over"]
+
+
+def test_every_cause_and_every_reason_of_a_gap_is_explained() -> None:
+    causes = {cause for name in table("`rotating.cause`") for cause in re.findall(r"[A-Z_]+", name)}
+    assert causes == CAUSES.words
+    # What is void the caller knows of, by `interrupted`: no gap says it.
+    assert set(table("`gap.reason`")) == LOST.labels[names.REASON].words - {"VOID"}
 
 
 def test_what_a_client_may_report_is_what_is_read() -> None:

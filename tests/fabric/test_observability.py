@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from services.fabric.metrics import ALL, Metric
+from services.fabric import names
+from services.fabric.metrics import ALL, CAUSES, LOST, Metric
 from tests.support.prometheus import prometheus_names
 
 ROOT = Path(__file__).parents[2]
@@ -122,6 +123,13 @@ def test_every_alert_says_how_bad_it_is_what_it_means_and_what_to_do() -> None:
         assert rule["labels"]["severity"] in ("critical", "warning"), rule["alert"]
         assert rule["annotations"].keys() == {"summary", "description"}, rule["alert"]
         assert rule["expr"].strip(), rule["alert"]
+
+
+def test_the_runbook_explains_every_cause_of_a_pause_and_every_reason_of_a_loss() -> None:
+    runbook = (ROOT / "RUNBOOK.md").read_text(encoding="utf-8")
+    parts = dict(re.findall(r"^## (.+?)\n\n(.+?)(?=\n\n## |\Z)", runbook, re.MULTILINE | re.DOTALL))
+    assert set(re.findall(r"^\| `([A-Z_]+)` \|", parts["A call paused"], re.MULTILINE)) == CAUSES.words
+    assert set(re.findall(r"`([A-Z_]+)`", parts["Words that callers lost"])) >= LOST.labels[names.REASON].words
 
 
 def test_panels_have_ids_and_places_of_their_own() -> None:
