@@ -159,6 +159,16 @@ class Call:
         """Ask for a fault on this conversation."""
         await order_fault(self.stack, self.session.id, fault)
 
+    async def fired(self, what: str) -> None:
+        """Until a fault of this kind has come."""
+        assert self.stack.emulator is not None
+        faults = f"{self.stack.emulator.ready['control']}/conversations/{self.session.id}/faults"
+
+        async def it_has() -> bool:
+            return any(one["fault"]["do"] == what for one in (await get_json(faults))["fired"])
+
+        await eventually(it_has, self.LIMIT)
+
     # What the caller gets
 
     async def until(self, wanted: Callable[[events.Event], bool], since: int = 0, limit: float = 0.0) -> events.Event:

@@ -1,8 +1,9 @@
 """Do the stories of tests/faults notice broken promises? `make test-sabotage`.
 
-Each sabotage takes away one thing that a promise stands on (tests/support/sabotage.py); then the stories are told as
-ever, and must fail within two minutes. Prints which of them did, and exits with 1 where a sabotage was not noticed in
-time, or not by the story that is about it.
+Each sabotage takes away one thing that a promise stands on (tests/support/sabotage.py); then the stories of one file
+are told as ever, and one must find its promise broken within two minutes. Prints which of them did, and exits with 1
+where a sabotage was not noticed in time, or not by the story that is about it. What went wrong otherwise counts for
+nothing, and is printed as such: a worker that does not start breaks no promise.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.support.sabotage import SABOTAGES
@@ -40,11 +42,34 @@ SEEN_BY = {
     "no_notes": (_CAUSES, "reset"),
 }
 """Stories under each sabotage, and one that is about what it takes away."""
-_FAILED = re.compile(r"^(?:FAILED|ERROR) \S+::(?:\w+)\[(.+?)\](?: - |$)", re.MULTILINE)
+_FAILED = re.compile(r"^(FAILED|ERROR) \S+::\w+\[(.+?)\](?: - (.*))?$", re.MULTILINE)
+_BROKEN = re.compile(r"AssertionError\b|assert ")
+"""How the reason begins where a story found its promise broken; waits of stories end in it too."""
 
 
-def tell(sabotage: str) -> tuple[list[str], float]:
-    """The stories that failed, and the seconds until it was known."""
+@dataclass
+class Told:
+    """What became of the stories."""
+
+    failed: list[str] = field(default_factory=list)
+    """Those that found their promise broken."""
+    wrong: list[str] = field(default_factory=list)
+    """Those that proved nothing, and why."""
+
+
+def read(summary: str) -> Told:
+    """What pytest says in the end."""
+    told = Told()
+    for how, name, why in _FAILED.findall(summary):
+        if how == "FAILED" and _BROKEN.match(why):
+            told.failed.append(name)
+        else:
+            told.wrong.append(f"{name}: {how} {why}".rstrip())
+    return told
+
+
+def tell(sabotage: str) -> tuple[Told, float]:
+    """What became of the stories, and the seconds until it was known."""
     file, _ = SEEN_BY[sabotage]
     began = time.monotonic()
     command = [
@@ -71,7 +96,7 @@ def tell(sabotage: str) -> tuple[list[str], float]:
         ).stdout
     except subprocess.TimeoutExpired:
         told = ""
-    return _FAILED.findall(told), time.monotonic() - began
+    return read(told), time.monotonic() - began
 
 
 def main() -> int:
@@ -79,15 +104,16 @@ def main() -> int:
     assert set(SEEN_BY) == set(SABOTAGES)
     unnoticed = []
     for sabotage, (_, story) in SEEN_BY.items():
-        failed, seconds = tell(sabotage)
-        noticed = any(name.split("[")[0] == story for name in failed)
+        told, seconds = tell(sabotage)
+        noticed = any(name.split("[")[0] == story for name in told.failed)
         if not noticed:
             unnoticed.append(sabotage)
-        print(
-            f"{sabotage:<16}{'noticed' if noticed else 'NOT NOTICED'} within {seconds:.0f} s by {len(failed)} stories"
-        )
-        for name in failed:
+        how = f"{'noticed' if noticed else 'NOT NOTICED'} within {seconds:.0f} s by {len(told.failed)} stories"
+        print(f"{sabotage:<16}{how}")
+        for name in told.failed:
             print(f"{'':<16}{name}")
+        for problem in told.wrong:
+            print(f"{'':<16}proves nothing: {problem}")
         sys.stdout.flush()
     return 1 if unnoticed else 0
 

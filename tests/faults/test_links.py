@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,8 @@ from parley.cli.stack import Stack, StackConfig
 from tests.faults import log_off
 from tests.faults.call import Call, calling, check
 from tests.faults.stories import ORDER, WEATHER, Stories, chosen, long, recovered
+from tests.support import order_ledger
+from tests.support.eventually import eventually
 
 stories = Stories()
 
@@ -32,8 +35,27 @@ async def a_go_away_while_nobody_speaks(stack: Stack) -> None:
 
 
 @stories.add("reset")
+@stories.add("close preset=deadline")
+@stories.add("close preset=internal")
+async def a_link_that_ends_while_nobody_speaks(stack: Stack, fault: str) -> None:
+    async with calling(stack) as call:
+        await call.speak("weather_paris")
+        await call.answer(containing=WEATHER)
+        await call.fault(fault)
+        new = await recovered(call)
+        assert (new.method, new.replayed, new.dropped) == ("RESUMED", (), ())
+        assert [event.cause for event in call.of(events.LinkRotating)] == ["LINK_LOST"]
+        since = len(call.got)
+        await call.speak("order_4711")
+        await call.answer(since, containing=ORDER)
+        assert not call.of(events.Interrupted)
+        await check(call)
+
+
+@stories.add("reset")
 @stories.add("close preset=unavailable")
 @stories.add("close preset=go_away")
+@stories.add("close preset=deadline")
 async def a_link_that_ends_while_the_caller_speaks(stack: Stack, fault: str) -> None:
     async with calling(stack) as call:
         await call.fault(f"{fault} on=speech_began after=500ms link=1")
@@ -46,6 +68,7 @@ async def a_link_that_ends_while_the_caller_speaks(stack: Stack, fault: str) -> 
 
 @stories.add("reset")
 @stories.add("close preset=internal")
+@stories.add("close preset=deadline")
 @stories.add("go_away time_left=1s then=silence")
 async def a_link_that_ends_while_the_model_speaks(stack: Stack, fault: str) -> None:
     async with calling(stack, profile="plain") as call:
@@ -62,6 +85,7 @@ async def a_link_that_ends_while_the_model_speaks(stack: Stack, fault: str) -> N
 @stories.add("reset on=tool_call")
 @stories.add("reset on=tool_response")
 @stories.add("close preset=aborted on=tool_call")
+@stories.add("close preset=deadline on=tool_call")
 async def a_link_that_ends_while_a_tool_runs(stack: Stack, fault: str) -> None:
     async with calling(stack) as call:
         await call.speak("hello")
@@ -78,6 +102,39 @@ async def a_link_that_ends_while_a_tool_runs(stack: Stack, fault: str) -> None:
         await call.speak("order_4711")
         await call.answer(since, containing=ORDER)
         await check(call, asked_again=unread)
+
+
+@stories.add("time_left=20s")
+@stories.add("time_left=2s then=reset")
+async def a_go_away_while_a_tool_runs(stack: Stack, how: str) -> None:
+    """While there is time the link is left after the answer, else before it, and the next one is told the result."""
+    has_time = how == "time_left=20s"
+    order, folder = "7531" if has_time else "8642", Path(stack.config.env[order_ledger.FOLDER])
+    hold = folder / order
+    hold.touch()
+    async with calling(stack) as call:
+        await call.speak("hello")
+        await call.answer()
+        await call.fault(f"go_away {how} on=tool_call link=1")
+        since = len(call.got)
+        await call.session.send_text(f"where is my order {order}")
+        await eventually(lambda: order_ledger.runs(folder, order) == 1)
+        if has_time:
+            await call.fired("go_away")
+        else:
+            await recovered(call)
+        hold.unlink()
+        await call.answer(since, containing="shipped")
+        assert (await recovered(call)).method == "RESUMED"
+        assert [event.cause for event in call.of(events.LinkRotating)] == ["GO_AWAY"]
+        spoke = next(n for n, event in enumerate(call.got) if n >= since and isinstance(event, events.Audio))
+        left = next(n for n, event in enumerate(call.got) if isinstance(event, events.LinkRotating))
+        assert (spoke < left) is has_time
+        assert order_ledger.runs(folder, order) == 1
+        since = len(call.got)
+        await call.session.send_text("what is the weather in paris")
+        await call.answer(since, containing=WEATHER)
+        await check(call)
 
 
 @stories.add()
@@ -209,18 +266,34 @@ async def a_backend_that_fails_again_at_the_resume(stack: Stack, preset: str) ->
 
 @stories.add("lose_handles")
 @stories.add("lose_handles which=newest")
-async def a_handle_that_is_dead(stack: Stack, fault: str) -> None:
+@stories.add("lose_handles", "close preset=internal")
+async def a_handle_that_is_dead(stack: Stack, fault: str, end: str = "reset") -> None:
     async with calling(stack) as call:
         await call.speak("weather_paris")
         await call.answer(containing=WEATHER)
         await call.fault(fault)
-        await call.fault("reset")
+        await call.fault(end)
         assert (await recovered(call)).method == "RESEEDED"
         since = len(call.got)
         await call.speak("order_4711")
         await call.answer(since, containing=ORDER)
         lineage = await check(call)
         assert "what is the weather in paris" in str(lineage["context"])
+
+
+@stories.add("reset")
+@stories.add("close preset=internal")
+async def a_handle_that_is_dead_while_the_caller_speaks(stack: Stack, fault: str) -> None:
+    async with calling(stack) as call:
+        await call.speak("hello")
+        await call.answer()
+        await call.fault("lose_handles")
+        await call.fault(f"{fault} on=speech_began after=500ms link=1")
+        since = len(call.got)
+        await call.speak("weather_paris")
+        await call.answer(since, containing=WEATHER)
+        assert [new.method for new in call.of(events.LinkRecovered)] == ["RESEEDED"]
+        await check(call)
 
 
 @stories.add("turn_began")
@@ -351,11 +424,12 @@ async def what_was_answered_since_the_handle(stack: Stack) -> None:
 
 
 @pytest.fixture(scope="module")
-def told(request: pytest.FixtureRequest) -> dict[str, BaseException | None]:
+def told(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, BaseException | None]:
     """Every story at once, in one stack: they take as long as they sound."""
+    env = {order_ledger.FOLDER: str(tmp_path_factory.mktemp("orders")), "PARLEY_TOOLS_MODULES": order_ledger.MODULES}
 
     async def all_of_them() -> dict[str, BaseException | None]:
-        async with Stack(StackConfig(workers=1, gateways=1)) as stack:
+        async with Stack(StackConfig(workers=1, gateways=1, env=env)) as stack:
             return await stories.and_those_of(log_off.stories).among(chosen(request)).tell(stack)
 
     return asyncio.run(all_of_them())
@@ -365,9 +439,14 @@ LONG = [
     # Under the load of many stories the emulator's recogniser may take so long that a link counts as hung.
     "late_pongs_end_no_link",
     # Much like others that differ in the kind of the end alone, which is told of each state of a turn.
+    "a_link_that_ends_while_nobody_speaks[reset]",
     "a_link_that_ends_while_the_caller_speaks[close preset=go_away]",
+    "a_link_that_ends_while_the_caller_speaks[close preset=deadline]",
     "a_link_that_ends_while_the_model_speaks[close preset=internal]",
+    "a_link_that_ends_while_the_model_speaks[close preset=deadline]",
     "a_link_that_ends_while_a_tool_runs[close preset=aborted on=tool_call]",
+    "a_link_that_ends_while_a_tool_runs[close preset=deadline on=tool_call]",
+    "a_handle_that_is_dead_while_the_caller_speaks[reset]",
     "a_go_away_while_the_caller_speaks[time_left=2s then=reset]",
     "a_backend_that_fails_again_at_the_resume[internal]",
     "an_answer_that_is_cut_off_again_and_again[text]",

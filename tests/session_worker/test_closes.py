@@ -1,25 +1,13 @@
 """Every close and every refusal of the field, and what the worker makes of it.
 
-The numbers are the rows of the dossier's table of field failures. Rows that no close or refusal tells of:
-
- 3  goAway, then silence: `rotation` has a timer; a link that its watchdog gives up is row 22 here
- 4  goAway without `timeLeft`: `rotation`
- 8  the iterator that ends with a turn: `Link.receive` reads frames, not turns; tests/e2e talk for many turns
- 9  a tight loop on a close: test_link (the end is said again at once), test_ladder (nobody asks for ever)
-10  a resume that forgets or repeats: `coverage`; test_ladder (never a seed on top of a handle)
-11  a second greeting: a step of the ladder says whether the link is a cold start; the session's tests
-12  a tool result lost across a rotation: `rotation` waits for calls; the session's tests
-14  a call that was never answered: test_callertools, tests/tools
-15  a cancellation that is ignored: test_session
-23  an empty `serverContent`: test_wire
-24  audio behind a tool call: `turns` ends a turn with `turnComplete` only, test_decisions
-25  a function response without a name: test_session, test_callertools
-28  a message that the SDK cannot read: test_wire
+The numbers are the rows of the dossier's table of field failures.
 """
 
 from __future__ import annotations
 
+import ast
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -77,8 +65,51 @@ ROWS: list[tuple[int, Where, int, str, Remedy]] = [
     (27, SETUP, 1008, "The auth token has expired.", FATAL),
     (27, SETUP, 1008, "Method doesn't allow unregistered callers (callers without established identity).", FATAL),
 ]
-ELSEWHERE = {3, 4, 8, 9, 10, 11, 12, 14, 15, 23, 24, 25, 28}
-"""Rows that the docstring accounts for."""
+ELSEWHERE: dict[int, list[str]] = {
+    # goAway, then silence; a link that the watchdog gives up is row 22
+    3: [
+        "session_worker/test_rotation.py::test_neither_silence_nor_traffic_moves_the_deadline",
+        "faults/test_links.py::a_link_that_ends_while_the_model_speaks",
+    ],
+    # goAway without `timeLeft`
+    4: ["session_worker/test_rotation.py::test_without_one_it_leaves_in_time"],
+    # the SDK's iterator ends with a turn: two turns on one link
+    8: ["e2e/test_resume.py::test_a_gateway_that_goes_away_costs_nobody_a_word"],
+    # a tight loop on a close
+    9: [
+        "session_worker/test_link.py::test_a_link_that_is_gone_says_so_each_time_and_no_more",
+        "session_worker/test_ladder.py::test_every_sequence_of_failures_ends",
+    ],
+    # a resume that forgets, or repeats
+    10: [
+        "session_worker/test_restoration.py::test_what_was_answered_since_the_handle_is_told_and_listed",
+        "session_worker/test_restoration.py::test_what_the_handle_restores_is_not_told_again",
+    ],
+    # a second greeting
+    11: ["session_worker/test_session.py::test_a_link_that_is_resumed_is_not_given_the_opening_again"],
+    # a tool result that is lost across a rotation
+    12: [
+        "session_worker/test_calls_across_links.py::test_an_outcome_that_comes_while_there_is_no_link_is_told_once",
+        "faults/test_links.py::a_go_away_while_a_tool_runs",
+    ],
+    # a call that was never answered
+    14: ["session_worker/test_session.py::test_a_call_that_the_caller_leaves_open_is_answered_in_the_end"],
+    # a cancellation that is ignored
+    15: ["session_worker/test_session.py::test_a_call_that_the_model_cancels_is_stopped_and_not_answered"],
+    # an empty `serverContent`
+    23: ["session_worker/test_wire.py::test_empty_frames_say_nothing"],
+    # audio behind a tool call
+    24: ["session_worker/test_session.py::test_audio_behind_a_call_reaches_the_caller"],
+    # a function response without a name
+    25: [
+        "session_worker/test_session.py::test_a_call_carries_the_callers_trace_and_its_answer_goes_to_the_model",
+        "session_worker/test_callertools.py::test_a_result_is_the_models_with_id_and_name",
+    ],
+    # a message that the SDK cannot read
+    28: ["session_worker/test_wire.py::test_what_the_sdk_cannot_read_is_passed_on"],
+}
+"""Rows that no close or refusal tells of, and the tests that do: file below tests, and function."""
+_TESTS = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize(
@@ -90,11 +121,15 @@ def test_field_failures_have_their_remedy(where: Where, code: int, text: str, ex
 
 
 def test_no_field_failure_is_forgotten() -> None:
-    assert {row[0] for row in ROWS} | ELSEWHERE == set(range(1, 29))
-    assert not {row[0] for row in ROWS} & ELSEWHERE
-    assert __doc__ is not None
-    told = {int(line.split()[0]) for line in __doc__.splitlines() if line[:2].strip().isdigit()}
-    assert told == ELSEWHERE
+    assert {row[0] for row in ROWS} | set(ELSEWHERE) == set(range(1, 29))
+    assert not {row[0] for row in ROWS} & set(ELSEWHERE)
+
+
+@pytest.mark.parametrize("test", sorted({test for tests in ELSEWHERE.values() for test in tests}))
+def test_what_is_said_to_cover_a_row_is_there(test: str) -> None:
+    file, _, name = test.partition("::")
+    tree = ast.walk(ast.parse((_TESTS / file).read_text()))
+    assert name in {node.name for node in tree if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
 
 
 @pytest.mark.parametrize(

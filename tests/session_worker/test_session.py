@@ -432,8 +432,17 @@ async def test_a_call_carries_the_callers_trace_and_its_answer_goes_to_the_model
     reply = fabric_pb2.ToolCallReply(outcome=live_pb2.TOOL_OUTCOME_SUCCEEDED, output_json='{"status":"shipped"}')
     await tool.calls[0].respond(reply.SerializeToString())
     await eventually(lambda: link.tool_responses)
-    assert [(sent.id, sent.response) for sent in link.tool_responses] == [("c1", {"output": {"status": "shipped"}})]
+    assert [(sent.id, sent.name, sent.response) for sent in link.tool_responses] == [
+        ("c1", "lookup", {"output": {"status": "shipped"}})
+    ]
     assert len(tool.calls) == 1
+
+
+async def test_audio_behind_a_call_reaches_the_caller(rig: Rig) -> None:
+    _, link = await rig.open(caller_tools=[BOOK])
+    link.says(events.Audio(b"\1\0", 24_000), call(), events.Audio(b"\2\0", 24_000))
+    await eventually(lambda: b"\2\0" in [frame for one in rig.responses for frame in one.audio.frames])
+    assert not any(response.HasField("turn_complete") for response in rig.responses)
 
 
 async def test_a_call_that_the_model_cancels_is_stopped_and_not_answered(rig: Rig) -> None:
@@ -645,6 +654,21 @@ async def test_history_goes_to_a_new_link_before_anything_else(rig: Rig) -> None
     _, link = await rig.open(history=said)
     assert [(turn.role, turn.parts[0].text) for turn in link.turns[0][0]] == [("user", "hi"), ("model", "hello")]
     assert link.turns[0][1] is True
+
+
+async def test_a_link_that_is_resumed_is_not_given_the_opening_again(rig: Rig) -> None:
+    said = [live_pb2.Content(role=live_pb2.ROLE_USER, parts=[live_pb2.Part(text="greet the caller")])]
+    session, first = await rig.open(history=said)
+    assert "greet the caller" in str(first.turns)
+    first.says(events.OutputTranscript("hello", True, ""), DONE)
+    first.says(events.HandleUpdate("h1", resumable=True, consumed_index=None))
+    await eventually(lambda: rig.worker._sessions[session]._parts.links.handle == "h1")
+    await first.close()
+    await eventually(lambda: any(response.link_state.HasField("recovered") for response in rig.responses))
+    await rig.send(session, text(1, "are you there"))
+    _, second = rig.dialer.links
+    await eventually(lambda: second.texts)
+    assert (second.turns, second.texts) == ([], ["are you there"])
 
 
 async def test_a_link_that_closes_on_the_history_is_the_backends_fault_and_leaves_nothing(
