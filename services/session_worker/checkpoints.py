@@ -23,6 +23,8 @@ from services.session_worker.turn_span import TurnSpans
 from services.session_worker.turns import TurnState
 from services.session_worker.uplink import Uplink
 
+_MOST_TOO_OLD: Final = 256
+"""Stretches of unanswered input that a checkpoint names; older ones are not."""
 _INTERVAL: Final = 5.0
 """Seconds without a turn after which a checkpoint is written if it covers more than the one before."""
 
@@ -106,7 +108,7 @@ class Checkpoints:
         of = self._sources
         begun = of.answering.begun
         asked = begun is not None and of.conversation.unanswered(begun.question.seq, begun.position)
-        for lost in of.journal.too_old(begun.question if begun is not None and asked else None):
+        for lost in of.journal.too_old(begun.question if begun is not None and asked else None)[-_MOST_TOO_OLD:]:
             yield fabric_pb2.UntoldLoss(gap=gap(lost).gap)
 
     @property
