@@ -36,6 +36,8 @@ class Scene:
         self._in_state = 0
         self._all_in_state = asyncio.Event()
         self._struck = asyncio.Event()
+        self.struck_at = 0.0
+        """When what happens had happened; of the loop's clock."""
 
     async def prepared(self) -> None:
         """Come to the point from which every story is in its state within two seconds."""
@@ -69,6 +71,7 @@ class Scene:
         self._others.set()
         await self._all_in_state.wait()
         await strike(self.stack)
+        self.struck_at = asyncio.get_running_loop().time()
         self._struck.set()
 
 

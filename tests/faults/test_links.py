@@ -191,13 +191,33 @@ async def a_link_that_hangs_before_it_answers(stack: Stack, moment: str) -> None
 
 @stories.add()
 async def late_pongs_end_no_link(stack: Stack) -> None:
+    """From the connection on, as on a day on which they all are: they prove nothing then."""
     async with calling(stack) as call:
-        await call.fault("pongs delay=30s")
-        await call.speak("weather_paris")
-        await call.answer(containing=WEATHER)
-        await call.speak("tell_me_about_your_service")
-        await call.answer(len(call.got))
-        assert not call.of(events.LinkRotating)
+        await call.fault("pongs delay=30s on=setup link=2")
+        await call.fault("reset on=turn_complete after=50ms link=1")
+        await call.speak("hello")
+        await call.answer()
+        await recovered(call)
+        for recording, words in (("weather_paris", WEATHER), ("tell_me_about_your_service", ""), ("order_4711", ORDER)):
+            since = len(call.got)
+            await call.speak(recording)
+            await call.answer(since, containing=words)
+        assert [event.cause for event in call.of(events.LinkRotating)] == ["LINK_LOST"]
+        await check(call)
+
+
+@stories.add()
+async def pongs_that_begin_to_be_late(stack: Stack) -> None:
+    """It may look like a hang, once: the next link is not judged by them."""
+    async with calling(stack) as call:
+        await call.fault("pongs delay=30s on=turn_complete link=1")
+        await call.fault("pongs delay=30s on=setup link=2-")
+        for recording, words in (("hello", ""), ("weather_paris", WEATHER), ("tell_me_about_your_service", "")):
+            since = len(call.got)
+            await call.speak(recording)
+            await call.answer(since, containing=words)
+        assert [event.cause for event in call.of(events.LinkRotating)] in ([], ["LINK_SILENT"])
+        await check(call)
 
 
 @stories.add("")
@@ -438,6 +458,7 @@ def told(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 LONG = [
     # Under the load of many stories the emulator's recogniser may take so long that a link counts as hung.
     "late_pongs_end_no_link",
+    "pongs_that_begin_to_be_late",
     # Much like others that differ in the kind of the end alone, which is told of each state of a turn.
     "a_link_that_ends_while_nobody_speaks[reset]",
     "a_link_that_ends_while_the_caller_speaks[close preset=go_away]",

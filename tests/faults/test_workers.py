@@ -20,6 +20,10 @@ from tests.support.eventually import eventually
 killed, frozen, again, exact = Stories(), Stories(), Stories(), Stories()
 ANSWER = "four seven one one"
 """Of the answer to what `begin_to_ask` asks."""
+FROZEN = 10.0
+"""Seconds for which a worker is frozen at least: as long as the ttl that it has by default."""
+GIVEN = ("text", "turn", "tool_response", "context_update")
+"""What a model is given besides audio, as the emulator's record names it."""
 VERTEX = {"PARLEY_WORKER_BACKEND": "vertex", "PARLEY_GATEWAY_BACKEND": "vertex"}
 """Each handle says what it restores."""
 
@@ -225,16 +229,29 @@ async def the_next_worker_dies_too(scene: Scene) -> None:
         await goes_on(call, asked_again=True)
 
 
-async def thawed(scene: Scene) -> None:
-    """The frozen worker runs again, and has found out that nothing is its own any more."""
+async def given(call: Call) -> tuple[list[dict[str, Any]], list[dict[str, int]]]:
+    """What came to the model on the call's first link."""
+    assert call.stack.emulator is not None
+    record = f"{call.stack.emulator.ready['control']}/conversations/{call.session.id}"
+    link = await get_json(f"{record}/links/0")
+    return [entry for entry in link["history"] if entry["kind"] in GIVEN], link["marks"]
+
+
+async def thawed(scene: Scene, call: Call) -> None:
+    """The frozen worker runs again, has found out that nothing is its own any more, and has said nothing to the model
+    though the caller's messages of all that time waited for it."""
     worker = scene.stack.workers[0]
+    await asyncio.sleep(max(0.0, scene.struck_at + FROZEN - asyncio.get_running_loop().time()))
+    before = await given(call)
     worker.signal(signal.SIGCONT)
 
     async def mute() -> bool:
+        assert await given(call) == before
         # Its watchdog may have ended it.
         return not worker.running or not (await get_json(f"{worker.ready['ops']}/debug/vars"))["sessions"]
 
     await eventually(mute)
+    assert await given(call) == before
 
 
 @frozen.add()
@@ -243,7 +260,7 @@ async def nobody_speaks_to_a_worker_that_froze(scene: Scene) -> None:
         await scene.struck()
         since = len(call.got)
         await lost(call)
-        await thawed(scene)
+        await thawed(scene, call)
         assert (await taken_over(call)).method == "RESUMED"
         await goes_on(call)
         assert not call.of(events.Interrupted, since)
@@ -258,7 +275,7 @@ async def the_model_speaks_from_a_worker_that_froze(scene: Scene) -> None:
         await call.until(lambda event: isinstance(event, events.Audio), since)
         await scene.struck()
         await lost(call)
-        await thawed(scene)
+        await thawed(scene, call)
         said = await call.answer(since, containing="speaking")
         assert said.count("many cities") == 1
         await goes_on(call)
@@ -274,7 +291,7 @@ async def a_tool_runs_for_a_worker_that_froze(scene: Scene) -> None:
         await eventually(lambda: order_ledger.runs(scene.folder, "3579") == 1)
         await scene.struck()
         await lost(call)
-        await thawed(scene)
+        await thawed(scene, call)
         hold.unlink()
         await call.answer(since, containing="shipped")
         await goes_on(call)
