@@ -106,9 +106,11 @@ class Checkpoints:
         """What is unanswered, covered and kept nowhere. If this worker dies, its caller is told; if not, it may still
         be answered."""
         of = self._sources
-        begun = of.answering.begun
-        asked = begun is not None and of.conversation.unanswered(begun.question.seq, begun.position)
-        for lost in of.journal.too_old(begun.question if begun is not None and asked else None)[-_MOST_TOO_OLD:]:
+        begun, known = of.answering.begun, None
+        if begun is not None and of.conversation.words:
+            asked = of.conversation.unanswered(begun.question.seq, begun.position)
+            known = begun.question if asked else None  # is asked again in words
+        for lost in of.journal.too_old(known)[-_MOST_TOO_OLD:]:
             yield fabric_pb2.UntoldLoss(gap=gap(lost).gap)
 
     @property

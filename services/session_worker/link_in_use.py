@@ -29,13 +29,11 @@ class LinkInUse:
         dialer: Dialer,
         *,
         most_age: float | None,
-        patience: float,
         told_until: int,
         keep: Callable[[Coroutine[Any, Any, None], str], object],
     ) -> None:
-        """`most_age`: seconds after which it is left untold; None: never. `patience`: seconds in which it must begin to
-        answer. `told_until`: position up to which it was told what functions returned, as it began. `keep`: run this to
-        its end."""
+        """`most_age`: seconds after which it is left untold; None: never. `told_until`: position up to which it was
+        told what functions returned, as it began. `keep`: run this to its end."""
         self.link = link
         self.number = number
         """Of the session's links, from 1."""
@@ -44,13 +42,8 @@ class LinkInUse:
         """Why it is being left, as callers are told."""
         self._dialer = dialer
         self._keep = keep
-        self._rotation = Rotation(time.monotonic(), most_age=most_age, patience=patience)
+        self._rotation = Rotation(time.monotonic(), most_age=most_age)
         self._ping()
-
-    @property
-    def mute(self) -> bool:
-        """It is left because the model did not begin to answer; nothing else is wrong with it."""
-        return self._rotation.out_of_patience
 
     @property
     def round_trip(self) -> float:
@@ -78,7 +71,7 @@ class LinkInUse:
             return
         speaks = self._rotation.leaving and journal.spoke_since(now - _SPEAKING)
         quiet = not (turns.busy or journal.awaits_handle or speaks)
-        match self._rotation.tick(now, quiet=quiet, due=due(turns, now), caller=journal):
+        match self._rotation.tick(now, quiet=quiet, due=due(turns, now), spoke_since=journal.spoke_since):
             case Rotate(cause=cause):
                 # From then on the caller's input waits. Until it is this link's turn, the link is used, if it is of
                 # any use. By then the moment may not be quiet any more.

@@ -32,7 +32,7 @@ from services.session_worker.link_in_use import LinkInUse
 from services.session_worker.model_calls import ModelCalls
 from services.session_worker.next_link import NextLink, Outage
 from services.session_worker.restoration import Restoration, Situation, gap, restoration
-from services.session_worker.rotation import LINK_SILENT, MOST_PATIENCE, PATIENCE
+from services.session_worker.rotation import LINK_SILENT
 from services.session_worker.seq_ranges import Range
 from services.session_worker.session_context import SessionContext
 from services.session_worker.session_timeline import SessionTimeline
@@ -113,7 +113,6 @@ class LinkKeeper:
         self.round_trip = 0.0
         """Seconds to the model's endpoint and back, as far as known."""
         self._drop_cause = ""
-        self._patience = PATIENCE
 
     # Links
 
@@ -234,7 +233,6 @@ class LinkKeeper:
         turn = self._keeps.turns.current
         if turn is not None and turn.first_output is not None:
             self._calls.answering()
-            self._patience = PATIENCE
         match event:
             case events.FunctionCall():
                 self._calls.made(event, self.number)
@@ -315,7 +313,6 @@ class LinkKeeper:
             self.number,
             keeps.dialer,
             most_age=most_age,
-            patience=self._patience,
             told_until=began_with.outcomes_until,
             keep=keeps.keep,
         )
@@ -346,8 +343,6 @@ class LinkKeeper:
         log.info("link over", session=keeps.spec.session_id, link=self.number, cause=cause, close=str(lost))
         if left.leaving is None:
             keeps.timeline.link_over(str(lost.failure))
-        if left.mute:
-            self._patience = min(2 * self._patience, MOST_PATIENCE)
         self._tell_rotating(cause)
         await left.link.close()
         await keeps.feeder.let_go()
@@ -368,6 +363,8 @@ class LinkKeeper:
         keeps.feeder.give(link, again, self._next.replay(again, seconds))
         measured.given_again(begins_with)
         self._tell(begins_with.responses(time.monotonic() - outage.began, outage.replayed))
+        if begins_with.replay.dropped:
+            keeps.note()  # else whoever comes next tells the caller once more
 
     def _tell(self, responses: Iterable[live_pb2.ConverseResponse]) -> None:
         for response in responses:

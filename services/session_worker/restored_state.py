@@ -13,6 +13,7 @@ from parley.v1 import fabric_pb2, live_pb2
 from services.session_worker import events
 from services.session_worker.conversation import Conversation
 from services.session_worker.seq_ranges import Range
+from services.session_worker.too_old import TOO_OLD
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +87,11 @@ def restored(
     for entry in entries:
         conversation.add(entry)
     said = _said_since(checkpoint, entries)
-    untold_losses = (checkpoint if said is None else said).untold_losses
     finished = None if said is not None else _finished(request, checkpoint)
     if finished is not None:
         conversation.add(fabric_pb2.LogEntry(model_said=finished))
         said = finished
+    untold_losses = (checkpoint if said is None else said).untold_losses
     answering = None if said is not None else _answering(checkpoint, conversation)
     begins_anew = said is None and checkpoint.HasField("begun")
     called_again = checkpoint.begun.turn if begins_anew and answering is None else 0
@@ -145,8 +146,13 @@ def _finished(request: fabric_pb2.TakeOver, checkpoint: fabric_pb2.CheckpointRec
         turn=begun.turn,
         given_position=begun.log_position,
         last_downlink_seq=begun.generated_downlink_seq,
-        untold_losses=checkpoint.untold_losses,
+        untold_losses=[loss for loss in checkpoint.untold_losses if not _is_answered(loss, begun.given_seq)],
     )
+
+
+def _is_answered(loss: fabric_pb2.UntoldLoss, given_seq: int) -> bool:
+    """It is no loss: it was too old to be given again before an answer came that is about it."""
+    return loss.gap.reason == TOO_OLD and not loss.downlink_seq and loss.gap.to_seq <= given_seq
 
 
 def _answering(checkpoint: fabric_pb2.CheckpointRecord, conversation: Conversation) -> Answering | None:

@@ -27,6 +27,8 @@ class Turn:
     interrupted: bool = False
     generated: bool = False
     """The whole answer was produced; the rest of the turn is playing time."""
+    talks: bool = False
+    """Sound was the newest of its output, and no call."""
     tool_calls: list[str] = field(default_factory=list)
     usage: events.Usage | None = None
 
@@ -135,10 +137,12 @@ class TurnState:
                 turn.audio_seconds += len(event.pcm) / 2 / event.rate
                 if turn.first_audio is None:
                     turn.first_audio = now
+                turn.talks = True
                 self._answered_by(turn, now)
             case events.FunctionCall():
                 turn = self._turn(now)
                 turn.tool_calls.append(event.name)
+                turn.talks = False
                 self.pending_calls[event.id] = turn.number
                 self._answered_by(turn, now)
             case events.CallsCancelled(ids=ids):

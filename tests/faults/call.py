@@ -372,8 +372,15 @@ async def check(
         lost = lineage["forgotten"]
         lost["turns"] = [turn for turn in lost["turns"] if not _OUTCOMES.fullmatch(turn["text"])]
     if asked_again:
-        again = [one["text"] for kind in ("turns", "texts") for one in lineage["duplicates"].pop(kind)]
-        assert not (untold := list(_repeated_untold(call, again))), (untold, brief(call.got))
+        # The record names a turn once for each thing that it repeats. What comes again on the same link was asked
+        # again, because the model had taken it as the end of an exchange that it was stuck in.
+        again = {
+            (one["link"], one["at"]): one["text"]
+            for kind in ("turns", "texts")
+            for one in lineage["duplicates"].pop(kind)
+            if one["link"] != one["earlier"]
+        }
+        assert not (untold := list(repeated_untold(call, again.values()))), (untold, brief(call.got))
     links = max(1, len(call.of(events.LinkRecovered)))
     again = lineage["duplicates"].pop("audio")
     seconds = sum(run["last"] - run["first"] + 1 for run in again) * MARK_SECONDS
@@ -391,12 +398,13 @@ async def check(
     return lineage
 
 
-def _repeated_untold(call: Call, again: Sequence[str]) -> Iterator[str]:
+def repeated_untold(call: Call, again: Iterable[str]) -> Iterator[str]:
     """Texts of the caller that these words repeat more often than it was told."""
+    words = "\n".join(again)
     told = [event.replayed for caller in call.callers for event in caller.of(events.LinkRecovered)]
     for caller in call.callers:
         for seq, text in caller.sent.texts.items():
-            times = len(re.findall(rf"\b{re.escape(text)}\b", "\n".join(again), re.IGNORECASE))
+            times = len(re.findall(rf"\b{re.escape(text)}\b", words, re.IGNORECASE))
             most = sum(any(first <= seq <= last for first, last in replayed) for replayed in told)
             if times > most:
                 yield f"{text!r}, number {seq}, is there {times} times again, told of {most}"

@@ -1,13 +1,19 @@
-"""What a gap excuses: the frames of the messages that it names, and nothing else."""
+"""What a gap excuses: the frames of the messages that it names, and nothing else; and what `replayed` does."""
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
 
 from emulator.marks import mark
 from emulator.record.ranges import Ranges
 from parley import events
 from parley.v1 import live_pb2
+from tests.faults.call import Call, repeated_untold
 from tests.faults.sent import Sent, both, by_stream, has_voice, without
 
 FRAME = 1280
@@ -96,3 +102,24 @@ def test_frames_of_a_record_are_sets() -> None:
     assert {stream: list(runs) for stream, runs in found.items()} == {1: [(3, 6)], 2: [(0, 1)]}
     assert list(without(Ranges([(0, 10)]), found[1], Ranges([(8, 9)]))) == [(0, 3), (6, 8), (9, 10)]
     assert list(both(Ranges([(0, 4), (5, 9)]), found[1])) == [(3, 4), (5, 6)]
+
+
+@pytest.mark.parametrize(
+    ("again", "told", "found"),
+    [
+        ([], [], []),
+        (["where is my order 7"], [((3, 3),)], []),
+        (["Where is my order 7? It said: no."], [], [3]),
+        (["where is my order 7"] * 2, [((3, 4),)], [3]),
+        (["where is my order 7"] * 2, [((1, 3),), ((3, 3),)], []),
+        (["where is my order 71"], [((3, 3),)], [4]),
+    ],
+)
+def test_a_text_that_the_model_is_told_again_is_told_to_the_caller(
+    again: list[str], told: list[Any], found: list[int]
+) -> None:
+    texts = {3: "where is my order 7", 4: "where is my order 71"}
+    recovered = [SimpleNamespace(replayed=replayed) for replayed in told]
+    caller = SimpleNamespace(of=lambda _: recovered, sent=SimpleNamespace(texts=texts))
+    call = cast(Call, SimpleNamespace(callers=[caller]))
+    assert [int(re.findall("number ([0-9]+)", line)[0]) for line in repeated_untold(call, again)] == found

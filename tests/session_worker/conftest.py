@@ -33,7 +33,6 @@ from services.session_worker.leftovers import Leftovers
 from services.session_worker.lifeline import Lifeline
 from services.session_worker.link import Dialer, Link, LinkClosedError
 from services.session_worker.link_in_use import LinkInUse
-from services.session_worker.rotation import PATIENCE
 from services.session_worker.round_trips import RoundTrips
 from services.session_worker.settings import WorkerSettings
 from services.session_worker.shared import Services
@@ -133,7 +132,6 @@ def link_in_use(link: FakeLink, dialer: FakeDialer, tasks: list[asyncio.Task[Non
         1,
         cast(Dialer, dialer),
         most_age=None,
-        patience=PATIENCE,
         told_until=0,
         keep=lambda work, _: tasks.append(asyncio.create_task(work)),
     )

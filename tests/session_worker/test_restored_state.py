@@ -342,6 +342,17 @@ def test_an_answer_that_a_new_owner_finds_finished_keeps_them() -> None:
     assert [(gap.from_seq, gap.to_seq) for gap in found.losses] == [(3, 4)]
 
 
+@pytest.mark.parametrize(("floor", "named"), [(20, [(8, 9)]), (14, [(1, 6), (8, 9)])])
+def test_what_grew_too_old_before_its_answer_came_is_no_loss(floor: int, named: list[tuple[int, int]]) -> None:
+    """Where the caller has all of the answer; else the question is given again, as far as it is there."""
+    begun = {"turn": 1, "given_seq": 7, "first_downlink_seq": 5, "generated_downlink_seq": 15}
+    losses = [untold(1, 6), untold(8, 9)]
+    for loss in losses:
+        loss.gap.reason = "TOO_OLD"
+    found = state([], {"floor": floor}, begun, covered_uplink_seq=9, untold_losses=losses)
+    assert [(gap.from_seq, gap.to_seq) for gap in found.losses] == named
+
+
 # Who may take over
 
 

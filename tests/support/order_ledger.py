@@ -19,7 +19,8 @@ MODULES = "tests.support.order_ledger,services.tools.examples.weather"
 
 
 def _ledger(folder: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(folder / "ledger.sqlite3", timeout=5)
+    # Longer than any process is frozen that may have the lock.
+    connection = sqlite3.connect(folder / "ledger.sqlite3", timeout=60)
     connection.execute("CREATE TABLE IF NOT EXISTS runs (order_id TEXT)")
     return connection
 
