@@ -16,9 +16,9 @@ class Begun:
     """The model has begun to answer."""
 
     question: Extent
-    """What it answers of the input."""
+    """What it answers of the input, up to its newest turn."""
     position: int
-    """Entries of the conversation before."""
+    """Entries of the conversation before that."""
     turn: int
     """Number of the turn, the first where it takes several."""
     first_seq: int
@@ -64,6 +64,10 @@ class AnswerInProgress:
         if self._spoke is None or self._spoke.turn != turn:
             question = journal.question(now, round_trip, on_outcome=conversation.has_outcomes)
             self._spoke = _Spoke(turn, self._at_most_asked(question, turn), conversation.position)
+            if self._here and self.begun is not None:
+                # Asked again, both are: in an answer of its own it would have its calls made once more.
+                self.begun = replace(self.begun, question=self._spoke.question, position=self._spoke.position)
+                journal.answer_begins(self._spoke.question)
         if self._here:
             return False
         self._here = True
@@ -75,12 +79,14 @@ class AnswerInProgress:
         return True
 
     def _at_most_asked(self, question: Extent, turn: int) -> Extent:
-        """Without what was typed since the answer began, unless this turn speaks while an earlier one's calls have no
-        results yet, of which it could speak: then it is about what was asked meanwhile."""
-        begun = self.begun
+        """Without what was typed since the answer began, unless this turn speaks after an earlier one whose calls had
+        no results when that was typed: then it is about what was asked meanwhile."""
+        begun, told_at = self.begun, self._turns.told_at
         if begun is None or any(begun.turn <= made < turn for made in self._turns.pending_calls.values()):
             return question
-        return replace(question, seq=begun.question.seq)
+        if told_at is None:
+            return replace(question, seq=begun.question.seq)
+        return replace(question, seq=max(begun.question.seq, self._journal.typed_until(told_at)))
 
     def link_began(self) -> None:
         """Another link is asked for the answer."""

@@ -268,6 +268,10 @@ class Journal:
             waited = waited or is_sound(sent) or is_question(sent.item)
         return seq
 
+    def typed_until(self, then: float) -> int:
+        """Number of the newest text or turn that was sent until then and is not answered; 0: there is none."""
+        return max((sent.seqs[1] for sent in self._waiting if is_question(sent.item) and sent.at <= then), default=0)
+
     @property
     def awaits_handle(self) -> bool:
         """The newest handle does not restore all that was answered."""

@@ -14,6 +14,8 @@ class Turn:
     number: int
     began: float
     """When the model was given what it answers, or else its first sign; monotonic seconds."""
+    told_at: float | None = None
+    """When it was given the first result since the turn before; None: it was not."""
     heard: str = ""
     """What the caller said, as transcribed."""
     said: str = ""
@@ -78,6 +80,7 @@ class TurnState:
         """The model was interrupted in what it does now, whether or not anything was heard of that."""
         self._began_cut_off = False
         """The turn of the moment began behind an interruption whose end has not come."""
+        self._told_at: float | None = None
         self.last_event = 0.0
         """When the model was last heard, in monotonic seconds."""
 
@@ -103,6 +106,11 @@ class TurnState:
         return turn is not None and (turn.first_audio is not None or bool(turn.said))
 
     @property
+    def told_at(self) -> float | None:
+        """As in the turn of the moment."""
+        return None if self.current is None else self.current.told_at
+
+    @property
     def waits_for_call(self) -> bool:
         """The model's turn is not over because a call of it has no result yet."""
         return self.current is not None and self.current.number in self.pending_calls.values()
@@ -118,6 +126,8 @@ class TurnState:
     def call_settled(self, call_id: str, now: float, *, silent: bool = False) -> None:
         """A function call was answered; the model will speak of it, unless it was told not to."""
         if self.pending_calls.pop(call_id, None) is not None and not silent:
+            if self.current is None and self._told_at is None:
+                self._told_at = now
             self.asked(now)
 
     def on_event(self, event: events.Event, now: float) -> Turn | None:
@@ -183,6 +193,7 @@ class TurnState:
         waited for no more: what they return is told in words.
         """
         self.count, self.current, self.cut_off, self._began_cut_off = first - 1, None, False, False
+        self._told_at = None
         pending, self.pending_calls = self.pending_calls, {}
         self._owed = None
         return {call_id for call_id, turn in pending.items() if turn >= first}
@@ -205,7 +216,8 @@ class TurnState:
         if self.current is None:
             self.count += 1
             # The answer to a question begins with the question, as whoever asked sees it.
-            self.current = Turn(self.count, now if self._owed is None else self._owed_since)
+            self.current = Turn(self.count, now if self._owed is None else self._owed_since, told_at=self._told_at)
+            self._told_at = None
             # Transcripts come when they like: the end that comes next may still be that of what was cut off before.
             self.current.interrupted = self._began_cut_off = self.cut_off
         return self.current

@@ -1,25 +1,28 @@
-"""A turn with two calls that is cut off twice when one has its outcome: the model is not left waiting, nor untold."""
+"""Calls of an answer that have no outcome yet when the link or the worker goes: nobody waits, nothing is done twice."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import signal
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import nats
 import pytest
 
 from parley import events
 from parley.cli.stack import Stack, StackConfig
+from services.fabric.records import SessionRecords
 from services.tools.examples import database
-from tests.faults.call import Call, calling
+from tests.faults.call import Call, calling, check
 from tests.faults.kills.__main__ import ENV
 from tests.faults.kills.books import REFUND, VOUCHER, told
 from tests.faults.kills.callers import CONFIG
 from tests.faults.scene import kill, owner
-from tests.support import payments
+from tests.support import order_ledger, payments
 from tests.support.counts import heard
 from tests.support.eventually import eventually
 
@@ -108,5 +111,59 @@ def test_a_model_that_waits_for_calls_of_several_links_is_answered(dies: str, tm
             with database.transaction(orders, writes=True) as connection:
                 connection.execute("INSERT INTO orders VALUES (?, 'umbrella', 'shipped', 'monday')", (ORDERS[dies],))
             await tell(stack, commits, dies)
+
+    asyncio.run(run())
+
+
+async def written_down(call: Call) -> bool:
+    """Whoever comes after the worker knows that the answer was generated."""
+    client = await nats.connect(str(call.stack.nats.ready["url"]))
+    try:
+        checkpoint = await SessionRecords(client.jetstream()).read_checkpoint(call.session.id)
+    finally:
+        await client.close()
+    return checkpoint is not None and checkpoint.begun.generated_downlink_seq > 0
+
+
+async def ask_meanwhile(stack: Stack, folder: Path, dies: str, when: str) -> None:
+    """A second question while a call of the first runs, for which this model does not wait: one answer has both."""
+    order = ORDERS[dies]
+    tools = stack.tools[0]
+    async with calling(stack, microphone=False, profile="support") as call:
+        await call.session.send_text("hello")
+        await call.answer(containing="help you")
+        since = len(call.got)
+        tools.signal(signal.SIGSTOP)
+        try:
+            for number, question in enumerate(["what is the weather in paris", f"where is my order {order}"], 1):
+                await call.session.send_text(question)
+                await eventually(lambda: len(call.of(events.ToolActivity, since)) == number)  # noqa: B023
+            if when == "a call runs":
+                (folder / order).touch()
+        finally:
+            tools.signal(signal.SIGCONT)
+        if when == "a call runs":
+            await eventually(lambda: order_ledger.runs(folder, order) == 1)
+        else:
+            await call.until(lambda event: isinstance(event, events.GenerationComplete), since)
+            await eventually(lambda: written_down(call))
+        await lose(call, dies)
+        (folder / order).unlink(missing_ok=True)
+        await eventually(lambda: finished(call) >= 2)
+        since = len(call.got)
+        await call.session.send_text("what is the weather in london")
+        await call.answer(since, containing="london")
+        await check(call, asked_again=True)
+    assert order_ledger.runs(folder, order) == 1
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("when", ["a call runs", "the answer plays"])
+@pytest.mark.parametrize("dies", ORDERS)
+def test_what_is_asked_while_a_call_runs_is_done_once(dies: str, when: str, tmp_path: Path) -> None:
+    async def run() -> None:
+        env = {order_ledger.FOLDER: str(tmp_path), "PARLEY_TOOLS_MODULES": order_ledger.MODULES}
+        async with Stack(StackConfig(env=env)) as stack:
+            await ask_meanwhile(stack, tmp_path, dies, when)
 
     asyncio.run(run())

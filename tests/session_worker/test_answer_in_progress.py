@@ -72,10 +72,35 @@ def test_a_turn_that_speaks_while_a_call_waits_is_about_what_was_asked_meanwhile
 
 def test_a_turn_that_speaks_once_the_call_has_its_result_is_about_that() -> None:
     talk = Talk()
-    talk.types(2)
     talk.returns()
+    talk.types(2)
     talk.says(Text("it is", thought=False))
     assert (talk.given_seq(), talk.settles) == (1, True)
+
+
+def test_and_about_what_was_asked_before_the_result_came() -> None:
+    """The model has been given that first, and the result while it thought."""
+    talk = Talk()
+    talk.types(2)
+    talk.returns()
+    talk.types(3)
+    talk.says(Text("this is", thought=False))
+    assert (talk.given_seq(), talk.settles) == (2, True)
+
+
+def test_an_answer_of_several_turns_is_recorded_as_about_all_that_they_are_about() -> None:
+    """Whoever comes after this worker asks for all of it again, as one answer, whose calls have their claims."""
+    talk = Talk()
+    talk.types(2)
+    talk.says(FunctionCall("c2", "look", {}))
+    record = talk.answering.record
+    assert record is not None
+    assert (record.turn, record.given_seq, record.log_position) == (1, 2, talk.conversation.position)
+    talk.types(3)
+    talk.answering.generated("this is", 9)
+    record = talk.answering.record
+    assert record is not None
+    assert (record.given_seq, record.generated_downlink_seq) == (2, 9)
 
 
 def test_asked_again_on_another_link_it_is_about_the_same_question() -> None:
