@@ -2,8 +2,9 @@
 
 A numbered request can be restored without the caller once it is stored in the log (text, turns, tool results), or
 covered by a checkpoint: part of the state that the newest resumption handle restores, or media too old to be given
-again (see `journal`). What a gap names is covered with the input before it. Not before: a new owner, which knows of no
-gap, would ask for it and for all that follows, and the caller would have forgotten that.
+again (see `journal`). What a gap names is covered with the input before it, and so is silence that nobody misses
+(see `input_queue`). Not before: a new owner, which knows of no gap, would ask for it and for all that follows, and the
+caller would have forgotten that.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ class Coverage:
         self._settled: set[int] = set()
         self._vital: set[int] = set()
         self._lost: set[int] = set()
-        """Named in a gap, and not acked."""
+        """See `lost`; not acked."""
 
     def restore(self, acked: int) -> None:
         """Begin where another owner ended."""
@@ -44,7 +45,7 @@ class Coverage:
         return self._advance()
 
     def lost(self, first: int, last: int) -> None:
-        """A gap names these."""
+        """A gap names these, or they are silence that nobody misses: no link is given them."""
         self._lost.update(range(max(first, self.acked + 1), last + 1))
 
     def restorable(self, seq: int) -> int:

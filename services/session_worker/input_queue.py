@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from parley.v1 import live_pb2
+from services.session_worker.voice import has_voice
 
 PACE: Final = "PACE"
 """Reason for which a picture gives way to a newer one: no trouble, cameras have more of them than models take."""
@@ -31,15 +32,20 @@ class Shed:
     media_class: live_pb2.MediaClass
     size: int
     reason: str
+    is_loss: bool = True
+    """A gap names it."""
 
 
 class InputQueue:
     """Requests of the caller on their way to the link.
 
     Text, turns and tool results are never shed: they are bounded where they enter (the gateway stops reading). Over
-    the bound the oldest audio goes. One picture waits at a time, beside the queue, until the model takes the next: a
-    newer one takes its place, audio passes it, and anything else first sends it off, so that a question about a
-    picture comes after it.
+    the bound the oldest audio goes. Silence that goes is no loss before a sound has gone: a link may be away for longer
+    than the bound, and whoever listened meanwhile has said nothing. After it all of it is one loss, pauses too, until
+    the link takes audio again.
+
+    One picture waits at a time, beside the queue, until the model takes the next: a newer one takes its place, audio
+    passes it, and anything else first sends it off, so that a question about a picture comes after it.
     """
 
     JOIN_BYTES = 6400
@@ -52,6 +58,10 @@ class InputQueue:
         self._picture: live_pb2.ConverseRequest | None = None
         self._picture_interval = picture_interval
         self._picture_due = 0.0
+        self._caller_marks_speech = False
+        """What is silent between the marks is part of what it says."""
+        self._sound_shed = False
+        """Since the link last took audio."""
         self.end: live_pb2.ConverseRequest | None = None
         """With which the caller ends the session; it may still be in the queue."""
         self.shed_items = 0
@@ -76,6 +86,8 @@ class InputQueue:
             case payload:
                 if payload == "end":
                     self.end = request
+                elif payload == "activity_start":
+                    self._caller_marks_speech = True
                 shed = self._enqueue_picture()
                 self._queue.append(request)
                 return shed
@@ -125,6 +137,7 @@ class InputQueue:
 
     def _joined(self, first: AudioBatch) -> AudioBatch:
         """`first` and the audio behind it, up to the bound of a message."""
+        self._sound_shed = False
         pieces, size, last = [first.pcm], len(first.pcm), first.last_seq
         while self._queue and isinstance(more := self._queue[0], AudioBatch):
             if size + len(more.pcm) > self.JOIN_BYTES:
@@ -142,10 +155,14 @@ class InputQueue:
             oldest = next(item for item in self._queue if isinstance(item, AudioBatch))
             self._queue.remove(oldest)
             self._audio_bytes -= len(oldest.pcm)
-            shed.append(self._gone(oldest.last_seq, live_pb2.MEDIA_CLASS_AUDIO, len(oldest.pcm), "OVERLOAD"))
+            self._sound_shed = self._sound_shed or self._caller_marks_speech or has_voice(oldest.pcm)
+            audio = live_pb2.MEDIA_CLASS_AUDIO
+            shed.append(self._gone(oldest.last_seq, audio, len(oldest.pcm), "OVERLOAD", is_loss=self._sound_shed))
         return shed
 
-    def _gone(self, seq: int, media_class: live_pb2.MediaClass, size: int, reason: str) -> Shed:
+    def _gone(
+        self, seq: int, media_class: live_pb2.MediaClass, size: int, reason: str, *, is_loss: bool = True
+    ) -> Shed:
         self.shed_items += 1
         self.shed_bytes += size
-        return Shed(seq, media_class, size, reason)
+        return Shed(seq, media_class, size, reason, is_loss)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from array import array
 from dataclasses import dataclass, field
-from typing import Final
 
 from parley.v1 import live_pb2
 from services.session_worker.input_queue import AudioBatch
 from services.session_worker.seq_ranges import Range
-
-_VOICE: Final = 300
-"""Amplitude above which audio is not silence; of 32768. A quiet room stays below."""
+from services.session_worker.voice import has_voice
 
 Item = AudioBatch | live_pb2.ConverseRequest
 
@@ -50,12 +46,6 @@ class Extent:
 def seqs_of(item: Item) -> Range:
     """Of the caller's messages that it is made of."""
     return (item.first_seq, item.last_seq) if isinstance(item, AudioBatch) else (item.seq, item.seq)
-
-
-def has_voice(pcm: bytes) -> bool:
-    """It is not silence, as far as its loudness tells."""
-    samples = array("h", pcm[: len(pcm) & ~1])[::4]
-    return bool(samples) and (max(samples) > _VOICE or min(samples) < -_VOICE)
 
 
 def is_sound(sent: Sent) -> bool:

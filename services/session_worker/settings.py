@@ -132,5 +132,6 @@ class WorkerSettings(ServiceSettings):
     )
     input_audio_buffer: PositiveDuration = Field(
         timedelta(seconds=15),
-        description="Caller's audio kept while the link does not take it; beyond it the oldest goes and is reported.",
+        description="Caller's audio kept while the link does not take it; beyond it the oldest goes, and speech in it "
+        "is reported.",
     )

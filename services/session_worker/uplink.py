@@ -145,7 +145,10 @@ class Uplink:
                     self.coverage.vital(request.seq)
                 taken.to_store.append(request)
             for shed in self.queue.append(request):
-                self._lose(shed.seq, shed.seq, shed.media_class, shed.reason, taken)
+                if shed.is_loss:
+                    self._lose(shed.seq, shed.seq, shed.media_class, shed.reason, taken)
+                else:
+                    self.coverage.lost(shed.seq, shed.seq)
             taken.input_waits = True
 
     def _unknown(self, first: int, last: int) -> list[tuple[int, int]]:

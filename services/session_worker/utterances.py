@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from services.session_worker.input_queue import AudioBatch
-from services.session_worker.sent_input import Sent, ends_stream, has_voice, is_sound, marks_speech, stands_alone
+from services.session_worker.sent_input import Sent, ends_stream, is_sound, marks_speech, stands_alone
+from services.session_worker.voice import has_voice
 
 LEAD: Final = 0.3
 """Seconds of audio given before the first sound: consonants begin below the threshold, and recognisers look back."""

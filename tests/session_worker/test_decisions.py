@@ -16,6 +16,14 @@ def audio(seq: int, size: int = 640) -> live_pb2.ConverseRequest:
     return live_pb2.ConverseRequest(seq=seq, audio=live_pb2.AudioInput(frames=[bytes([seq % 256]) * size]))
 
 
+def silence(seq: int) -> live_pb2.ConverseRequest:
+    return live_pb2.ConverseRequest(seq=seq, audio=live_pb2.AudioInput(frames=[bytes(640)]))
+
+
+def speech(seq: int) -> live_pb2.ConverseRequest:
+    return live_pb2.ConverseRequest(seq=seq, audio=live_pb2.AudioInput(frames=[b"\x00\x10" * 320]))
+
+
 def text(seq: int, words: str = "hi") -> live_pb2.ConverseRequest:
     return live_pb2.ConverseRequest(seq=seq, text=live_pb2.TextInput(text=words))
 
@@ -58,6 +66,22 @@ class TestInputQueue:
         assert (queue.shed_items, queue.shed_bytes) == (1, 640)
         assert queue.pop(0.0) == text(1)
         assert queue.pop(0.0) == AudioBatch(b"\x03" * 640, 3, 3)
+
+    def test_over_the_bound_speech_is_a_loss_and_silence_before_it_is_none(self) -> None:
+        """What comes after the first sound that goes is named with it, pauses too: that is one loss, not many."""
+        queue = InputQueue(640)
+        sounds = [silence(1), silence(2), speech(3), silence(4), speech(5), silence(6)]
+        shed = [gone for request in sounds for gone in queue.append(request)]
+        assert [(gone.seq, gone.is_loss) for gone in shed] == [(1, False), (2, False), (3, True), (4, True), (5, True)]
+        queue.pop(0.0)
+        assert queue.append(silence(7)) == []
+        assert [(gone.seq, gone.is_loss) for gone in queue.append(silence(8))] == [(7, False)]
+
+    def test_silence_of_one_who_marks_its_speech_is_part_of_it(self) -> None:
+        queue = InputQueue(640)
+        queue.append(live_pb2.ConverseRequest(seq=1, activity_start=live_pb2.ActivityStart()))
+        assert queue.append(silence(2)) == []
+        assert [(gone.seq, gone.is_loss) for gone in queue.append(silence(3))] == [(2, True)]
 
     def test_pictures_go_at_the_models_pace_and_the_newest_wins(self) -> None:
         queue = InputQueue(1000, picture_interval=1.0)
@@ -323,6 +347,15 @@ class TestUplink:
         assert (gap.from_seq, gap.to_seq, gap.reason) == (1, 1, "LOST")
         assert up.coverage.acked == 0
         assert up.coverage.restorable(0) == 1
+
+    def test_silence_that_waits_too_long_for_a_link_is_not_given_and_not_named(self) -> None:
+        """Somebody listens while the worker is replaced: a new link is given no silence before the first sound."""
+        up = Uplink(2 * 640)
+        assert up.take(envelope_of(*map(silence, range(1, 11))), 0.0).lost == []
+        assert up.coverage.restorable(0) == 8, "nobody need keep it"
+        spoken = [gap.from_seq for gap in up.take(envelope_of(*map(speech, range(11, 15))), 0.1).lost]
+        assert spoken == [11, 12]
+        assert up.queue.pop(0.1) == AudioBatch(b"\x00\x10" * 640, 13, 14)
 
     def test_text_is_stored_and_a_skip_is_a_gap(self) -> None:
         up = Uplink(10**6)

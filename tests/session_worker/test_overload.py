@@ -13,12 +13,15 @@ from tests.support.eventually import eventually
 
 TENTH = bytes(3200)
 """100 ms."""
+SPEECH = b"\x00\x10" * 1600
+"""The same. Silence before it that goes is no loss."""
 
 pytestmark = pytest.mark.parametrize("rig", [{"input_audio_buffer": "1s"}], indirect=True)
 
 
 def audio(seq: int) -> live_pb2.ConverseRequest:
-    return live_pb2.ConverseRequest(seq=seq, audio=live_pb2.AudioInput(frames=[TENTH]))
+    """The second one, which is the first to go, is speech."""
+    return live_pb2.ConverseRequest(seq=seq, audio=live_pb2.AudioInput(frames=[SPEECH if seq == 2 else TENTH]))
 
 
 def gaps(rig: Rig) -> list[live_pb2.Gap]:
