@@ -537,7 +537,7 @@ class RequestRecord(_message.Message):
     def __init__(self, schema_version: _Optional[int] = ..., session_id: _Optional[str] = ...) -> None: ...
 
 class LogEntry(_message.Message):
-    __slots__ = ("schema_version", "epoch", "epoch_begins", "request", "input_transcript", "model_said", "tool", "position")
+    __slots__ = ("schema_version", "epoch", "epoch_begins", "request", "input_transcript", "model_said", "tool", "numbered_from", "renumbered", "position")
     SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     EPOCH_BEGINS_FIELD_NUMBER: _ClassVar[int]
@@ -545,6 +545,8 @@ class LogEntry(_message.Message):
     INPUT_TRANSCRIPT_FIELD_NUMBER: _ClassVar[int]
     MODEL_SAID_FIELD_NUMBER: _ClassVar[int]
     TOOL_FIELD_NUMBER: _ClassVar[int]
+    NUMBERED_FROM_FIELD_NUMBER: _ClassVar[int]
+    RENUMBERED_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
     schema_version: int
     epoch: int
@@ -553,14 +555,24 @@ class LogEntry(_message.Message):
     input_transcript: _live_pb2.Transcript
     model_said: ModelSaid
     tool: ToolRecord
+    numbered_from: int
+    renumbered: Renumbered
     position: int
-    def __init__(self, schema_version: _Optional[int] = ..., epoch: _Optional[int] = ..., epoch_begins: _Optional[_Union[EpochBegins, _Mapping]] = ..., request: _Optional[_Union[_live_pb2.ConverseRequest, _Mapping]] = ..., input_transcript: _Optional[_Union[_live_pb2.Transcript, _Mapping]] = ..., model_said: _Optional[_Union[ModelSaid, _Mapping]] = ..., tool: _Optional[_Union[ToolRecord, _Mapping]] = ..., position: _Optional[int] = ...) -> None: ...
+    def __init__(self, schema_version: _Optional[int] = ..., epoch: _Optional[int] = ..., epoch_begins: _Optional[_Union[EpochBegins, _Mapping]] = ..., request: _Optional[_Union[_live_pb2.ConverseRequest, _Mapping]] = ..., input_transcript: _Optional[_Union[_live_pb2.Transcript, _Mapping]] = ..., model_said: _Optional[_Union[ModelSaid, _Mapping]] = ..., tool: _Optional[_Union[ToolRecord, _Mapping]] = ..., numbered_from: _Optional[int] = ..., renumbered: _Optional[_Union[Renumbered, _Mapping]] = ..., position: _Optional[int] = ...) -> None: ...
 
 class EpochBegins(_message.Message):
     __slots__ = ("worker",)
     WORKER_FIELD_NUMBER: _ClassVar[int]
     worker: str
     def __init__(self, worker: _Optional[str] = ...) -> None: ...
+
+class Renumbered(_message.Message):
+    __slots__ = ("position", "seq")
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    position: int
+    seq: int
+    def __init__(self, position: _Optional[int] = ..., seq: _Optional[int] = ...) -> None: ...
 
 class ModelSaid(_message.Message):
     __slots__ = ("text", "interrupted", "given_seq", "turn", "given_position", "last_downlink_seq", "untold_losses")

@@ -99,7 +99,7 @@ class AnswerInProgress:
         return (
             self._turns.typed
             and not self._journal.spoke_since(0.0)
-            and all(seq <= given for seq in self._conversation.unanswered_requests)
+            and all(seq <= given for seq in self._conversation.unanswered_requests.values())
         )
 
     def generated(self, said: str, seq: int) -> None:

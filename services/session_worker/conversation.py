@@ -62,6 +62,8 @@ MOST_TURNS: Final = 30
 """Turns that a fresh link is told. A turn is an answer of the model and what led to it."""
 _MOST_ANSWERS: Final = 64
 """Answers without words that are remembered; handles are a few behind at most."""
+_UNNUMBERED: Final = 2**64
+"""For `seq`: the stream that numbered it is gone, and the next one has not sent it. Beyond every number."""
 _MOST_PIECES: Final = 1_000
 """Pieces that are remembered: each costs memory beyond its text."""
 
@@ -86,6 +88,8 @@ class _Request(Piece):
     """Something that the caller sent as a request."""
 
     seq: int = 0
+    entry: int = 0
+    """Position of the log entry that brought it, which it keeps when what is said before it moves it on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +118,13 @@ def _sent_as(piece: Piece) -> int:
     """Number of the request that it is, or 0."""
     match piece:
         case _Outcome(sent_seq=seq) | _Request(seq=seq):
-            return seq
+            return 0 if seq == _UNNUMBERED else seq
         case _:
             return 0
+
+
+def _numbered(piece: _Request, seq: int) -> _Request:
+    return replace(piece, seq=seq, sent_seq=seq) if isinstance(piece, _Outcome) else replace(piece, seq=seq)
 
 
 def _led_to(piece: Piece, last_seq: float, end: float) -> bool:
@@ -191,6 +199,10 @@ class Conversation:
                 self._outcome(entry.tool)
             case "model_said":
                 self._answer(entry.model_said)
+            case "numbered_from":
+                self._unnumber(entry.numbered_from)
+            case "renumbered" if entry.renumbered.seq:
+                self._renumber(entry.renumbered)
             case _:
                 pass
         while self._turns > MOST_TURNS or self._tokens > 2 * MOST_TOKENS or len(self._pieces) > _MOST_PIECES:
@@ -237,7 +249,7 @@ class Conversation:
         return retelling.contents(self._asked(seq, position, known))
 
     def _asked(self, seq: int | None, position: int | None, known: int) -> list[Piece]:
-        last = math.inf if seq is None else seq
+        last = _UNNUMBERED - 1 if seq is None else seq
         end = math.inf if position is None else position
         asked = [piece for piece in self._open() if not _is_silent(piece)]
         return [piece for piece in asked if piece.position > known and _led_to(piece, last, end)]
@@ -249,21 +261,15 @@ class Conversation:
         return sorted({_sent_as(piece) for piece in (*told, *self._asked(seq, end, position))} - {0})
 
     @property
-    def unanswered_requests(self) -> set[int]:
-        """Numbers of the texts and turns that no answer has settled."""
-        return {piece.seq for piece in self._open() if isinstance(piece, _Request) and not isinstance(piece, _Outcome)}
+    def unanswered_requests(self) -> dict[int, int]:
+        """Numbers of the texts and turns that no answer has settled, by the position of their log entries."""
+        requests = [piece for piece in self._open() if isinstance(piece, _Request) and not isinstance(piece, _Outcome)]
+        return {piece.entry: piece.seq for piece in requests}
 
     @property
     def has_outcomes(self) -> bool:
         """The model was told what a function returned, and its answer to that is not complete."""
         return any(isinstance(piece, _Outcome) and piece.told and not piece.silent for piece in self._open())
-
-    def renumber(self, seq: int, now: int) -> None:
-        """An open request of the caller's comes again, under another number: what answers it was given that one."""
-        for at, piece in enumerate(self._pieces):
-            if piece.position > self.settled and isinstance(piece, _Request) and piece.seq == seq:
-                again = replace(piece, seq=now)
-                self._pieces[at] = replace(again, sent_seq=now) if isinstance(again, _Outcome) else again
 
     def forget_outcomes(self, turn: int) -> None:
         """The model makes the calls of this turn and later ones again: what they returned comes again, too."""
@@ -273,18 +279,29 @@ class Conversation:
 
     # What entries say
 
+    def _unnumber(self, first: int) -> None:
+        """What another stream of the caller does not send again was not sent; what it does is given its number."""
+        for at, piece in enumerate(self._pieces):
+            if isinstance(piece, _Request) and first <= piece.seq:
+                self._pieces[at] = _numbered(piece, _UNNUMBERED)
+
+    def _renumber(self, renumbered: fabric_pb2.Renumbered) -> None:
+        for at, piece in enumerate(self._pieces):
+            if isinstance(piece, _Request) and piece.entry == renumbered.position:
+                self._pieces[at] = _numbered(piece, renumbered.seq)
+
     def _request(self, request: live_pb2.ConverseRequest) -> None:
         here = self.position
         match request.WhichOneof("payload"):
             case "text" if self.words:
-                self._keep(_Request(here, "user", request.text.text, seq=request.seq))
+                self._keep(_Request(here, "user", request.text.text, seq=request.seq, entry=here))
             case "turn" if self.words:
                 for content in request.turn.content:
                     role: Role = "model" if content.role == live_pb2.ROLE_MODEL else "user"
                     words = "\n".join(part.text for part in content.parts if part.text)
                     seen = any(part.HasField("image") for part in content.parts)
                     for text in filter(None, (words, retelling.PICTURE if seen else "")):
-                        self._keep(_Request(here, role, text, seq=request.seq))
+                        self._keep(_Request(here, role, text, seq=request.seq, entry=here))
             case "tool_result":
                 self._result(request.tool_result, request.seq)
             case _:
@@ -304,9 +321,9 @@ class Conversation:
         if told and not told[-1].more:
             return  # a second result, which no model gets
         text = retelling.result(sent, json_format.MessageToDict(sent.output))
-        self._keep(
-            _Outcome(self.position, "user", text, seq=seq, call_id=sent.call_id, more=sent.will_continue, sent_seq=seq)
-        )
+        here, more = self.position, sent.will_continue
+        known = _Outcome(here, "user", text, seq=seq, entry=here, call_id=sent.call_id, more=more, sent_seq=seq)
+        self._keep(known)
 
     def _outcome(self, record: fabric_pb2.ToolRecord) -> None:
         call_id = record.told_as or record.call_id

@@ -33,5 +33,5 @@ def without_words(entry: fabric_pb2.LogEntry) -> fabric_pb2.LogEntry:
 
 
 def is_kept(entry: fabric_pb2.LogEntry) -> bool:
-    """Whether the request in it is stored as it is, also with the log off."""
-    return entry.request.WhichOneof("payload") in KEPT_ANYWAY
+    """Whether it is stored as it is, also with the log off."""
+    return entry.HasField("renumbered") or entry.request.WhichOneof("payload") in KEPT_ANYWAY

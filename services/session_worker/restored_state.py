@@ -7,7 +7,7 @@ of the checkpoint, the claims ahead of both, and what the caller has may be behi
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from parley.v1 import fabric_pb2, live_pb2
 from services.session_worker import events
@@ -27,6 +27,17 @@ class Answering:
 
 
 @dataclass(frozen=True, slots=True)
+class Stored:
+    """A request that is in the log."""
+
+    position: int
+    """Of its entry."""
+    request: live_pb2.ConverseRequest
+    numbered: bool = True
+    """False: its number is one that a stream gave it which is gone; if it comes again, it has this one or a lower."""
+
+
+@dataclass(frozen=True, slots=True)
 class RestoredState:
     """Of the conversation; who owns it and who is attached is none of it."""
 
@@ -34,10 +45,10 @@ class RestoredState:
     checkpoint: fabric_pb2.CheckpointRecord
     received: int
     """Uplink up to here must not be asked for again."""
-    stored: list[live_pb2.ConverseRequest]
+    stored: list[Stored]
     """Requests that are in the log and may not be covered, in order."""
     to_give: set[int]
-    """Numbers of those of them that the link is to be given: they are not answered."""
+    """Positions of those of them that the link is to be given: they are not answered."""
     answering: Answering | None
     turns: int
     """Number of the newest turn that is over. What is generated anew is the one after it: its calls have claims."""
@@ -103,7 +114,8 @@ def restored(
     if answering is not None:
         covered = max(covered, answering.given_seq)
     given = 0 if answering is None else answering.given_seq
-    received = max(_contiguous(covered, entries), request.uplink_acked_seq)
+    stored = _stored(entries)
+    received = max(_contiguous(covered, stored), request.uplink_acked_seq)
     ended = checkpoint.turn_end_downlink_seq if said is None else said.last_downlink_seq
     tools = [entry.tool for entry in entries if entry.HasField("tool")]
     untold = {call.call_id: _untold(call, entries, called_again) for call in checkpoint.caller_calls}
@@ -111,7 +123,7 @@ def restored(
         conversation=conversation,
         checkpoint=checkpoint,
         received=received,
-        stored=_stored(entries),
+        stored=stored,
         to_give=_to_give(entries, conversation, checkpoint, given).union(*filter(None, untold.values())),
         answering=answering,
         turns=_turns(checkpoint, said),
@@ -166,10 +178,28 @@ def _answering(checkpoint: fabric_pb2.CheckpointRecord, conversation: Conversati
     return Answering(begun.given_seq, begun.log_position)
 
 
-def _stored(entries: Sequence[fabric_pb2.LogEntry]) -> list[live_pb2.ConverseRequest]:
-    # The newest of a number: a caller that came back may have given it to something else.
-    found = {entry.request.seq: entry.request for entry in entries if _has_request(entry)}
-    return [found[seq] for seq in sorted(found)]
+def _stored(entries: Sequence[fabric_pb2.LogEntry]) -> list[Stored]:
+    found: dict[int, Stored] = {}
+    for entry in entries:
+        if _has_request(entry):
+            found[entry.position] = Stored(entry.position, entry.request)
+        elif entry.HasField("numbered_from"):
+            for at, stored in found.items():
+                if stored.request.seq >= entry.numbered_from:
+                    found[at] = replace(stored, numbered=False)
+        elif (again := found.get(entry.renumbered.position)) is not None:
+            found[again.position] = _numbered(again, entry.renumbered.seq)
+    # An older release did not say when a caller that came back gave a number to something else: the newest counts.
+    newest = {stored.request.seq: stored for stored in found.values() if stored.numbered}
+    unnumbered = [stored for stored in found.values() if not stored.numbered]
+    return [*(newest[seq] for seq in sorted(newest) if seq), *unnumbered]
+
+
+def _numbered(stored: Stored, seq: int) -> Stored:
+    request = live_pb2.ConverseRequest()
+    request.CopyFrom(stored.request)
+    request.seq = seq
+    return Stored(stored.position, request)
 
 
 def _has_request(entry: fabric_pb2.LogEntry) -> bool:
@@ -183,10 +213,10 @@ def _to_give(
     checkpoint: fabric_pb2.CheckpointRecord,
     given_seq: int,
 ) -> set[int]:
-    opened = {seq for seq in conversation.unanswered_requests if seq > given_seq}
+    opened = {position for position, seq in conversation.unanswered_requests.items() if seq > given_seq}
     # Whether these are in the settings is not known; twice is as good as once.
     updates = {
-        entry.request.seq
+        entry.position
         for entry in entries
         if entry.request.HasField("context_update") and entry.position > checkpoint.log_position
     }
@@ -194,18 +224,18 @@ def _to_give(
 
 
 def _untold(call: fabric_pb2.CallerCall, entries: Sequence[fabric_pb2.LogEntry], called_again: int) -> set[int] | None:
-    """Numbers of the results of a call of the caller's that the model was not told; None when it knows the outcome.
+    """Positions of the results of a call of the caller's that the model was not told; None when it knows the outcome.
 
     The log has each result as it came, and then, once the model was told, as the model was. One that did not come in
     time is in it as that alone. `called_again`: what the model was told of calls of this turn and later ones is
     forgotten, and the calls come again; 0: of none.
     """
-    results = [entry.request for entry in entries if entry.request.tool_result.call_id == call.call_id]
+    results = [entry for entry in entries if entry.request.tool_result.call_id == call.call_id]
     told = sum((entry.tool.told_as or entry.tool.call_id) == call.call_id for entry in entries)
     if called_again and not 0 < call.turn < called_again:
         told = 0
-    over = told > len(results) or (told > 0 and not results[told - 1].tool_result.will_continue)
-    return None if over else {result.seq for result in results[told:]}
+    over = told > len(results) or (told > 0 and not results[told - 1].request.tool_result.will_continue)
+    return None if over else {result.position for result in results[told:]}
 
 
 def _losses(untold: Iterable[fabric_pb2.UntoldLoss], floor: int, received: int) -> list[live_pb2.Gap]:
@@ -219,10 +249,10 @@ def _losses(untold: Iterable[fabric_pb2.UntoldLoss], floor: int, received: int) 
     return found
 
 
-def _contiguous(covered: int, entries: Sequence[fabric_pb2.LogEntry]) -> int:
+def _contiguous(covered: int, stored: Iterable[Stored]) -> int:
     """How far everything is covered or stored: no more was acked."""
-    stored = {entry.request.seq for entry in entries if _has_request(entry)}
-    while covered + 1 in stored:
+    numbers = {each.request.seq for each in stored if each.numbered}
+    while covered + 1 in numbers:
         covered += 1
     return covered
 

@@ -34,7 +34,8 @@ async def restore(parts: Parts, inherited: Inherited, stream: Context) -> int:
     parts.trace.attached(stream)
     parts.turns.count = state.turns
     parts.journal.restore(state.received, state.handle_position, parts.conversation.settled)
-    parts.uplink.restore(state.received, state.stored, state.to_give, numbered=bool(request.attach_generation), now=now)
+    numbered = bool(request.attach_generation)
+    numbered_from = parts.uplink.restore(state.received, state.stored, state.to_give, numbered=numbered, now=now)
     parts.downlink.uplink.received = parts.uplink.received
     parts.downlink.uplink.acked = parts.uplink.coverage.acked
     parts.dialogue.was_heard(state.heard)
@@ -69,6 +70,7 @@ async def restore(parts: Parts, inherited: Inherited, stream: Context) -> int:
         else:
             parts.tools.comes_again(owed)
     parts.record()
+    await parts.intake.numbered_from(numbered_from)
     return first_downlink_seq
 
 

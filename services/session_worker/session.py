@@ -122,7 +122,7 @@ class Session:
         if before is not None and before[0] != request.gateway:
             parts.look_for_gateway(*before, elsewhere=True)
         if request.presented_token_sha256 or request.new_token_sha256:  # else it is a stream that goes on as it was
-            parts.intake.renumbered()
+            await parts.intake.renumbered()
             parts.trace.attached(stream)
         parts.feeder.attached()
         return self._attached(first_downlink_seq)

@@ -49,8 +49,10 @@ class Inherited:
     def replayed(self) -> list[Range]:
         """Uplink that the model may have heard before, and is given (again)."""
         first, last = self.state.received + 1, self.request.uplink_sent_seq
-        early = [seq for seq in sorted(self.state.to_give) if seq < first]
-        ranges = [(seq, seq) for seq in early]
+        given = [
+            each.request.seq for each in self.state.stored if each.numbered and each.position in self.state.to_give
+        ]
+        ranges = [(seq, seq) for seq in given if seq < first]
         return [*ranges, (first, last)] if last >= first else ranges
 
 

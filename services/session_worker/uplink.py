@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Container, Iterable
+from dataclasses import dataclass, field, replace
 
 from parley.v1 import fabric_pb2, live_pb2
 from services.fabric.sequence import HOLE_WAIT, SequenceReceiver
 from services.session_worker.coverage import Coverage
 from services.session_worker.input_queue import InputQueue
 from services.session_worker.kept_words import KEPT_ANYWAY
+from services.session_worker.restored_state import Stored
 
 VITAL = frozenset({"text", "turn", "tool_result", "context_update"})
 """Requests that are stored in the log and never shed."""
@@ -20,10 +21,8 @@ VITAL = frozenset({"text", "turn", "tool_result", "context_update"})
 class Taken:
     """What came of an envelope or of time passing."""
 
-    to_store: list[live_pb2.ConverseRequest] = field(default_factory=list)
-    """Requests for the log."""
-    renumbered: list[tuple[int, int]] = field(default_factory=list)
-    """Requests of the log that are to be given, under other numbers: the one that it has, the one of now."""
+    to_store: list[tuple[fabric_pb2.LogEntry, int]] = field(default_factory=list)
+    """Entries for the log, each with the number of the request that is safe with it, or 0."""
     lost: list[live_pb2.Gap] = field(default_factory=list)
     """What will not reach the model."""
     input_waits: bool = False
@@ -34,8 +33,7 @@ class Taken:
 class _Known:
     """A request that another owner stored."""
 
-    seq: int
-    words: bytes
+    stored: Stored
     give: bool
     """It is to be given to the link."""
 
@@ -56,37 +54,41 @@ class Uplink:
         """The same by content, where the numbers may be others now."""
 
     def restore(
-        self, received: int, stored: Iterable[live_pb2.ConverseRequest], give: set[int], *, numbered: bool, now: float
-    ) -> None:
+        self, received: int, stored: Iterable[Stored], give: Container[int], *, numbered: bool, now: float
+    ) -> int:
         """Begin where another owner ended, who had everything up to `received`.
 
-        `stored`: requests of the log that may be beyond it, in order; `give` those of them that the link is to get.
-        `numbered`: what comes has the numbers that it had; a caller that comes back may have given it others.
+        `stored`: requests of the log that may be beyond it, in order; `give`: positions of those that the link is to
+        get. `numbered`: what comes has the numbers that it had; else as `renumber`, and what that returns.
         """
         self._receiver = SequenceReceiver(received, audio_wait=HOLE_WAIT)
         self.coverage.restore(received)
-        for request in stored:
-            if request.seq <= received:
-                if request.seq in give:
-                    self.queue.append(request)
-                continue
-            known = _Known(request.seq, _words(request), give=request.seq in give)
-            if numbered:
-                self._known[request.seq] = known
-                self.coverage.stored(request.seq)
-                self._queue(self._receiver.message(request.seq, request, now, audio=False), Taken())
-            else:
+        for each in stored:
+            known, seq = _Known(each, give=each.position in give), each.request.seq
+            if not each.numbered:
                 self._known_words.append(known)
+            elif seq > received:
+                self._known[seq] = known
+            elif known.give:
+                self.queue.append(each.request)
+        if not numbered:
+            return self.renumber()
+        for seq, known in list(self._known.items()):
+            self.coverage.stored(seq)
+            self._queue(self._receiver.message(seq, known.stored.request, now, audio=False), Taken())
+        return 0
 
-    def renumber(self) -> None:
+    def renumber(self) -> int:
         """Another stream of the caller sends from `received + 1` on: what it has of the messages there, or others.
 
-        What came early of the stream before goes: who sent it has it still, as it is not acked.
+        What came early of the stream before goes: who sent it has it still, as it is not acked. Returns the number from
+        on which what the log has means nothing any more; 0 where it has nothing there.
         """
         self._receiver = SequenceReceiver(self.received, audio_wait=HOLE_WAIT)
         self.coverage.renumber(self.received)
-        self._known_words.extend(self._known.values())
-        self._known.clear()
+        known, self._known = self._known, {}
+        self._known_words.extend(replace(one, stored=replace(one.stored, numbered=False)) for one in known.values())
+        return self.received + 1 if known else 0
 
     @property
     def received(self) -> int:
@@ -133,17 +135,20 @@ class Uplink:
 
     def _queue(self, requests: list[live_pb2.ConverseRequest], taken: Taken) -> None:
         for request in requests:
-            known = self._as_known(request)
+            known = self._as_known(request, taken)
             if known is not None:
-                self.coverage.stored(request.seq)
+                if known.stored.numbered:
+                    self.coverage.stored(request.seq)
+                else:
+                    # Not before the log knows which one it is.
+                    self.coverage.vital(request.seq)
+                    taken.to_store.append((_renumbered(known, request.seq), request.seq))
                 if not known.give:
                     continue
-                if known.seq != request.seq:
-                    taken.renumbered.append((known.seq, request.seq))
             elif request.WhichOneof("payload") in VITAL:
                 if request.WhichOneof("payload") in self._kept:
                     self.coverage.vital(request.seq)
-                taken.to_store.append(request)
+                taken.to_store.append((fabric_pb2.LogEntry(request=request), request.seq))
             for shed in self.queue.append(request):
                 if shed.is_loss:
                     self._lose(shed.seq, shed.seq, shed.media_class, shed.reason, taken)
@@ -165,7 +170,7 @@ class Uplink:
                 ranges.append((seq, seq))
         return ranges
 
-    def _as_known(self, request: live_pb2.ConverseRequest) -> _Known | None:
+    def _as_known(self, request: live_pb2.ConverseRequest, taken: Taken) -> _Known | None:
         """A request as another owner stored it; None for one that is not in the log."""
         if (known := self._known.pop(request.seq, None)) is not None:
             return known
@@ -175,8 +180,15 @@ class Uplink:
         words = _words(request)
         while self._known_words:
             known = self._known_words.popleft()
-            if known.words == words and request.seq <= known.seq:
+            if _words(known.stored.request) == words and request.seq <= known.stored.request.seq:
                 return known
+            # Its caller goes on without it, but has sent it: what comes now comes after it.
+            taken.to_store.append((_renumbered(known, request.seq - 1 if known.give else 0), 0))
+            if known.give:
+                given = live_pb2.ConverseRequest()
+                given.CopyFrom(known.stored.request)
+                given.seq = request.seq - 1
+                self.queue.append(given)
         return None
 
     def _lose(self, first: int, last: int, media_class: live_pb2.MediaClass, reason: str, taken: Taken) -> None:
@@ -190,6 +202,10 @@ class Uplink:
                 reason=reason,
             )
         )
+
+
+def _renumbered(known: _Known, seq: int) -> fabric_pb2.LogEntry:
+    return fabric_pb2.LogEntry(renumbered=fabric_pb2.Renumbered(position=known.stored.position, seq=seq))
 
 
 def _words(request: live_pb2.ConverseRequest) -> bytes:

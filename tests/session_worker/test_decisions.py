@@ -8,8 +8,9 @@ from parley.v1 import fabric_pb2, live_pb2
 from services.session_worker import events
 from services.session_worker.coverage import Coverage
 from services.session_worker.input_queue import AudioBatch, InputQueue
+from services.session_worker.restored_state import Stored
 from services.session_worker.turns import TurnState
-from services.session_worker.uplink import Uplink
+from services.session_worker.uplink import Taken, Uplink
 
 
 def audio(seq: int, size: int = 640) -> live_pb2.ConverseRequest:
@@ -316,6 +317,17 @@ class TestTurns:
         assert not turns.busy
 
 
+def requests(taken: Taken) -> list[live_pb2.ConverseRequest]:
+    """For the log."""
+    return [entry.request for entry, _ in taken.to_store if entry.HasField("request")]
+
+
+def renumbered(taken: Taken) -> list[tuple[tuple[int, int], int]]:
+    """Positions in the log, the numbers that they have now, and what is safe with that."""
+    of = [(entry.renumbered, seq) for entry, seq in taken.to_store if entry.HasField("renumbered")]
+    return [((one.position, one.seq), seq) for one, seq in of]
+
+
 def envelope_of(*requests: live_pb2.ConverseRequest, last: int = 0) -> fabric_pb2.UplinkEnvelope:
     raw = [request.SerializeToString() for request in requests]
     return fabric_pb2.UplinkEnvelope(requests=raw, last_seq=last or max(request.seq for request in requests))
@@ -362,14 +374,14 @@ class TestUplink:
         envelope = envelope_of(text(1), last=3)
         envelope.skips.add(range=live_pb2.SeqRange(from_seq=2, to_seq=3), media_class=live_pb2.MEDIA_CLASS_AUDIO)
         taken = up.take(envelope, 0.0)
-        assert taken.to_store == [text(1)]
+        assert requests(taken) == [text(1)]
         assert [(gap.from_seq, gap.to_seq) for gap in taken.lost] == [(2, 3)]
         assert up.received == 3
 
     def test_a_skip_that_comes_again_is_no_other_gap(self) -> None:
         """It was asked for twice."""
         up = Uplink(10**6)
-        up.restore(0, [text(2)], {2}, numbered=True, now=0.0)
+        up.restore(0, [Stored(1, text(2))], {1}, numbered=True, now=0.0)
         envelope = fabric_pb2.UplinkEnvelope(last_seq=4)
         for first, last, media_class in (
             (1, 1, live_pb2.MEDIA_CLASS_AUDIO),
@@ -384,7 +396,7 @@ class TestUplink:
     def test_text_that_the_log_has_is_not_lost_with_the_gateways_copy(self) -> None:
         """What is stored the gateway keeps no longer, and says so: in one envelope with the audio before it."""
         up = Uplink(10**6)
-        up.restore(0, [text(2)], {2}, numbered=True, now=0.0)
+        up.restore(0, [Stored(1, text(2))], {1}, numbered=True, now=0.0)
         envelope = envelope_of(audio(1, 2), last=2)
         envelope.skips.add(range=live_pb2.SeqRange(from_seq=2, to_seq=2), media_class=live_pb2.MEDIA_CLASS_VITAL)
         assert up.take(envelope, 0.1).lost == []
@@ -407,33 +419,55 @@ class TestUplink:
             assert not up.give_up(10.0).lost
             assert not up.coverage.settled_beyond(), "it is not known of what has these numbers now"
             taken = up.take(envelope_of(*letters), 10.1)
-            assert taken.to_store == letters
+            assert requests(taken) == letters
             assert [up.queue.pop(0.0) for _ in letters] == letters
             assert up.coverage.acked == 0
             assert up.coverage.cover(1) == 1
 
     def test_what_the_log_has_is_known_by_its_words_to_a_stream_that_numbers_anew(self) -> None:
         up = Uplink(10**6)
-        up.restore(9, [text(11, "A"), text(12, "B")], {12}, numbered=True, now=0.0)
-        up.renumber()
+        assert up.restore(9, [Stored(1, text(11, "A")), Stored(2, text(12, "B"))], {2}, numbered=True, now=0.0) == 0
+        assert up.renumber() == 10
         taken = up.take(envelope_of(audio(10), text(11, "B"), text(12, "C")), 1.0)
-        assert [request.text.text for request in taken.to_store] == ["C"]
+        assert requests(taken) == [text(12, "C")]
         up.queue.pop(1.0)
         assert [up.queue.pop(1.0) for _ in "BC"] == [text(11, "B"), text(12, "C")]
-        assert taken.renumbered == [(12, 11)]
+        assert renumbered(taken) == [((1, 0), 0), ((2, 11), 11)]
+        assert up.coverage.cover(12) == 10, "the log does not know the number"
+        assert up.coverage.stored(11) == 11
+
+    def test_what_its_caller_goes_on_without_is_given_before_what_comes_instead(self) -> None:
+        """It was sent, and stored: whoever sent it may have been told that it need not be kept."""
+        up = Uplink(10**6)
+        assert up.restore(9, [Stored(1, text(11, "A"))], {1}, numbered=False, now=0.0) == 10
+        taken = up.take(envelope_of(audio(10), text(11, "C")), 1.0)
+        assert (requests(taken), renumbered(taken)) == ([text(11, "C")], [((1, 10), 0)])
+        up.queue.pop(1.0)
+        assert [up.queue.pop(1.0) for _ in "AC"] == [text(10, "A"), text(11, "C")]
+
+    def test_what_has_no_number_is_known_by_its_words_to_the_owner_after_the_next(self) -> None:
+        """Whatever has its old number now is something else."""
+        up = Uplink(10**6)
+        assert up.restore(9, [Stored(1, text(12, "A"), numbered=False)], {1}, numbered=True, now=0.0) == 0
+        taken = up.take(envelope_of(text(10, "A"), audio(11), audio(12)), 1.0)
+        assert (requests(taken), renumbered(taken)) == ([], [((1, 10), 10)])
+        assert up.queue.pop(1.0) == text(10, "A")
+        following = up.queue.pop(1.0)
+        assert isinstance(following, AudioBatch)
+        assert (following.first_seq, following.last_seq) == (11, 12)
 
     def test_what_is_typed_anew_is_not_taken_for_what_the_log_has(self) -> None:
         """What was acked does not come again: the same words behind others, or under a higher number, are new."""
         for fresh in ([text(11, "B"), text(12, "A")], [text(12, "A"), text(13, "A")]):
             up = Uplink(10**6)
-            up.restore(10, [text(11, "A")], set(), numbered=False, now=0.0)
+            up.restore(10, [Stored(1, text(11, "A"))], set(), numbered=False, now=0.0)
             missing = [audio(seq) for seq in range(11, fresh[0].seq)]
-            assert up.take(envelope_of(*missing, *fresh), 1.0).to_store == fresh
+            assert requests(up.take(envelope_of(*missing, *fresh), 1.0)) == fresh
 
     def test_with_the_log_off_text_is_acked_when_it_was_answered(self) -> None:
         for log in (True, False):
             up = Uplink(10**6, log=log)
-            assert up.take(envelope_of(text(1)), 0.0).to_store == [text(1)]
+            assert requests(up.take(envelope_of(text(1)), 0.0)) == [text(1)]
             assert up.coverage.acked == 0
             assert up.coverage.cover(1) == (0 if log else 1)
             assert up.coverage.stored(1) == 1

@@ -62,6 +62,11 @@ def state(
     return restored(fabric_pb2.TakeOver(**(request or {})), record, entries, Conversation(MODEL, words=words))
 
 
+def given(found: RestoredState) -> set[int]:
+    """Numbers of what the log has and the link is to be given."""
+    return {stored.request.seq for stored in found.stored if stored.position in found.to_give}
+
+
 def words(contents: list[types.Content]) -> list[str]:
     return [part.text or "" for content in contents for part in content.parts or []]
 
@@ -71,14 +76,14 @@ def words(contents: list[types.Content]) -> list[str]:
 
 def test_what_was_answered_is_not_given_again() -> None:
     found = state(log(text(1), said("hi", 1, 1)), covered_uplink_seq=9, log_position=2, turns=1)
-    assert (found.received, found.to_give, found.answering, found.turns) == (9, set(), None, 1)
+    assert (found.received, given(found), found.answering, found.turns) == (9, set(), None, 1)
     assert words(found.conversation.since(0)) == ["hello", "hi"]
 
 
 def test_a_text_that_waits_is_given_as_it_was() -> None:
     found = state(log(text(1), said("hi", 1, 1), text(5, "and now")), covered_uplink_seq=3, log_position=2, turns=1)
-    assert (found.received, found.to_give) == (3, {5})
-    assert [request.seq for request in found.stored] == [1, 5]
+    assert (found.received, given(found)) == (3, {5})
+    assert [stored.request.seq for stored in found.stored] == [1, 5]
 
 
 def test_texts_in_a_row_are_not_asked_for_again() -> None:
@@ -91,7 +96,43 @@ def test_a_gateway_that_has_less_is_asked_for_less() -> None:
 
 def test_the_newest_text_of_a_number_counts() -> None:
     found = state(log(text(1, "a"), text(1, "b")))
-    assert [request.text.text for request in found.stored] == ["b"]
+    assert [stored.request.text.text for stored in found.stored] == ["b"]
+
+
+def numbered_from(seq: int) -> fabric_pb2.LogEntry:
+    return fabric_pb2.LogEntry(numbered_from=seq)
+
+
+def renumbered(position: int, seq: int) -> fabric_pb2.LogEntry:
+    return fabric_pb2.LogEntry(renumbered=fabric_pb2.Renumbered(position=position, seq=seq))
+
+
+def test_what_another_stream_has_not_sent_again_has_no_number() -> None:
+    entries = [text(1), said("hi", 1, 1), text(3, "a"), text(4, "b"), text(6, "c")]
+    found = state(log(*entries, numbered_from(4)), covered_uplink_seq=2)
+    assert [(each.request.seq, each.numbered) for each in found.stored] == [
+        (1, True),
+        (3, True),
+        (4, False),
+        (6, False),
+    ]
+    assert (found.received, given(found)) == (3, {3, 4, 6})
+    assert words(found.conversation.unanswered()) == ["a"], "the others have not been sent"
+
+
+def test_what_it_has_sent_has_the_number_of_that() -> None:
+    entries = [text(1), said("hi", 1, 1), text(9, "a"), numbered_from(3), renumbered(3, 3), text(4, "b")]
+    found = state(log(*entries), covered_uplink_seq=2)
+    assert [(each.request.seq, each.request.text.text) for each in found.stored[1:]] == [(3, "a"), (4, "b")]
+    assert (found.received, given(found)) == (4, {3, 4})
+    assert words(found.conversation.unanswered(3)) == ["a"]
+    answered = state(log(*entries, said("so", 3, 2)), covered_uplink_seq=2)
+    assert given(answered) == {4}
+
+
+def test_what_nobody_waits_for_needs_no_number() -> None:
+    found = state(log(text(9, "a"), said("so", 9, 1), numbered_from(3), renumbered(1, 0)), covered_uplink_seq=2)
+    assert (found.stored, given(found)) == ([], set())
 
 
 def test_an_update_that_the_checkpoint_may_not_have_is_made_again() -> None:
@@ -99,12 +140,12 @@ def test_an_update_that_the_checkpoint_may_not_have_is_made_again() -> None:
         request = live_pb2.ConverseRequest(seq=seq, context_update=live_pb2.ContextUpdate(instructions="be brief"))
         return fabric_pb2.LogEntry(request=request)
 
-    assert state(log(update(1), update(2)), log_position=1).to_give == {2}
+    assert given(state(log(update(1), update(2)), log_position=1)) == {2}
 
 
 def test_a_result_of_a_call_is_not_given_as_it_was() -> None:
     result = live_pb2.ConverseRequest(seq=1, tool_result=live_pb2.ToolResult(call_id="c"))
-    assert state(log(fabric_pb2.LogEntry(request=result))).to_give == set()
+    assert given(state(log(fabric_pb2.LogEntry(request=result)))) == set()
 
 
 # An answer that was cut off
@@ -118,7 +159,7 @@ def test_an_answer_that_was_cut_off_is_asked_for_again_in_words() -> None:
     found = state(entries, {"floor": 14}, BEGUN, covered_uplink_seq=2, log_position=3, turns=1)
     assert found.answering == Answering(5, 3)
     assert found.received == 6
-    assert found.to_give == {6}
+    assert given(found) == {6}
     assert (found.turns, found.heard) == (1, "")
     assert found.void == (11, 14)
 
@@ -188,7 +229,7 @@ def test_an_answer_that_the_caller_has_as_a_whole_is_over(floor: int, whole: boo
     assert (found.finished is not None) is whole
     assert (found.answering is None, found.void is None) == (whole, whole)
     assert found.turns == (2 if whole else 1)
-    assert found.to_give == {6}
+    assert given(found) == {6}
     if whole:
         assert words(found.conversation.since(0)) == ["hello", "hi", "the weather", "sunny"]
 
@@ -267,7 +308,7 @@ def result(seq: int, *, more: bool = False) -> fabric_pb2.LogEntry:
 
 
 @pytest.mark.parametrize(
-    ("entries", "given", "pending"),
+    ("entries", "again", "pending"),
     [
         ([], set(), True),
         ([result(2)], {2}, True),
@@ -281,12 +322,12 @@ def result(seq: int, *, more: bool = False) -> fabric_pb2.LogEntry:
     ],
 )
 def test_a_result_of_the_caller_is_given_to_the_model_once(
-    entries: list[fabric_pb2.LogEntry], given: set[int], pending: bool
+    entries: list[fabric_pb2.LogEntry], again: set[int], pending: bool
 ) -> None:
     """It was acked when the log had it; whether the model was told is another matter, and the log has that, too."""
     call = fabric_pb2.CallerCall(call_id="c", name="pay")
     found = state(log(text(1), said("one moment", 1, 1), *entries), caller_calls=[call], log_position=2)
-    assert found.to_give == given
+    assert given(found) == again
     assert [call.call_id for call in found.caller_calls] == (["c"] if pending else [])
 
 
@@ -299,7 +340,7 @@ def test_a_result_is_given_again_where_its_call_comes_again(turn: int, again: bo
     known = {"caller_calls": [call], "covered_uplink_seq": 2, "log_position": 3, "turns": 1}
     found = state(entries, {"floor": 14}, begun, words=False, **known)
     assert (found.begins_anew, found.answering) == (True, None)
-    assert (found.to_give, bool(found.caller_calls)) == ({3} if again else set(), again)
+    assert (given(found), bool(found.caller_calls)) == ({3} if again else set(), again)
 
 
 # What the caller is told of losses

@@ -22,12 +22,12 @@ from tests.support.eventually import eventually
 OTHER = "wk-gone"
 
 
-async def lose(rig: Rig, session: str, link: FakeLink) -> None:
-    """Another worker takes the session over, and is gone; ours finds that out."""
+async def lose(rig: Rig, session: str, link: FakeLink, epoch: int = 2) -> None:
+    """Another worker takes the session over, and is gone; ours finds that out. `epoch`: that one's."""
     own = await rig.records.read_own(session)
     assert own is not None
-    own[0].session.worker, own[0].session.epoch = OTHER, 2
-    own[0].epochs.add(epoch=2, first_downlink_seq=1)
+    own[0].session.worker, own[0].session.epoch = OTHER, epoch
+    own[0].epochs.add(epoch=epoch, first_downlink_seq=1)
     await rig.records.take_own(session, own[1], own[0])
     link.says(events.HandleUpdate("fenced", True, None))
     await rig.ended()
@@ -276,8 +276,52 @@ async def test_a_caller_that_comes_back_may_number_its_text_anew(rig: Rig) -> No
     await eventually(lambda: len(new.texts) == 2)
     assert new.texts == ["and now", "more"]
     await eventually(lambda: rig.envelopes[-1].uplink_acked_seq == first + 1)
-    # Asked, answered, asked again by the first owner; the new one stored only what was new, after its beginning.
-    assert await rig.messages(subjects.log(session), subjects.LOG_STREAM) == 7
+    # Asked, answered, asked again by the first owner; the new one stored that it begins, that the numbers are others,
+    # which one the text has now, and what was new.
+    assert await rig.messages(subjects.log(session), subjects.LOG_STREAM) == 9
+
+
+@pytest.mark.parametrize("comes_again", ["then", "later", "never"])
+async def test_and_the_owner_after_the_next_knows_the_new_numbers(rig: Rig, comes_again: str) -> None:
+    """The log has it under the old number, which the caller's stream comes to in time, with something else."""
+    session, link = await conversation(rig)
+    floor = rig.responses[-1].seq
+    await rig.send(session, audio(2), audio(3), audio(4), text(5, "and now"))
+    await eventually(lambda: len(link.texts) == 2)
+    await eventually(lambda: rig.envelopes[-1].uplink_stored or rig.envelopes[-1].uplink_acked_seq == 5)
+    await lose(rig, session, link)
+    back = {"attach_generation": 0, "presented_token_sha256": TOKEN}
+    attached = (await take_over(rig, session, floor=floor, **back)).attached
+    rig.generation, first = attached.attach_generation, attached.next_uplink_seq
+    assert first == 2
+    second = await eventually(lambda: rig.dialer.links[-1] if len(rig.dialer.links) == 2 else None)
+    if comes_again == "then":
+        await rig.send(session, text(first, "and now"), epoch=3)
+        await eventually(lambda: second.texts == ["and now"])
+        second.says(events.OutputTranscript("fine", False, ""), DONE)
+        conversation_now = rig.worker.held(session)._parts.conversation
+        await eventually(lambda: conversation_now.settled > 2)
+        await eventually(lambda: rig.envelopes[-1].uplink_acked_seq == first)
+    elif comes_again == "never":  # its caller goes on without it, but has sent it
+        await rig.send(session, text(first, "something else"), epoch=3)
+        await eventually(lambda: second.texts == ["and now", "something else"])
+        await eventually(lambda: rig.envelopes[-1].uplink_acked_seq == first)
+    floor = max(response.seq for response in rig.responses)
+    await lose(rig, session, second, epoch=4)
+    fields = {"from_epoch": 4, "attach_generation": attached.attach_generation, "floor": floor}
+    again = (await take_over(rig, session, **fields)).attached
+    rig.generation = again.attach_generation
+    third = await eventually(lambda: rig.dialer.links[-1] if len(rig.dialer.links) == 3 else None)
+    if comes_again == "later":
+        assert again.next_uplink_seq == first
+        await rig.send(session, text(first, "and now"), epoch=5)
+    after = {"then": [], "later": ["and now"], "never": ["and now", "something else"]}[comes_again]
+    await eventually(lambda: third.texts == after)
+    await rig.send(session, audio(3), audio(4), audio(5), text(6, "bye"), epoch=5)
+    third.says(events.OutputTranscript("so", False, ""), DONE)
+    await eventually(lambda: third.texts == [*after, "bye"])
+    told_in_words = [part.text for turns, _ in third.turns for content in turns for part in content.parts]
+    assert told_in_words.count("and now") == (comes_again == "then")
 
 
 async def test_text_behind_what_a_gap_names_is_given_whoever_has_it(rig: Rig) -> None:
