@@ -47,6 +47,8 @@ _HUNG: Final = LinkFailure(Where.LINK, 1006, "it hung")
 _UNHEARD: Final = 0.5
 """Seconds without a word from a link after which the service may have gone on with what did not come: a link that hangs
 is one that nothing comes from, and a process that was frozen has not read."""
+_BEHIND: Final = 1.0
+"""Seconds for which a link may owe a pong and count as one that had read the silence which it was given since."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ class LinkKeeper:
             session=keeps.spec.session_id,
         )
         self._exact = False
-        self._lost_at = 0.0
+        self._lost_at = self._read_until = 0.0
         self.round_trip = 0.0
         """Seconds to the model's endpoint and back, as far as known."""
         self._drop_cause = ""
@@ -292,6 +294,7 @@ class LinkKeeper:
         if in_use is None:
             return None
         self._lost_at, self.round_trip = time.monotonic(), in_use.round_trip
+        self._read_until = in_use.read_until
         return in_use.link
 
     def _tell_rotating(self, cause: str) -> None:
@@ -314,6 +317,7 @@ class LinkKeeper:
             keeps.dialer,
             most_age=most_age,
             told_until=began_with.outcomes_until,
+            asks_what_is_read=keeps.settings.handles_cover_later_input,
             keep=keeps.keep,
         )
         self._there.set()
@@ -396,6 +400,9 @@ class LinkKeeper:
         if not resumed:
             self.handle = ""  # given up for good
         covers = keeps.settings.handles_cover_later_input
+        ended_until = self._read_until
+        if self._lost_at - ended_until <= _BEHIND:
+            ended_until = max(ended_until, self._lost_at - self.round_trip)
         situation = Situation(
             keeps.journal,
             keeps.conversation,
@@ -404,6 +411,8 @@ class LinkKeeper:
             self._calls.since_handle,
             self._ticked,
             exact=self._exact,
-            heard_until=self._lost_at - self.round_trip if covers else None,
+            # By the pongs and not by the time: a service that has much to do, or hangs, has not read what it was sent.
+            heard_until=self._read_until if covers else None,
+            ended_until=ended_until,
         )
         return restoration(situation, resumed=resumed)

@@ -42,6 +42,27 @@ for _moment in ("speech_began", "speech_ended", "first_audio", "turn_complete"):
     stories.add(_moment)(goes_on)
 
 
+UNREAD = {
+    "reset": ("stop_reading on=speech_began after=300ms link=1", "reset on=speech_began after=600ms link=1"),
+    "hung": ("half_open on=speech_began after=200ms link=1",),
+}
+
+
+@stories.add("reset")
+@stories.add("hung")
+async def what_was_not_read_is_given_again(stack: Stack, kind: str, end: str) -> None:
+    """The service had not read all that it was sent when the link ended, as when it has too much to do."""
+    async with calling(stack) as call:
+        await call.speak("hello")
+        await call.answer()
+        for fault in UNREAD[end]:
+            await call.fault(fault)
+        since = len(call.got)
+        await call.speak("weather_paris")
+        await call.answer(since, containing="degrees")
+        await check(call, asked_again=kind == "covering")
+
+
 async def all_of(kind: str) -> dict[str, BaseException | None]:
     async with Stack(StackConfig(env=KINDS[kind])) as stack:
         return await stories.tell(stack, kind)
