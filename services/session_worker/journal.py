@@ -31,6 +31,7 @@ from services.session_worker.sent_input import (
     is_picture,
     is_question,
     is_sound,
+    is_speech,
     seqs_of,
     starts_speech,
 )
@@ -300,7 +301,8 @@ class Journal:
 
     def sent_until(self, then: float, known: Extent | None) -> Extent:
         """All that was sent until then, and what is known besides."""
-        seqs = [sent.seqs[1] for sent in self._waiting if sent.at <= then]
+        # Audio tells nothing of requests: it passes a picture that waits.
+        seqs = [sent.seqs[1] for sent in self._waiting if sent.at <= then and not is_speech(sent.item)]
         at, seq = (0.0, 0) if known is None else (known.at, known.seq)
         return Extent(max(at, then), max([seq, *seqs]))
 

@@ -381,6 +381,16 @@ def test_what_was_typed_and_may_not_have_arrived_is_given_again_to_such_a_handle
     assert replayed(found) == [(1, 1)]
 
 
+def test_a_picture_that_audio_has_passed_is_given_again_to_such_a_handle() -> None:
+    talk = Talk()
+    talk.seq += 1
+    shown = live_pb2.ConverseRequest(seq=talk.seq, video=live_pb2.VideoInput(image=live_pb2.Blob(data=b"x")))
+    talk.speak()
+    heard_until = talk.now
+    talk.give(shown)
+    assert talk.next_link(heard_until=heard_until).replay.items == [shown]
+
+
 def test_such_a_handle_has_nothing_answered_while_somebody_speaks() -> None:
     talk = Talk()
     talk.step = 0.04
