@@ -60,6 +60,11 @@ class LinkInUse:
         """Seconds to the model's endpoint and back, as far as known."""
         return self._dialer.round_trips.usual
 
+    @property
+    def last_sign(self) -> float:
+        """When it last gave a sign of life. What the service had issued before that came before it."""
+        return self._rotation.last_sign
+
     async def read(self, take: Callable[[events.Event, float], None]) -> tuple[str, LinkClosedError]:
         """Until it ends; reading never waits for anything but the link. Why it ended."""
         try:

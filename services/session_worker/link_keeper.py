@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
@@ -47,8 +48,6 @@ _HUNG: Final = LinkFailure(Where.LINK, 1006, "it hung")
 _UNHEARD: Final = 0.5
 """Seconds without a word from a link after which the service may have gone on with what did not come: a link that hangs
 is one that nothing comes from, and a process that was frozen has not read."""
-_BEHIND: Final = 1.0
-"""Seconds for which a link may owe a pong and count as one that had read the silence which it was given since."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +111,8 @@ class LinkKeeper:
         )
         self._exact = False
         self._lost_at = self._read_until = 0.0
+        self._last_sign = -math.inf
+        """From the link that was lost; none came here from another worker's."""
         self.round_trip = 0.0
         """Seconds to the model's endpoint and back, as far as known."""
         self._drop_cause = ""
@@ -294,7 +295,7 @@ class LinkKeeper:
         if in_use is None:
             return None
         self._lost_at, self.round_trip = time.monotonic(), in_use.round_trip
-        self._read_until = in_use.read_until
+        self._read_until, self._last_sign = in_use.read_until, in_use.last_sign
         return in_use.link
 
     def _tell_rotating(self, cause: str) -> None:
@@ -399,10 +400,9 @@ class LinkKeeper:
         keeps = self._keeps
         if not resumed:
             self.handle = ""  # given up for good
-        covers = keeps.settings.handles_cover_later_input
-        ended_until = self._read_until
-        if self._lost_at - ended_until <= _BEHIND:
-            ended_until = max(ended_until, self._lost_at - self.round_trip)
+        # The newest one alone covers what came after it, and another may have been issued that did not come.
+        newest = not keeps.journal.awaits_handle and self._lost_at - self._last_sign < _UNHEARD
+        covers = keeps.settings.handles_cover_later_input and newest
         situation = Situation(
             keeps.journal,
             keeps.conversation,
@@ -413,6 +413,6 @@ class LinkKeeper:
             exact=self._exact,
             # By the pongs and not by the time: a service that has much to do, or hangs, has not read what it was sent.
             heard_until=self._read_until if covers else None,
-            ended_until=ended_until,
+            ended_until=self._lost_at - self.round_trip,
         )
         return restoration(situation, resumed=resumed)
