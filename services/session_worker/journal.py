@@ -31,6 +31,7 @@ from services.session_worker.sent_input import (
     is_picture,
     is_question,
     is_sound,
+    is_speech,
     seqs_of,
     starts_speech,
 )
@@ -129,6 +130,10 @@ class Journal:
         return any(
             isinstance(sent.item, AudioBatch) and is_sound(sent) for sent in reversed(self._open) if sent.at > then
         )
+
+    def was_sent_since(self, then: float) -> bool:
+        """Whether the link was given anything after that time which is not answered yet."""
+        return bool(self._open) and self._open[-1].at > then
 
     def speaking(self, now: float) -> bool:
         """Whether the caller may be in the middle of what it says."""
@@ -282,11 +287,17 @@ class Journal:
         """Something was typed that is not answered."""
         return any(is_question(sent.item) for sent in self._waiting)
 
-    def was_said(self, then: float) -> bool:
-        """Something was said until then, and has ended, that is not answered."""
-        waiting = self._waiting
-        spoke = any(is_sound(sent) for sent in waiting if sent.at <= then)
-        return spoke and self._utterances.under_way(waiting, then, cut_off=True, spoken=False) is None
+    def was_typed(self, known: Extent) -> bool:
+        """Something of this was typed that is not answered."""
+        return any(is_question(sent.item) and known.has(sent) for sent in self._waiting)
+
+    def was_said(self, then: float, until: float) -> bool:
+        """Something was said until `then`, nothing since, and it has ended by `until`, that is not answered."""
+        sounds = [sent.at for sent in self._waiting if is_sound(sent)]
+        if not sounds or sounds[-1] > then:
+            return False
+        waiting = [sent for sent in self._waiting if sent.at <= until]
+        return self._utterances.under_way(waiting, until, cut_off=True, spoken=False) is None
 
     def asked_before(self, then: float) -> bool:
         """Something that waits for an answer was sent until then."""
@@ -294,7 +305,8 @@ class Journal:
 
     def sent_until(self, then: float, known: Extent | None) -> Extent:
         """All that was sent until then, and what is known besides."""
-        seqs = [sent.seqs[1] for sent in self._waiting if sent.at <= then]
+        # Audio tells nothing of requests: it passes a picture that waits.
+        seqs = [sent.seqs[1] for sent in self._waiting if sent.at <= then and not is_speech(sent.item)]
         at, seq = (0.0, 0) if known is None else (known.at, known.seq)
         return Extent(max(at, then), max([seq, *seqs]))
 

@@ -17,6 +17,8 @@ from services.session_worker.turns import TurnState
 
 _SPEAKING: Final = 1.0
 """Seconds after a sound in which the caller counts as speaking."""
+_ASK_AGAIN: Final = 0.1
+"""Seconds between pings that ask how much has been read: so much of what is said may be given twice."""
 
 
 class LinkInUse:
@@ -30,10 +32,12 @@ class LinkInUse:
         *,
         most_age: float | None,
         told_until: int,
+        asks_what_is_read: bool = False,
         keep: Callable[[Coroutine[Any, Any, None], str], object],
     ) -> None:
         """`most_age`: seconds after which it is left untold; None: never. `told_until`: position up to which it was
-        told what functions returned, as it began. `keep`: run this to its end."""
+        told what functions returned, as it began. `asks_what_is_read`: keep `read_until` up to date. `keep`: run this
+        to its end."""
         self.link = link
         self.number = number
         """Of the session's links, from 1."""
@@ -42,13 +46,24 @@ class LinkInUse:
         """Why it is being left, as callers are told."""
         self._dialer = dialer
         self._keep = keep
-        self._rotation = Rotation(time.monotonic(), most_age=most_age)
+        began = time.monotonic()
+        self._rotation = Rotation(began, most_age=most_age)
+        self.read_until = began
+        """The service has read what was sent until then: it has answered a ping that came behind it."""
+        self._asks_what_is_read = asks_what_is_read
+        self._pinged = began
+        self._awaits_pong = False
         self._ping()
 
     @property
     def round_trip(self) -> float:
         """Seconds to the model's endpoint and back, as far as known."""
         return self._dialer.round_trips.usual
+
+    @property
+    def last_sign(self) -> float:
+        """When it last gave a sign of life. What the service had issued before that came before it."""
+        return self._rotation.last_sign
 
     async def read(self, take: Callable[[events.Event, float], None]) -> tuple[str, LinkClosedError]:
         """Until it ends; reading never waits for anything but the link. Why it ended."""
@@ -82,7 +97,8 @@ class LinkInUse:
             case Probe():
                 self._ping()
             case None:
-                pass
+                if self._asks_what_is_read and self._may_ask(now) and journal.was_sent_since(self.read_until):
+                    self._ping()
 
     async def _leave(self) -> None:
         """Close, so that whoever reads it finds its end."""
@@ -90,8 +106,13 @@ class LinkInUse:
             self.link.abort()  # a link that says nothing would not answer the close either
         await self.link.close()
 
+    def _may_ask(self, now: float) -> bool:
+        """One ping at a time: pongs may come late, and the newest one says it all."""
+        return not self._awaits_pong and now - self._pinged >= _ASK_AGAIN
+
     def _ping(self) -> None:
-        sent = time.monotonic()
+        sent = self._pinged = time.monotonic()
+        self._awaits_pong = True
         self._rotation.pinged(sent)
 
         async def ping() -> None:
@@ -100,6 +121,7 @@ class LinkInUse:
             except LinkClosedError:
                 return
             now = time.monotonic()
+            self.read_until, self._awaits_pong = sent, False
             self._rotation.pong(now)
             self._dialer.round_trips.add(now - sent)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
@@ -109,7 +110,9 @@ class LinkKeeper:
             session=keeps.spec.session_id,
         )
         self._exact = False
-        self._lost_at = 0.0
+        self._lost_at = self._read_until = 0.0
+        self._last_sign = -math.inf
+        """From the link that was lost; none came here from another worker's."""
         self.round_trip = 0.0
         """Seconds to the model's endpoint and back, as far as known."""
         self._drop_cause = ""
@@ -292,6 +295,7 @@ class LinkKeeper:
         if in_use is None:
             return None
         self._lost_at, self.round_trip = time.monotonic(), in_use.round_trip
+        self._read_until, self._last_sign = in_use.read_until, in_use.last_sign
         return in_use.link
 
     def _tell_rotating(self, cause: str) -> None:
@@ -314,6 +318,7 @@ class LinkKeeper:
             keeps.dialer,
             most_age=most_age,
             told_until=began_with.outcomes_until,
+            asks_what_is_read=keeps.settings.handles_cover_later_input,
             keep=keeps.keep,
         )
         self._there.set()
@@ -395,7 +400,9 @@ class LinkKeeper:
         keeps = self._keeps
         if not resumed:
             self.handle = ""  # given up for good
-        covers = keeps.settings.handles_cover_later_input
+        # The newest one alone covers what came after it, and another may have been issued that did not come.
+        newest = not keeps.journal.awaits_handle and self._lost_at - self._last_sign < _UNHEARD
+        covers = keeps.settings.handles_cover_later_input and newest
         situation = Situation(
             keeps.journal,
             keeps.conversation,
@@ -404,6 +411,8 @@ class LinkKeeper:
             self._calls.since_handle,
             self._ticked,
             exact=self._exact,
-            heard_until=self._lost_at - self.round_trip if covers else None,
+            # By the pongs and not by the time: a service that has much to do, or hangs, has not read what it was sent.
+            heard_until=self._read_until if covers else None,
+            ended_until=self._lost_at - self.round_trip,
         )
         return restoration(situation, resumed=resumed)

@@ -40,7 +40,11 @@ class Situation:
     exact: bool
     """The newest handle says itself how far it reaches."""
     heard_until: float | None
-    """The handle covers what its link had heard until then, not only what came before the handle; None: it does not."""
+    """The handle covers what its link had heard, not only what came before the handle, and its link has heard what was
+    sent until then; None: it does not."""
+    ended_until: float
+    """What was sent until then the link seems to have heard: enough to tell whether an utterance was over for it, and
+    not to leave anything out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +120,10 @@ def restoration(of: Situation, *, resumed: bool) -> Restoration:
     if not resumed:
         seed = conversation.seed(of.history)
     elif of.heard_until is not None:
-        # All that the link had heard is in its state; what was on its way is given again, silence too: it may be what
-        # ends an utterance. One that has ended nobody answers by itself.
+        # All that the link had heard is in its state; what may not have arrived is given again, silence too: it may be
+        # what ends an utterance. One that has ended nobody answers by itself.
         heard = journal.sent_until(of.heard_until, heard)
-        asks = asks or journal.asks or journal.was_said(of.heard_until)
+        asks = asks or journal.was_typed(heard) or journal.was_said(of.heard_until, of.ended_until)
     else:
         told = conversation.since(known)
     return Restoration(

@@ -96,6 +96,11 @@ class Rotation:
         """The link is to be left at the next quiet moment."""
         return self._deadline is not None
 
+    @property
+    def last_sign(self) -> float:
+        """When the link last gave a sign of life, be it a pong; at first, when it began."""
+        return max(self._heard, self._pong_at)
+
     def go_away(self, seconds_left: float | None, now: float) -> None:
         """The service will close the link. Said twice, the earlier deadline holds."""
         left = ASSUMED_LEFT if seconds_left is None else max(0.0, seconds_left)

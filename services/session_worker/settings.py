@@ -52,7 +52,8 @@ class WorkerSettings(ServiceSettings):
     )
     handles_cover_later_input: bool = Field(
         False,
-        description="Resumption handles restore what their link heard up to its close, not only up to their issue.",
+        description="Resumption handles restore what their link heard up to its close, not only up to their issue. "
+        "Links are pinged up to ten times a second then: what no pong says was heard is given again.",
     )
     rotations_per_second: float = Field(
         5.0,

@@ -125,7 +125,9 @@ class FakeDialer:
         return self.slots
 
 
-def link_in_use(link: FakeLink, dialer: FakeDialer, tasks: list[asyncio.Task[None]]) -> LinkInUse:
+def link_in_use(
+    link: FakeLink, dialer: FakeDialer, tasks: list[asyncio.Task[None]], *, asks_what_is_read: bool = False
+) -> LinkInUse:
     """The first link of a session that has nothing else; `tasks` gets what runs beside it."""
     return LinkInUse(
         cast(Link, link),
@@ -133,6 +135,7 @@ def link_in_use(link: FakeLink, dialer: FakeDialer, tasks: list[asyncio.Task[Non
         cast(Dialer, dialer),
         most_age=None,
         told_until=0,
+        asks_what_is_read=asks_what_is_read,
         keep=lambda work, _: tasks.append(asyncio.create_task(work)),
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
+from services.session_worker.input_queue import AudioBatch
 from services.session_worker.journal import Journal
 from services.session_worker.link import Dialer
 from services.session_worker.settings import WorkerSettings
@@ -56,3 +57,43 @@ async def test_links_are_replaced_at_a_rate() -> None:
         ]
     finally:
         await dialer.close()
+
+
+async def test_what_was_sent_before_a_ping_has_been_read_once_its_pong_is_here() -> None:
+    """Not because time has passed: a service that hangs, or has much to do, reads late or never."""
+    dialer, link, tasks = FakeDialer(), FakeLink(), list[asyncio.Task[None]]()
+    pongs = asyncio.Semaphore(0)
+
+    async def ping() -> None:
+        link.pings += 1
+        await pongs.acquire()
+
+    link.ping = ping  # type: ignore[method-assign]
+    in_use = link_in_use(link, dialer, tasks, asks_what_is_read=True)
+    turns, journal, began = TurnState(), Journal(16_000), in_use.read_until
+    pongs.release()
+    await asyncio.gather(*tasks)
+    in_use.tick(time.monotonic() + 1.0, turns, journal)
+    assert len(tasks) == 1  # nothing was sent that it could have read
+    sent = time.monotonic()
+    assert in_use.read_until <= sent
+    journal.sent(AudioBatch(bytes(1280), 1, 1), sent, 0)
+    for tick in range(20):  # one ping at a time, however late its pong is
+        in_use.tick(sent + 1.0 + tick / 20, turns, journal)
+    await eventually(lambda: link.pings == 2)
+    assert len(tasks) == 2 and began <= in_use.read_until < sent
+    pongs.release()
+    await asyncio.gather(*tasks)
+    assert in_use.read_until > sent
+    in_use.tick(time.monotonic() + 1.0, turns, journal)
+    assert len(tasks) == 2
+
+
+async def test_where_handles_say_how_far_they_reach_nobody_asks_what_was_read() -> None:
+    dialer, link, tasks = FakeDialer(), FakeLink(), list[asyncio.Task[None]]()
+    in_use = link_in_use(link, dialer, tasks)
+    await asyncio.gather(*tasks)
+    journal, now = Journal(16_000), time.monotonic()
+    journal.sent(AudioBatch(bytes(1280), 1, 1), now, 0)
+    in_use.tick(now + 1.0, TurnState(), journal)
+    assert len(tasks) == 1

@@ -100,7 +100,12 @@ class Talk:
         return found
 
     def next_link(
-        self, *, resumed: bool = True, calls: Sequence[FunctionCall] = (), heard_until: float | None = None
+        self,
+        *,
+        resumed: bool = True,
+        calls: Sequence[FunctionCall] = (),
+        heard_until: float | None = None,
+        ended_until: float | None = None,
     ) -> Restoration:
         situation = Situation(
             self.journal,
@@ -111,6 +116,7 @@ class Talk:
             self.later(),
             exact=False,
             heard_until=heard_until,
+            ended_until=(heard_until or 0.0) if ended_until is None else ended_until,
         )
         return restoration(situation, resumed=resumed)
 
@@ -334,6 +340,55 @@ def test_such_a_handle_has_speech_that_is_over_answered(silence: int, on_its_way
     assert [item.first_seq for item in found.replay.items if isinstance(item, AudioBatch)] == [
         *range(first, talk.seq + 1)
     ]
+
+
+def test_silence_that_the_link_seems_to_have_heard_ends_speech_for_such_a_handle() -> None:
+    """Nobody knows whether it has: the silence is given again, too."""
+    talk = Talk()
+    talk.step = 0.04
+    for _ in range(10):
+        talk.speak(pcm=LOUD)
+    heard_until = talk.now
+    for _ in range(20):
+        talk.speak(pcm=bytes(1280))
+    found = talk.next_link(heard_until=heard_until, ended_until=talk.now)
+    assert found.asks
+    assert replayed(found) == [(11, 30)]
+    assert not talk.next_link(heard_until=heard_until).asks
+
+
+def test_speech_that_is_given_again_ends_by_itself() -> None:
+    talk = Talk()
+    talk.step = 0.04
+    for _ in range(10):
+        talk.speak(pcm=LOUD)
+    heard_until = talk.now - talk.step
+    for _ in range(20):
+        talk.speak(pcm=bytes(1280))
+    found = talk.next_link(heard_until=heard_until, ended_until=talk.now)
+    assert not found.asks
+    assert replayed(found) == [(10, 30)]
+
+
+def test_what_was_typed_and_may_not_have_arrived_is_given_again_to_such_a_handle_and_not_asked_for() -> None:
+    talk = Talk()
+    talk.type("hello")
+    heard_until = talk.now
+    assert talk.next_link(heard_until=heard_until).asks
+    found = talk.next_link(heard_until=heard_until - talk.step)
+    assert not found.asks
+    assert [item.seq for item in found.replay.items if not isinstance(item, AudioBatch)] == [1]
+    assert replayed(found) == [(1, 1)]
+
+
+def test_a_picture_that_audio_has_passed_is_given_again_to_such_a_handle() -> None:
+    talk = Talk()
+    talk.seq += 1
+    shown = live_pb2.ConverseRequest(seq=talk.seq, video=live_pb2.VideoInput(image=live_pb2.Blob(data=b"x")))
+    talk.speak()
+    heard_until = talk.now
+    talk.give(shown)
+    assert talk.next_link(heard_until=heard_until).replay.items == [shown]
 
 
 def test_such_a_handle_has_nothing_answered_while_somebody_speaks() -> None:

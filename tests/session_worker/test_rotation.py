@@ -16,6 +16,17 @@ def tick(rotation, now, *, quiet=False, due=Due.NOTHING, speaking=False):
     return rotation.tick(now, quiet=quiet, due=due, spoke_since=lambda _: speaking)
 
 
+def test_pongs_too_are_signs_of_life():
+    rotation = Rotation(1.0)
+    assert rotation.last_sign == 1.0
+    rotation.pinged(2.0)
+    rotation.pong(3.0)
+    assert rotation.last_sign == 3.0
+    rotation.heard(4.0)
+    rotation.pinged(5.0)
+    assert rotation.last_sign == 4.0
+
+
 class TestGoAway:
     def test_the_first_quiet_moment_is_taken(self):
         rotation = Rotation(0.0)
