@@ -186,7 +186,8 @@ class LinkRotating(Event):
 
 @dataclass(frozen=True, slots=True)
 class LinkRecovered(Event):
-    """The session is on a new link to the model."""
+    """The session is on a new link to the model. Without a `LinkRotating` before it: a question was asked again on the
+    same link, whose model had let it pass, waiting for a function of the link before."""
 
     method: str
     """`RESUMED` or `RESEEDED`."""

@@ -43,8 +43,9 @@ class TroubledScreen(Screen):
                 self._session = event.session_id
             case events.LinkRotating():
                 self._cause = event.cause
-            case events.LinkRecovered():
+            case events.LinkRecovered() if self._cause:
                 self.recovered.append(self._cause)
+                self._cause = ""
             case events.OutputTranscript() if self._steps not in self._made:
                 self._made.add(self._steps)
                 trouble = {1: self._go_away, 2: self._kill_worker}.get(self._steps)

@@ -32,9 +32,9 @@ from services.session_worker.link import Dialer, Link, LinkClosedError
 from services.session_worker.link_in_use import LinkInUse
 from services.session_worker.model_calls import ModelCalls
 from services.session_worker.next_link import NextLink, Outage
-from services.session_worker.restoration import Restoration, Situation, gap, restoration
+from services.session_worker.restoration import Restoration, Situation, asked_again, restoration
 from services.session_worker.rotation import LINK_SILENT
-from services.session_worker.seq_ranges import Range
+from services.session_worker.seq_ranges import Range, ranges_of
 from services.session_worker.session_context import SessionContext
 from services.session_worker.session_timeline import SessionTimeline
 from services.session_worker.session_trace import SessionTrace
@@ -219,11 +219,12 @@ class LinkKeeper:
             return False
         if question:
             keeps.keep(self._ask(question), "ask again")
+            self._tell(asked_again(ranges_of(keeps.conversation.told_requests(keeps.conversation.settled))))
         elif self._link is not None:
             again = keeps.journal.replay(now)
             keeps.journal.restart(again.items, told=False)
             keeps.feeder.give(self._link.link, again.items)
-            self._tell([gap(lost) for lost in again.dropped])
+            self._tell(asked_again(again.replayed, again.dropped))
         return True
 
     async def _ask(self, question: list[types.Content]) -> None:

@@ -153,6 +153,19 @@ def _told_again(of: Situation, *, told: bool, asked: bool, known: int) -> list[R
     return ranges_of(conversation.told_requests(since, seq, end)) if told or asked else []
 
 
+def asked_again(replayed: Sequence[Range], dropped: Sequence[Dropped] = ()) -> list[live_pb2.ConverseResponse]:
+    """What the caller is told where a link that is there is given this once more."""
+    recovered = live_pb2.Recovered(
+        method="RESUMED",
+        state_restored=True,
+        gap=responses.duration(0.0),
+        replayed=spans(replayed),
+        dropped=spans(merged(lost.seqs for lost in dropped)),
+    )
+    told = [live_pb2.ConverseResponse(link_state=live_pb2.LinkState(recovered=recovered))]
+    return told + [gap(lost) for lost in dropped]
+
+
 def gap(lost: Dropped) -> live_pb2.ConverseResponse:
     """As the caller is told."""
     first, last = lost.seqs

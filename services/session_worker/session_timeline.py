@@ -75,7 +75,7 @@ class SessionTimeline:
                 if self._cause not in _HOW:  # else how the session left its worker is noted
                     kind = kinds.TIMELINE_EVENT_TYPE_LINK_LOST
                     self.note(kind, since=self._lost_at, cause=self._cause, message=close)
-            case "link_state":
+            case "link_state" if self._cause:  # else a link that was there is asked again
                 self._link_is_back(response.link_state.recovered)
             case "gap" if response.gap.reason != PACE:
                 self.note(kinds.TIMELINE_EVENT_TYPE_GAP, cause=response.gap.reason, gap=response.gap)
@@ -113,6 +113,7 @@ class SessionTimeline:
             replayed=_messages(recovered.replayed),
             dropped=_messages(recovered.dropped),
         )
+        self._cause = ""
 
     def _tool_ended(self, activity: live_pb2.ToolActivity) -> None:
         took = activity.duration.ToTimedelta().total_seconds()

@@ -372,13 +372,11 @@ async def check(
         lost = lineage["forgotten"]
         lost["turns"] = [turn for turn in lost["turns"] if not _OUTCOMES.fullmatch(turn["text"])]
     if asked_again:
-        # The record names a turn once for each thing that it repeats. What comes again on the same link was asked
-        # again, because the model had taken it as the end of an exchange that it was stuck in.
+        # The record names a turn once for each thing that it repeats.
         again = {
             (one["link"], one["at"]): one["text"]
             for kind in ("turns", "texts")
             for one in lineage["duplicates"].pop(kind)
-            if one["link"] != one["earlier"]
         }
         assert not (untold := list(repeated_untold(call, again.values()))), (untold, brief(call.got))
     links = max(1, len(call.of(events.LinkRecovered)))

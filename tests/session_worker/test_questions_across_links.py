@@ -43,6 +43,11 @@ async def next_link(rig: Rig, link: FakeLink) -> FakeLink:
     return rig.dialer.links[-1]
 
 
+def news(rig: Rig) -> list[live_pb2.LinkState]:
+    """What the caller is told of links."""
+    return [one.link_state for one in rig.responses if one.HasField("link_state")]
+
+
 async def heard(rig: Rig, words: str) -> None:
     """The caller has this transcript, or this piece of the answer."""
     await eventually(lambda: any(words in (one.input_transcript.text or one.text.text) for one in rig.responses))
@@ -90,6 +95,21 @@ async def test_a_model_that_stays_silent_is_asked_again_where_it_may_be_stuck(ri
     await heard(rig, "never mind")
     await eventually(lambda: told(link) or not owed)
     assert told(link) == ([("where are my keys", True)] if owed else [])
+
+
+async def test_what_is_asked_again_on_the_same_link_is_named(rig: Rig) -> None:
+    """The model may know it twice then, as it may after a change of links."""
+    session, link = await rig.open()
+    link.says(HANDLE)
+    await rig.send(session, text(1, "hello"))
+    await eventually(lambda: link.texts)
+    link = await next_link(rig, link)
+    await eventually(lambda: link.texts)
+    link.says(DONE)
+    await eventually(lambda: told(link) == [("hello", True)])
+    await eventually(lambda: len(news(rig)) == 3)
+    assert [one.WhichOneof("state") for one in news(rig)] == ["rotating", "recovered", "recovered"]
+    assert [(one.from_seq, one.to_seq) for one in news(rig)[-1].recovered.replayed] == [(1, 1)]
 
 
 async def test_a_caller_that_goes_on_after_a_pause_is_not_asked_for(rig: Rig) -> None:

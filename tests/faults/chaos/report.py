@@ -66,7 +66,7 @@ class Report:
             match event:
                 case events.LinkRotating():
                     cause = event.cause
-                case events.LinkRecovered():
+                case events.LinkRecovered() if event.gap:  # else a link that was there was asked again
                     self.gaps[cause or "UNKNOWN"].append(event.gap.total_seconds())
                 case events.StreamResumed():
                     self.gaps["STREAM"].append(event.gap.total_seconds())
