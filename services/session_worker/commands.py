@@ -86,7 +86,7 @@ class Commands:
                 reply.done.SetInParent()
             case "ping":
                 if request.ping.session_id:
-                    worker.held(request.ping.session_id)
+                    worker.check_has(request.ping.session_id)
                 reply.pong.CopyFrom(worker.described())
             case "check_backend":
                 reply.backend_checked.CopyFrom(await self._backend_check.run(request.check_backend))

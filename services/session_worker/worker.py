@@ -200,6 +200,12 @@ class Worker:
             raise _unknown(session_id)
         return session
 
+    def check_has(self, session_id: str) -> None:
+        """ServiceError where the session is neither here nor about to be: `own` names this worker before it is here, and
+        nobody may take that for a session that its owner does not have."""
+        if session_id not in self._taking_over:
+            self.held(session_id)
+
     def _admit(self, session_id: str) -> None:
         self._check_admits()
         here = self._sessions.keys() | self._taking_over

@@ -11,7 +11,7 @@ import pytest
 from parley.v1 import errors_pb2, fabric_pb2, live_pb2, sessions_pb2
 from services.fabric import subjects
 from services.fabric.records import SessionRecords
-from services.session_worker import events
+from services.session_worker import events, restoring
 from services.session_worker import journal as journal_module
 from services.session_worker.worker import Worker
 from tests.session_worker.conftest import TOKEN, FakeLink, Rig
@@ -451,6 +451,32 @@ async def test_what_is_refused_changes_nothing(rig: Rig, fields: dict[str, Any],
     assert (await take_over(rig, session, **fields)).failure.reason == reason
     assert await rig.records.read_own(session) == own
     assert len(rig.dialer.links) == 1
+
+
+async def test_a_session_that_is_being_taken_over_is_not_taken_for_one_that_nobody_holds(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its `own` names the new owner before that has it."""
+    session, link = await conversation(rig)
+    await lose(rig, session, link)
+    owns, goes_on = asyncio.Event(), asyncio.Event()
+    restore = restoring.restore
+
+    async def slow(*arguments: Any) -> int:
+        owns.set()
+        await goes_on.wait()
+        return await restore(*arguments)
+
+    monkeypatch.setattr(restoring, "restore", slow)
+    taking = asyncio.create_task(take_over(rig, session))
+    await owns.wait()
+    own = await rig.records.read_own(session)
+    assert own is not None
+    assert own[0].session.worker == rig.me
+    assert (await rig.control(ping={"session_id": session})).HasField("pong")
+    goes_on.set()
+    assert (await taking).HasField("attached")
+    assert (await rig.control(ping={"session_id": session})).HasField("pong")
 
 
 async def test_an_owner_that_answers_keeps_its_session(rig: Rig) -> None:
