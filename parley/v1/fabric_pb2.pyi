@@ -425,18 +425,22 @@ class EpochRange(_message.Message):
     def __init__(self, epoch: _Optional[int] = ..., first_downlink_seq: _Optional[int] = ...) -> None: ...
 
 class AttachmentRecord(_message.Message):
-    __slots__ = ("schema_version", "attach_generation", "gateway", "resume_token_sha256", "last_gateway")
+    __slots__ = ("schema_version", "attach_generation", "gateway", "resume_token_sha256", "last_gateway", "numbered_from", "log_position")
     SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
     ATTACH_GENERATION_FIELD_NUMBER: _ClassVar[int]
     GATEWAY_FIELD_NUMBER: _ClassVar[int]
     RESUME_TOKEN_SHA256_FIELD_NUMBER: _ClassVar[int]
     LAST_GATEWAY_FIELD_NUMBER: _ClassVar[int]
+    NUMBERED_FROM_FIELD_NUMBER: _ClassVar[int]
+    LOG_POSITION_FIELD_NUMBER: _ClassVar[int]
     schema_version: int
     attach_generation: int
     gateway: str
     resume_token_sha256: bytes
     last_gateway: str
-    def __init__(self, schema_version: _Optional[int] = ..., attach_generation: _Optional[int] = ..., gateway: _Optional[str] = ..., resume_token_sha256: _Optional[bytes] = ..., last_gateway: _Optional[str] = ...) -> None: ...
+    numbered_from: int
+    log_position: int
+    def __init__(self, schema_version: _Optional[int] = ..., attach_generation: _Optional[int] = ..., gateway: _Optional[str] = ..., resume_token_sha256: _Optional[bytes] = ..., last_gateway: _Optional[str] = ..., numbered_from: _Optional[int] = ..., log_position: _Optional[int] = ...) -> None: ...
 
 class CheckpointRecord(_message.Message):
     __slots__ = ("schema_version", "epoch", "handle", "covered_uplink_seq", "config", "tools", "traceparent", "handle_position", "exact", "log_position", "turns", "turn_end_downlink_seq", "begun", "caller_calls", "waiting_calls", "issued_position", "tracestate", "trace_part", "trace_age", "turn_traceparent", "untold_losses")
@@ -537,7 +541,7 @@ class RequestRecord(_message.Message):
     def __init__(self, schema_version: _Optional[int] = ..., session_id: _Optional[str] = ...) -> None: ...
 
 class LogEntry(_message.Message):
-    __slots__ = ("schema_version", "epoch", "epoch_begins", "request", "input_transcript", "model_said", "tool", "numbered_from", "renumbered", "position")
+    __slots__ = ("schema_version", "epoch", "epoch_begins", "request", "input_transcript", "model_said", "tool", "renumbered", "position")
     SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     EPOCH_BEGINS_FIELD_NUMBER: _ClassVar[int]
@@ -545,7 +549,6 @@ class LogEntry(_message.Message):
     INPUT_TRANSCRIPT_FIELD_NUMBER: _ClassVar[int]
     MODEL_SAID_FIELD_NUMBER: _ClassVar[int]
     TOOL_FIELD_NUMBER: _ClassVar[int]
-    NUMBERED_FROM_FIELD_NUMBER: _ClassVar[int]
     RENUMBERED_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
     schema_version: int
@@ -555,10 +558,9 @@ class LogEntry(_message.Message):
     input_transcript: _live_pb2.Transcript
     model_said: ModelSaid
     tool: ToolRecord
-    numbered_from: int
     renumbered: Renumbered
     position: int
-    def __init__(self, schema_version: _Optional[int] = ..., epoch: _Optional[int] = ..., epoch_begins: _Optional[_Union[EpochBegins, _Mapping]] = ..., request: _Optional[_Union[_live_pb2.ConverseRequest, _Mapping]] = ..., input_transcript: _Optional[_Union[_live_pb2.Transcript, _Mapping]] = ..., model_said: _Optional[_Union[ModelSaid, _Mapping]] = ..., tool: _Optional[_Union[ToolRecord, _Mapping]] = ..., numbered_from: _Optional[int] = ..., renumbered: _Optional[_Union[Renumbered, _Mapping]] = ..., position: _Optional[int] = ...) -> None: ...
+    def __init__(self, schema_version: _Optional[int] = ..., epoch: _Optional[int] = ..., epoch_begins: _Optional[_Union[EpochBegins, _Mapping]] = ..., request: _Optional[_Union[_live_pb2.ConverseRequest, _Mapping]] = ..., input_transcript: _Optional[_Union[_live_pb2.Transcript, _Mapping]] = ..., model_said: _Optional[_Union[ModelSaid, _Mapping]] = ..., tool: _Optional[_Union[ToolRecord, _Mapping]] = ..., renumbered: _Optional[_Union[Renumbered, _Mapping]] = ..., position: _Optional[int] = ...) -> None: ...
 
 class EpochBegins(_message.Message):
     __slots__ = ("worker",)
@@ -567,12 +569,14 @@ class EpochBegins(_message.Message):
     def __init__(self, worker: _Optional[str] = ...) -> None: ...
 
 class Renumbered(_message.Message):
-    __slots__ = ("position", "seq")
+    __slots__ = ("position", "seq", "left_out")
     POSITION_FIELD_NUMBER: _ClassVar[int]
     SEQ_FIELD_NUMBER: _ClassVar[int]
+    LEFT_OUT_FIELD_NUMBER: _ClassVar[int]
     position: int
     seq: int
-    def __init__(self, position: _Optional[int] = ..., seq: _Optional[int] = ...) -> None: ...
+    left_out: bool
+    def __init__(self, position: _Optional[int] = ..., seq: _Optional[int] = ..., left_out: _Optional[bool] = ...) -> None: ...
 
 class ModelSaid(_message.Message):
     __slots__ = ("text", "interrupted", "given_seq", "turn", "given_position", "last_downlink_seq", "untold_losses")

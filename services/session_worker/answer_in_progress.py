@@ -79,14 +79,18 @@ class AnswerInProgress:
         return True
 
     def _at_most_asked(self, question: Extent, turn: int) -> Extent:
-        """Without what was typed since the answer began, unless this turn speaks after an earlier one whose calls had
-        no results when that was typed: then it is about what was asked meanwhile."""
+        """Without what was typed since the answer began, unless this is a later turn of it, which speaks of what was
+        asked meanwhile: up to the first result that the model was given since, as what came after that waits for the
+        turn after this one."""
         begun, told_at = self.begun, self._turns.told_at
-        if begun is None or any(begun.turn <= made < turn for made in self._turns.pending_calls.values()):
+        if begun is None:
             return question
-        if told_at is None:
-            return replace(question, seq=begun.question.seq)
-        return replace(question, seq=max(begun.question.seq, self._journal.typed_until(told_at)))
+        asked = begun.question
+        if not self._here:
+            return replace(question, seq=asked.seq)
+        waits = any(begun.turn <= made < turn for made in self._turns.pending_calls.values())
+        typed = question.seq if waits or told_at is None else min(question.seq, self._journal.typed_until(told_at))
+        return Extent(max(asked.at, question.at), max(asked.seq, typed))
 
     def link_began(self) -> None:
         """Another link is asked for the answer."""

@@ -16,6 +16,7 @@ from services.fabric.errors import ServiceError, invalid_field
 from services.fabric.records import FencedError
 from services.session_worker.downlink import Downlink
 from services.session_worker.ownership import Ownership
+from services.session_worker.restored_state import Numbering
 from services.session_worker.settings import WorkerSettings
 
 log = structlog.get_logger()
@@ -56,6 +57,7 @@ class Attachment:
         self._shell = shell
         self.generation = 0
         self._token = spec.resume_token_sha256
+        self._numbering = Numbering()
         self._gateway = ""
         self._silent_gateway = ""
         """The gateway whose stream was given up for its silence, and which may yet be heard again."""
@@ -108,17 +110,17 @@ class Attachment:
 
     async def open(self) -> int:
         """Attach the stream of the open; return the first downlink `seq`. ServiceError."""
-        return await self._take(self._spec.gateway, 0, self._token)
+        return await self._take(self._spec.gateway, 0, self._token, self._numbering)
 
-    async def inherit(self, generation: int, acked: int, passed_on: int) -> int:
+    async def inherit(self, generation: int, numbering: Numbering, *, acked: int, passed_on: int) -> int:
         """Go on with the stream of the owner before, whose generation this was; return the first downlink `seq`. Its
         caller has everything up to `acked`, its gateway up to `passed_on`. ServiceError."""
         self.generation = generation
-        return await self._take(self._spec.gateway, acked, self._token, passed_on=passed_on)
+        return await self._take(self._spec.gateway, acked, self._token, numbering, passed_on=passed_on)
 
-    async def take_over(self, request: fabric_pb2.AttachSession) -> int:
-        """Let another stream take the session over; return the first downlink `seq` that it gets. ServiceError when
-        it may not."""
+    async def take_over(self, request: fabric_pb2.AttachSession, numbering: Numbering | None = None) -> int:
+        """Let another stream take the session over; return the first downlink `seq` that it gets. `numbering`: of what
+        it sends; None: as it was. ServiceError when it may not."""
         if (request.tenant, request.principal) != (self._spec.tenant, self._spec.principal):
             raise ServiceError(errors_pb2.ERROR_REASON_SESSION_UNKNOWN, f"there is no session {request.session_id}")
         presented = request.presented_token_sha256
@@ -128,14 +130,16 @@ class Attachment:
         if request.last_received_seq > newest:
             raise invalid_field("open.resume.last_received_seq", f"is beyond the newest message, {newest}")
         token = request.new_token_sha256 or self._token
-        return await self._take(request.gateway, request.last_received_seq, token)
+        return await self._take(request.gateway, request.last_received_seq, token, numbering or self._numbering)
 
-    async def _take(self, gateway: str, last_received: int, token: bytes, *, passed_on: int = 0) -> int:
+    async def _take(
+        self, gateway: str, last_received: int, token: bytes, numbering: Numbering, *, passed_on: int = 0
+    ) -> int:
         async with self._attaching:
             generation = self.generation + 1
-            await self._write(generation, gateway, token)
+            await self._write(generation, gateway, token, numbering)
             # Only now: an attach that fails must leave the stream and the token of the one before it.
-            self.generation, self._token = generation, token
+            self.generation, self._token, self._numbering = generation, token, numbering
         self._gateway, self._silent_gateway = gateway, ""
         superseded = ServiceError(errors_pb2.ERROR_REASON_SUPERSEDED, "another stream took this session over")
         first = self._shell.downlink.attach(
@@ -220,12 +224,12 @@ class Attachment:
         generation = self.generation
         async with self._attaching:
             if generation == self.generation:
-                await self._write(generation, gateway, self._token)
+                await self._write(generation, gateway, self._token, self._numbering)
 
-    async def _write(self, generation: int, gateway: str, token: bytes) -> None:
+    async def _write(self, generation: int, gateway: str, token: bytes, numbering: Numbering) -> None:
         try:
             last_gateway = "" if gateway else self._gateway
-            await self._shell.ownership.attach(generation, gateway, token, last_gateway=last_gateway)
+            await self._shell.ownership.attach(generation, gateway, token, numbering, last_gateway=last_gateway)
         except FencedError:
             self._shell.fenced()
             raise ServiceError(errors_pb2.ERROR_REASON_WORKER_LOST, "the session moved to another worker") from None

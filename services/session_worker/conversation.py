@@ -199,9 +199,7 @@ class Conversation:
                 self._outcome(entry.tool)
             case "model_said":
                 self._answer(entry.model_said)
-            case "numbered_from":
-                self._unnumber(entry.numbered_from)
-            case "renumbered" if entry.renumbered.seq:
+            case "renumbered":
                 self._renumber(entry.renumbered)
             case _:
                 pass
@@ -220,6 +218,10 @@ class Conversation:
         after_user = bool(known) and known[-1].role == "user"
         left_out = self.words and position < self._forgotten(until)
         return retelling.settled(pieces, left_out=left_out, after_user=after_user)
+
+    def silent_since(self, position: int) -> list[types.Content]:
+        """What came after `position` that the model is not to speak of, told as in `since`."""
+        return retelling.settled(piece for piece in self._pieces if piece.position > position and _is_silent(piece))
 
     def untold(self, position: int) -> tuple[int, int] | None:
         """First and last `seq` of what was answered after `position` and cannot be told, as there are no words."""
@@ -277,13 +279,14 @@ class Conversation:
         for piece in [piece for piece in outcomes if not 0 < piece.turn < turn]:
             self._drop(piece)
 
-    # What entries say
-
-    def _unnumber(self, first: int) -> None:
-        """What another stream of the caller does not send again was not sent; what it does is given its number."""
+    def unnumber(self, first: int) -> None:
+        """Another stream of the caller's numbers what it sends from here on: what is remembered with such a number has
+        none until it comes again."""
         for at, piece in enumerate(self._pieces):
             if isinstance(piece, _Request) and first <= piece.seq:
                 self._pieces[at] = _numbered(piece, _UNNUMBERED)
+
+    # What entries say
 
     def _renumber(self, renumbered: fabric_pb2.Renumbered) -> None:
         for at, piece in enumerate(self._pieces):

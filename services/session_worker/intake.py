@@ -10,8 +10,6 @@ from services.session_worker.uplink import Taken
 if TYPE_CHECKING:
     from services.session_worker.parts import Parts
 
-_STORED: Final = 2.0
-"""Seconds for which an attach waits at most for the log."""
 _ASK_AGAIN: Final = 0.05
 """Seconds after which what is missing is asked for again."""
 
@@ -34,17 +32,11 @@ class Intake:
             parts.wake()  # the window may have opened
         self._act_on(parts.uplink.take(envelope, now), now)
 
-    async def renumbered(self) -> None:
+    def renumbered(self) -> None:
         """Another stream of the caller numbers what it sends from what was received on."""
-        await self.numbered_from(self._parts.uplink.renumber())
+        self._parts.uplink.renumber()
+        self._parts.conversation.unnumber(self._parts.uplink.received + 1)
         self._tell()
-
-    async def numbered_from(self, seq: int) -> None:
-        """What the log has from this number on means nothing until it comes again; 0: it has nothing there. Whoever
-        comes after this worker must know that before the caller sends anything."""
-        if seq:
-            self._parts.log(fabric_pb2.LogEntry(numbered_from=seq))
-            await self._parts.recorder.flush(_STORED)
 
     def tick(self, now: float) -> None:
         """Holes that waited too long become gaps."""

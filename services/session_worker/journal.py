@@ -142,7 +142,9 @@ class Journal:
     def answer_begins(self, question: Extent) -> None:
         """What it is about. Without words that is given again as it was, however long the answer takes."""
         self._too_old.answer_begins(question.at)
-        if not self._words:
+        # A later turn of it may be about nothing else: what is kept so long must not grow with each.
+        asks = any((is_sound(sent) or is_question(sent.item)) and question.has(sent) for sent in self._open)
+        if not self._words and (asks or not self._asked):
             self._asked.extend(self._open)
             self._open.clear()
 

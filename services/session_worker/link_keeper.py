@@ -225,6 +225,8 @@ class LinkKeeper:
             keeps.journal.restart(again.items, told=False)
             keeps.feeder.give(self._link.link, again.items)
             self._tell(asked_again(again.replayed, again.dropped))
+            if again.dropped:
+                keeps.note()  # else whoever comes next tells the caller once more
         return True
 
     async def _ask(self, question: list[types.Content]) -> None:

@@ -11,6 +11,7 @@ from parley.v1 import errors_pb2, fabric_pb2, live_pb2, sessions_pb2
 from services.fabric.conversation_log import ConversationLog
 from services.fabric.errors import ServiceError
 from services.fabric.records import FencedError, SessionRecords
+from services.session_worker.restored_state import Numbering
 
 log = structlog.get_logger()
 
@@ -95,7 +96,9 @@ class Ownership:
         self._own.handover.CopyFrom(fabric_pb2.Handover(cause=cause, to_worker=to_worker, epoch=self.epoch))
         await self._records.take_own(self._spec.session_id, self.revision, self._own)
 
-    async def attach(self, generation: int, gateway: str, token_sha256: bytes, *, last_gateway: str = "") -> None:
+    async def attach(
+        self, generation: int, gateway: str, token_sha256: bytes, numbering: Numbering, *, last_gateway: str = ""
+    ) -> None:
         """Write the attachment; an empty gateway says that nobody is attached, since `last_gateway` was. FencedError;
         ServiceError."""
         record = fabric_pb2.AttachmentRecord(
@@ -104,6 +107,8 @@ class Ownership:
             gateway=gateway,
             resume_token_sha256=token_sha256,
             last_gateway=last_gateway,
+            numbered_from=numbering.first,
+            log_position=numbering.position,
         )
         await self._records.write_attachment(self._spec.session_id, self.revision, record)
 

@@ -23,6 +23,7 @@ from services.session_worker.kept_words import is_kept, without_words
 from services.session_worker.link_keeper import Keeps, LinkKeeper
 from services.session_worker.ownership import FIRST_EPOCH, Ownership
 from services.session_worker.recorder import Recorder
+from services.session_worker.restored_state import Numbering
 from services.session_worker.session_context import SessionContext
 from services.session_worker.session_timeline import SessionTimeline
 from services.session_worker.session_trace import SessionTrace
@@ -222,6 +223,11 @@ class Parts:
         self.timeline.told(response)
         if response.gap.direction == live_pb2.DIRECTION_UPLINK:  # else it goes on, and is counted as it does (`shed`)
             measured.lost(response.gap)
+
+    @property
+    def numbering(self) -> Numbering:
+        """Of a stream that begins now to send what was not received."""
+        return Numbering(self.uplink.received + 1, self.conversation.position)
 
     def look_for_gateway(self, gateway: str, since: float, *, elsewhere: bool) -> None:
         """Note what became of the gateway of a stream; see `SessionTimeline`."""

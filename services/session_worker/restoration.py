@@ -123,6 +123,8 @@ def restoration(of: Situation, *, resumed: bool) -> Restoration:
         # All that the link had heard is in its state; what may not have arrived is given again, silence too: it may be
         # what ends an utterance. One that has ended nobody answers by itself.
         heard = journal.sent_until(of.heard_until, heard)
+        # Results tell nothing of what arrived; those that are not answered are in the question.
+        told = conversation.silent_since(journal.position)
         asks = asks or journal.was_typed(heard) or journal.was_said(of.heard_until, of.ended_until)
     else:
         told = conversation.since(known)
@@ -133,7 +135,7 @@ def restoration(of: Situation, *, resumed: bool) -> Restoration:
         question=question,
         asks=asks,
         replay=journal.replay(of.now, known=heard, exact=of.exact or of.heard_until is not None),
-        told_again=_told_again(of, told=bool(told), asked=bool(question), known=known),
+        told_again=_told_again(of, told=bool(told) and of.heard_until is None, asked=bool(question), known=known),
         untold=untold,
         outcomes_until=conversation.position if question or ((told or seed) and not conversation.has_outcomes) else 0,
         state_restored=untold is None and (resumed or _is_told(of, seed, question)),

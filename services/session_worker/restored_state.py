@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum, auto
 
 from parley.v1 import fabric_pb2, live_pb2
 from services.session_worker import events
@@ -26,6 +27,26 @@ class Answering:
     """Entries of the conversation that led to it."""
 
 
+class Number(Enum):
+    """What the number of a request in the log is."""
+
+    ITS_OWN = auto()
+    GONE = auto()
+    """Of a stream that is gone; if the request comes again, it has this one or a lower."""
+    OF_WHAT_IT_FOLLOWS = auto()
+    """Its caller went on without it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Numbering:
+    """Since when the caller's stream numbers what it sends, as its attachment record says."""
+
+    first: int = 0
+    """From this number on ..."""
+    position: int = 0
+    """... after this entry of the log; 0: from the session's beginning on."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stored:
     """A request that is in the log."""
@@ -33,8 +54,7 @@ class Stored:
     position: int
     """Of its entry."""
     request: live_pb2.ConverseRequest
-    numbered: bool = True
-    """False: its number is one that a stream gave it which is gone; if it comes again, it has this one or a lower."""
+    number: Number = Number.ITS_OWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +94,12 @@ class RestoredState:
     losses: list[live_pb2.Gap]
     """Losses up to `received` that the caller was not told of."""
 
+    @property
+    def given_from_the_log(self) -> list[int]:
+        """Numbers of the requests that the link is given and nobody sends again."""
+        given = [each for each in self.stored if each.position in self.to_give and each.number is Number.ITS_OWN]
+        return [each.request.seq for each in given if each.request.seq <= self.received]
+
     def responses(self, cause: str = "WORKER_LOST") -> list[live_pb2.ConverseResponse]:
         """What the caller is told, in order. Of what is undelivered its gateway tells it, in a gap."""
         rotating = live_pb2.Rotating(cause=cause)
@@ -93,10 +119,13 @@ def restored(
     checkpoint: fabric_pb2.CheckpointRecord,
     entries: Sequence[fabric_pb2.LogEntry],
     conversation: Conversation,
+    numbering: Numbering,
 ) -> RestoredState:
     """`conversation` is empty; `entries` are all there are of the log, in order."""
     for entry in entries:
         conversation.add(entry)
+        if entry.position == numbering.position:
+            conversation.unnumber(numbering.first)
     said = _said_since(checkpoint, entries)
     finished = None if said is not None else _finished(request, checkpoint)
     if finished is not None:
@@ -114,7 +143,7 @@ def restored(
     if answering is not None:
         covered = max(covered, answering.given_seq)
     given = 0 if answering is None else answering.given_seq
-    stored = _stored(entries)
+    stored = _stored(entries, numbering)
     received = max(_contiguous(covered, stored), request.uplink_acked_seq)
     ended = checkpoint.turn_end_downlink_seq if said is None else said.last_downlink_seq
     tools = [entry.tool for entry in entries if entry.HasField("tool")]
@@ -178,28 +207,32 @@ def _answering(checkpoint: fabric_pb2.CheckpointRecord, conversation: Conversati
     return Answering(begun.given_seq, begun.log_position)
 
 
-def _stored(entries: Sequence[fabric_pb2.LogEntry]) -> list[Stored]:
+def _stored(entries: Sequence[fabric_pb2.LogEntry], numbering: Numbering) -> list[Stored]:
     found: dict[int, Stored] = {}
     for entry in entries:
         if _has_request(entry):
             found[entry.position] = Stored(entry.position, entry.request)
-        elif entry.HasField("numbered_from"):
-            for at, stored in found.items():
-                if stored.request.seq >= entry.numbered_from:
-                    found[at] = replace(stored, numbered=False)
         elif (again := found.get(entry.renumbered.position)) is not None:
-            found[again.position] = _numbered(again, entry.renumbered.seq)
+            found[again.position] = _renumbered(again, entry.renumbered)
+        if entry.position == numbering.position:
+            for at, stored in found.items():
+                if stored.number is Number.ITS_OWN and stored.request.seq >= numbering.first:
+                    found[at] = replace(stored, number=Number.GONE)
     # An older release did not say when a caller that came back gave a number to something else: the newest counts.
-    newest = {stored.request.seq: stored for stored in found.values() if stored.numbered}
-    unnumbered = [stored for stored in found.values() if not stored.numbered]
-    return [*(newest[seq] for seq in sorted(newest) if seq), *unnumbered]
+    newest = {stored.request.seq: stored for stored in found.values() if stored.number is Number.ITS_OWN}
+    others = [stored for stored in found.values() if stored.number is not Number.ITS_OWN]
+    return sorted([*newest.values(), *others], key=_order)
 
 
-def _numbered(stored: Stored, seq: int) -> Stored:
+def _order(stored: Stored) -> tuple[int, bool, int]:
+    return stored.request.seq, stored.number is Number.OF_WHAT_IT_FOLLOWS, stored.position
+
+
+def _renumbered(stored: Stored, renumbered: fabric_pb2.Renumbered) -> Stored:
     request = live_pb2.ConverseRequest()
     request.CopyFrom(stored.request)
-    request.seq = seq
-    return Stored(stored.position, request)
+    request.seq = renumbered.seq
+    return Stored(stored.position, request, Number.OF_WHAT_IT_FOLLOWS if renumbered.left_out else Number.ITS_OWN)
 
 
 def _has_request(entry: fabric_pb2.LogEntry) -> bool:
@@ -251,7 +284,7 @@ def _losses(untold: Iterable[fabric_pb2.UntoldLoss], floor: int, received: int) 
 
 def _contiguous(covered: int, stored: Iterable[Stored]) -> int:
     """How far everything is covered or stored: no more was acked."""
-    numbers = {each.request.seq for each in stored if each.numbered}
+    numbers = {each.request.seq for each in stored if each.number is Number.ITS_OWN}
     while covered + 1 in numbers:
         covered += 1
     return covered

@@ -35,12 +35,17 @@ async def restore(parts: Parts, inherited: Inherited, stream: Context) -> int:
     parts.turns.count = state.turns
     parts.journal.restore(state.received, state.handle_position, parts.conversation.settled)
     numbered = bool(request.attach_generation)
-    numbered_from = parts.uplink.restore(state.received, state.stored, state.to_give, numbered=numbered, now=now)
+    parts.uplink.restore(state.received, state.stored, state.to_give, numbered=numbered, now=now)
+    if not numbered:
+        parts.conversation.unnumber(state.received + 1)
     parts.downlink.uplink.received = parts.uplink.received
     parts.downlink.uplink.acked = parts.uplink.coverage.acked
     parts.dialogue.was_heard(state.heard)
     first_downlink_seq = await parts.attachment.inherit(
-        inherited.generation, acked=request.downlink_acked_seq, passed_on=request.floor
+        inherited.generation,
+        inherited.numbering if numbered else parts.numbering,
+        acked=request.downlink_acked_seq,
+        passed_on=request.floor,
     )
     for gap in state.losses:
         parts.downlink.losses.add(gap, now)
@@ -70,7 +75,6 @@ async def restore(parts: Parts, inherited: Inherited, stream: Context) -> int:
         else:
             parts.tools.comes_again(owed)
     parts.record()
-    await parts.intake.numbered_from(numbered_from)
     return first_downlink_seq
 
 

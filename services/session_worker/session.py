@@ -118,11 +118,13 @@ class Session:
             raise _moving(self.id)
         parts = self._parts
         before = parts.attachment.stream
-        first_downlink_seq = await parts.attachment.take_over(request)
+        # Else it is a stream that goes on as it was.
+        anew = bool(request.presented_token_sha256 or request.new_token_sha256)
+        first_downlink_seq = await parts.attachment.take_over(request, parts.numbering if anew else None)
         if before is not None and before[0] != request.gateway:
             parts.look_for_gateway(*before, elsewhere=True)
-        if request.presented_token_sha256 or request.new_token_sha256:  # else it is a stream that goes on as it was
-            await parts.intake.renumbered()
+        if anew:
+            parts.intake.renumbered()
             parts.trace.attached(stream)
         parts.feeder.attached()
         return self._attached(first_downlink_seq)

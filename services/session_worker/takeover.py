@@ -16,7 +16,7 @@ from services.fabric.errors import ServiceError
 from services.fabric.records import FencedError, SessionRecords, handed_over, stream_gateway
 from services.session_worker.conversation import Conversation
 from services.session_worker.ownership import Ownership
-from services.session_worker.restored_state import RestoredState, restored
+from services.session_worker.restored_state import Numbering, RestoredState, restored
 from services.session_worker.seq_ranges import Range
 
 WORKER_LOST: Final = "WORKER_LOST"
@@ -33,6 +33,7 @@ class Inherited:
     ownership: Ownership
     log: ConversationLog
     state: RestoredState
+    numbering: Numbering
     generation: int
     """Attach generation of the stream before."""
     gateway: str
@@ -49,10 +50,7 @@ class Inherited:
     def replayed(self) -> list[Range]:
         """Uplink that the model may have heard before, and is given (again)."""
         first, last = self.state.received + 1, self.request.uplink_sent_seq
-        given = [
-            each.request.seq for each in self.state.stored if each.numbered and each.position in self.state.to_give
-        ]
-        ranges = [(seq, seq) for seq in given if seq < first]
+        ranges = [(seq, seq) for seq in self.state.given_from_the_log]
         return [*ranges, (first, last)] if last >= first else ranges
 
 
@@ -82,13 +80,18 @@ async def inherit(
         raise _moved(session) from None
     # Only now is nothing more written by the owner before.
     checkpoint = await records.read_checkpoint(session) or checkpoint
+    attachment = await records.read_attachment(session) or attachment
+    check_stream(request, attachment)
     spec = _spec(request, own[0], attachment, checkpoint)
     entries = await log.read()
     model = capabilities_of(spec.config.model, backend) or ModelCapabilities()
     words = not spec.config.conversation_log.disabled
-    state = restored(request, checkpoint, entries, Conversation(model, words=words))
+    numbering = Numbering(attachment.numbered_from, attachment.log_position)
+    state = restored(request, checkpoint, entries, Conversation(model, words=words), numbering)
     cause = own[0].handover.cause if handed_over(own[0]) else WORKER_LOST
-    return Inherited(request, spec, ownership, log, state, attachment.attach_generation, attachment.gateway, cause)
+    return Inherited(
+        request, spec, ownership, log, state, numbering, attachment.attach_generation, attachment.gateway, cause
+    )
 
 
 def check_owner(request: fabric_pb2.TakeOver, record: fabric_pb2.OwnRecord) -> None:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Container, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from parley.v1 import fabric_pb2, live_pb2
 from services.fabric.sequence import HOLE_WAIT, SequenceReceiver
 from services.session_worker.coverage import Coverage
 from services.session_worker.input_queue import InputQueue
 from services.session_worker.kept_words import KEPT_ANYWAY
-from services.session_worker.restored_state import Stored
+from services.session_worker.restored_state import Number, Stored
 
 VITAL = frozenset({"text", "turn", "tool_result", "context_update"})
 """Requests that are stored in the log and never shed."""
@@ -50,45 +49,45 @@ class Uplink:
         self._receiver: SequenceReceiver[live_pb2.ConverseRequest] = SequenceReceiver(audio_wait=HOLE_WAIT)
         self._known: dict[int, _Known] = {}
         """Stored by another owner, by number."""
-        self._known_words: deque[_Known] = deque()
-        """The same by content, where the numbers may be others now."""
+        self._unnumbered: list[_Known] = []
+        """The same of streams that are gone, in order: known by what they say."""
 
     def restore(
         self, received: int, stored: Iterable[Stored], give: Container[int], *, numbered: bool, now: float
-    ) -> int:
+    ) -> None:
         """Begin where another owner ended, who had everything up to `received`.
 
         `stored`: requests of the log that may be beyond it, in order; `give`: positions of those that the link is to
-        get. `numbered`: what comes has the numbers that it had; else as `renumber`, and what that returns.
+        get. `numbered`: what comes has the numbers that it had; else as `renumber`.
         """
         self._receiver = SequenceReceiver(received, audio_wait=HOLE_WAIT)
         self.coverage.restore(received)
         for each in stored:
             known, seq = _Known(each, give=each.position in give), each.request.seq
-            if not each.numbered:
-                self._known_words.append(known)
-            elif seq > received:
+            if each.number is Number.GONE:
+                self._unnumbered.append(known)
+            elif each.number is Number.ITS_OWN and seq > received:
                 self._known[seq] = known
             elif known.give:
                 self.queue.append(each.request)
+        self._unnumbered.sort(key=_position)
         if not numbered:
-            return self.renumber()
+            self.renumber()
+            return
         for seq, known in list(self._known.items()):
             self.coverage.stored(seq)
             self._queue(self._receiver.message(seq, known.stored.request, now, audio=False), Taken())
-        return 0
 
-    def renumber(self) -> int:
+    def renumber(self) -> None:
         """Another stream of the caller sends from `received + 1` on: what it has of the messages there, or others.
 
-        What came early of the stream before goes: who sent it has it still, as it is not acked. Returns the number from
-        on which what the log has means nothing any more; 0 where it has nothing there.
+        What came early of the stream before goes: who sent it has it still, as it is not acked.
         """
         self._receiver = SequenceReceiver(self.received, audio_wait=HOLE_WAIT)
         self.coverage.renumber(self.received)
-        known, self._known = self._known, {}
-        self._known_words.extend(replace(one, stored=replace(one.stored, numbered=False)) for one in known.values())
-        return self.received + 1 if known else 0
+        self._unnumbered += self._known.values()
+        self._unnumbered.sort(key=_position)
+        self._known.clear()
 
     @property
     def received(self) -> int:
@@ -135,14 +134,14 @@ class Uplink:
 
     def _queue(self, requests: list[live_pb2.ConverseRequest], taken: Taken) -> None:
         for request in requests:
-            known = self._as_known(request, taken)
+            known = self._known.pop(request.seq, None)
             if known is not None:
-                if known.stored.numbered:
-                    self.coverage.stored(request.seq)
-                else:
-                    # Not before the log knows which one it is.
-                    self.coverage.vital(request.seq)
-                    taken.to_store.append((_renumbered(known, request.seq), request.seq))
+                self.coverage.stored(request.seq)
+            elif (known := self._come_again(request, taken)) is not None:
+                # Not before the log knows which one it is.
+                self.coverage.vital(request.seq)
+                taken.to_store.append((_renumbered(known, request.seq), request.seq))
+            if known is not None:
                 if not known.give:
                     continue
             elif request.WhichOneof("payload") in VITAL:
@@ -170,26 +169,30 @@ class Uplink:
                 ranges.append((seq, seq))
         return ranges
 
-    def _as_known(self, request: live_pb2.ConverseRequest, taken: Taken) -> _Known | None:
-        """A request as another owner stored it; None for one that is not in the log."""
-        if (known := self._known.pop(request.seq, None)) is not None:
-            return known
-        if not self._known_words or request.WhichOneof("payload") not in self._kept:
+    def _come_again(self, request: live_pb2.ConverseRequest, taken: Taken) -> _Known | None:
+        """A request that the log has of a stream that is gone; None for another one."""
+        if not self._unnumbered or request.WhichOneof("payload") not in self._kept:
             return None
         # What was acked need not come again, and what does has its number or, if something was left out, a lower one.
         words = _words(request)
-        while self._known_words:
-            known = self._known_words.popleft()
-            if _words(known.stored.request) == words and request.seq <= known.stored.request.seq:
-                return known
-            # Its caller goes on without it, but has sent it: what comes now comes after it.
-            taken.to_store.append((_renumbered(known, request.seq - 1 if known.give else 0), 0))
+        for at, known in enumerate(self._unnumbered):
+            stored = known.stored.request
+            if _words(stored) == words and request.seq <= stored.seq:
+                self._leave_out(at, request.seq, taken)
+                return self._unnumbered.pop(0)
+        self._leave_out(len(self._unnumbered), request.seq, taken)
+        return None
+
+    def _leave_out(self, count: int, seq: int, taken: Taken) -> None:
+        """The caller goes on without the first so many, but has sent them: what comes now, as `seq`, comes later."""
+        for known in self._unnumbered[:count]:
             if known.give:
+                taken.to_store.append((_renumbered(known, seq - 1, left_out=True), 0))
                 given = live_pb2.ConverseRequest()
                 given.CopyFrom(known.stored.request)
-                given.seq = request.seq - 1
+                given.seq = seq - 1
                 self.queue.append(given)
-        return None
+        del self._unnumbered[:count]
 
     def _lose(self, first: int, last: int, media_class: live_pb2.MediaClass, reason: str, taken: Taken) -> None:
         self.coverage.lost(first, last)
@@ -204,8 +207,13 @@ class Uplink:
         )
 
 
-def _renumbered(known: _Known, seq: int) -> fabric_pb2.LogEntry:
-    return fabric_pb2.LogEntry(renumbered=fabric_pb2.Renumbered(position=known.stored.position, seq=seq))
+def _position(known: _Known) -> int:
+    return known.stored.position
+
+
+def _renumbered(known: _Known, seq: int, *, left_out: bool = False) -> fabric_pb2.LogEntry:
+    renumbered = fabric_pb2.Renumbered(position=known.stored.position, seq=seq, left_out=left_out)
+    return fabric_pb2.LogEntry(renumbered=renumbered)
 
 
 def _words(request: live_pb2.ConverseRequest) -> bytes:

@@ -201,7 +201,7 @@ class Worker:
         return session
 
     def check_has(self, session_id: str) -> None:
-        """ServiceError where the session is neither here nor about to be: `own` names this worker before it is here, and
+        """ServiceError where the session is neither here nor about to be: `own` names this worker a moment before, and
         nobody may take that for a session that its owner does not have."""
         if session_id not in self._taking_over:
             self.held(session_id)

@@ -401,11 +401,11 @@ def repeated_untold(call: Call, again: Iterable[str]) -> Iterator[str]:
     words = "\n".join(again)
     told = [event.replayed for caller in call.callers for event in caller.of(events.LinkRecovered)]
     for caller in call.callers:
-        for seq, text in caller.sent.texts.items():
+        for text, numbers in caller.sent.texts:
             times = len(re.findall(rf"\b{re.escape(text)}\b", words, re.IGNORECASE))
-            most = sum(any(first <= seq <= last for first, last in replayed) for replayed in told)
+            most = sum(any(first <= seq <= last for seq in numbers for first, last in replayed) for replayed in told)
             if times > most:
-                yield f"{text!r}, number {seq}, is there {times} times again, told of {most}"
+                yield f"{text!r}, number {sorted(numbers)}, is there {times} times again, told of {most}"
 
 
 async def check_once_told(call: Call, **expected: Any) -> None:

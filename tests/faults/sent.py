@@ -51,8 +51,8 @@ class Sent:
     def __init__(self) -> None:
         self.voiced = Ranges()
         """Frames that are speech."""
-        self.texts: dict[int, str] = {}
-        """By number."""
+        self.texts: list[tuple[str, set[int]]] = []
+        """Each with its number, and those that it was given when it was sent again, after a resume."""
         self._carried: dict[int, list[Range]] = {}
         """By number. A number that was given again, after a resume, means what it was given to last."""
         self._before: defaultdict[int, list[Range]] = defaultdict(list)
@@ -75,7 +75,7 @@ class Sent:
     def left(self, request: live_pb2.ConverseRequest) -> None:
         """A numbered message leaves, or leaves again."""
         if request.HasField("text"):
-            self.texts[request.seq] = request.text.text
+            self._typed(request.text.text, request.seq)
             return
         self._first = self._first or request.seq
         found = [(mark.frame, mark.frame + 1) for mark in Reader().feed(b"".join(request.audio.frames))]
@@ -84,6 +84,14 @@ class Sent:
         for first, after in found:
             self._left.add(first, after)
             self._newest |= dict.fromkeys(range(first, after), request.seq)
+
+    def _typed(self, text: str, seq: int) -> None:
+        """Sent again it has the number that it had, or a lower one."""
+        for known, numbers in self.texts:
+            if known == text and seq <= min(numbers):
+                numbers.add(seq)
+                return
+        self.texts.append((text, {seq}))
 
     def excused(self, got: Iterable[events.Event]) -> Ranges:
         """Frames that may be missing, because the caller was told so."""

@@ -8,7 +8,7 @@ from parley.v1 import fabric_pb2, live_pb2
 from services.session_worker import events
 from services.session_worker.coverage import Coverage
 from services.session_worker.input_queue import AudioBatch, InputQueue
-from services.session_worker.restored_state import Stored
+from services.session_worker.restored_state import Number, Stored
 from services.session_worker.turns import TurnState
 from services.session_worker.uplink import Taken, Uplink
 
@@ -322,10 +322,10 @@ def requests(taken: Taken) -> list[live_pb2.ConverseRequest]:
     return [entry.request for entry, _ in taken.to_store if entry.HasField("request")]
 
 
-def renumbered(taken: Taken) -> list[tuple[tuple[int, int], int]]:
-    """Positions in the log, the numbers that they have now, and what is safe with that."""
+def renumbered(taken: Taken) -> list[tuple[int, int, bool, int]]:
+    """Positions in the log, the numbers that they have now, whether they were left out, and what is safe with that."""
     of = [(entry.renumbered, seq) for entry, seq in taken.to_store if entry.HasField("renumbered")]
-    return [((one.position, one.seq), seq) for one, seq in of]
+    return [(one.position, one.seq, one.left_out, seq) for one, seq in of]
 
 
 def envelope_of(*requests: live_pb2.ConverseRequest, last: int = 0) -> fabric_pb2.UplinkEnvelope:
@@ -426,35 +426,58 @@ class TestUplink:
 
     def test_what_the_log_has_is_known_by_its_words_to_a_stream_that_numbers_anew(self) -> None:
         up = Uplink(10**6)
-        assert up.restore(9, [Stored(1, text(11, "A")), Stored(2, text(12, "B"))], {2}, numbered=True, now=0.0) == 0
-        assert up.renumber() == 10
+        up.restore(9, [Stored(1, text(11, "A")), Stored(2, text(12, "B"))], {2}, numbered=True, now=0.0)
+        up.renumber()
         taken = up.take(envelope_of(audio(10), text(11, "B"), text(12, "C")), 1.0)
         assert requests(taken) == [text(12, "C")]
         up.queue.pop(1.0)
         assert [up.queue.pop(1.0) for _ in "BC"] == [text(11, "B"), text(12, "C")]
-        assert renumbered(taken) == [((1, 0), 0), ((2, 11), 11)]
+        assert renumbered(taken) == [(2, 11, False, 11)]
         assert up.coverage.cover(12) == 10, "the log does not know the number"
         assert up.coverage.stored(11) == 11
 
-    def test_what_its_caller_goes_on_without_is_given_before_what_comes_instead(self) -> None:
+    @pytest.mark.parametrize("first", [1, 11])
+    def test_what_its_caller_goes_on_without_is_given_before_what_comes_instead(self, first: int) -> None:
         """It was sent, and stored: whoever sent it may have been told that it need not be kept."""
         up = Uplink(10**6)
-        assert up.restore(9, [Stored(1, text(11, "A"))], {1}, numbered=False, now=0.0) == 10
-        taken = up.take(envelope_of(audio(10), text(11, "C")), 1.0)
-        assert (requests(taken), renumbered(taken)) == ([text(11, "C")], [((1, 10), 0)])
-        up.queue.pop(1.0)
-        assert [up.queue.pop(1.0) for _ in "AC"] == [text(10, "A"), text(11, "C")]
+        left_out = [Stored(1, text(21, "A")), Stored(2, text(22, "B"))]
+        up.restore(first - 1, left_out, {1, 2}, numbered=False, now=0.0)
+        taken = up.take(envelope_of(text(first, "C")), 1.0)
+        assert requests(taken) == [text(first, "C")]
+        assert renumbered(taken) == [(1, first - 1, True, 0), (2, first - 1, True, 0)]
+        assert [up.queue.pop(1.0) for _ in "ABC"] == [text(first - 1, "A"), text(first - 1, "B"), text(first, "C")]
+        assert up.coverage.cover(first) == first - 1, "nothing is stored that has the number of another message"
 
     def test_what_has_no_number_is_known_by_its_words_to_the_owner_after_the_next(self) -> None:
         """Whatever has its old number now is something else."""
         up = Uplink(10**6)
-        assert up.restore(9, [Stored(1, text(12, "A"), numbered=False)], {1}, numbered=True, now=0.0) == 0
+        up.restore(9, [Stored(1, text(12, "A"), Number.GONE)], {1}, numbered=True, now=0.0)
         taken = up.take(envelope_of(text(10, "A"), audio(11), audio(12)), 1.0)
-        assert (requests(taken), renumbered(taken)) == ([], [((1, 10), 10)])
+        assert (requests(taken), renumbered(taken)) == ([], [(1, 10, False, 10)])
         assert up.queue.pop(1.0) == text(10, "A")
         following = up.queue.pop(1.0)
         assert isinstance(following, AudioBatch)
         assert (following.first_seq, following.last_seq) == (11, 12)
+
+    def test_what_was_left_out_is_given_at_once_and_its_number_is_anothers(self) -> None:
+        up = Uplink(10**6)
+        stored = [Stored(1, text(10, "A"), Number.OF_WHAT_IT_FOLLOWS), Stored(2, text(11, "C"))]
+        up.restore(9, stored, {1, 2}, numbered=True, now=0.0)
+        assert up.queue.pop(0.0) == text(10, "A")
+        assert up.queue.pop(0.0) is None
+        up.take(envelope_of(audio(10), last=11), 0.1)
+        assert isinstance(up.queue.pop(0.1), AudioBatch)
+        assert up.queue.pop(0.1) == text(11, "C")
+
+    def test_what_two_streams_have_not_sent_again_stays_in_order(self) -> None:
+        """The first was sent again already, and is not acked."""
+        up = Uplink(10**6)
+        up.restore(6, [Stored(1, text(8, "A")), Stored(2, text(12, "B"), Number.GONE)], {1, 2}, numbered=True, now=0.0)
+        up.renumber()
+        taken = up.take(envelope_of(audio(7), text(8, "A"), audio(9), text(10, "B")), 1.0)
+        assert (requests(taken), [seq for _, seq, _, _ in renumbered(taken)]) == ([], [8, 10])
+        given = [up.queue.pop(1.0) for _ in range(4)]
+        assert [given[1], given[3]] == [text(8, "A"), text(10, "B")]
 
     def test_what_is_typed_anew_is_not_taken_for_what_the_log_has(self) -> None:
         """What was acked does not come again: the same words behind others, or under a higher number, are new."""

@@ -509,6 +509,7 @@ def test_it_says_which_outcomes_are_among_what_is_told(silent: bool) -> None:
     assert talk.next_link().outcomes_until == talk.conversation.position
     assert talk.next_link().asks is not silent
     assert talk.next_link(resumed=False).outcomes_until == talk.conversation.position
-    # The handle covers what its link had heard, and there was no link when this came.
+    # The handle covers what its link had heard, of which pongs tell nothing where it is a result.
     covered = talk.next_link(heard_until=talk.now)
-    assert covered.outcomes_until == (0 if silent else talk.conversation.position)
+    assert covered.outcomes_until == talk.conversation.position
+    assert (bool(covered.told), bool(covered.question), covered.told_again) == (silent, not silent, [])

@@ -11,11 +11,12 @@ from parley.v1 import errors_pb2, fabric_pb2, live_pb2, sessions_pb2
 from services.fabric.capabilities import capabilities_of
 from services.fabric.errors import ServiceError
 from services.session_worker.conversation import Conversation
-from services.session_worker.restored_state import Answering, RestoredState, restored
+from services.session_worker.restored_state import Answering, Number, Numbering, RestoredState, restored
 from services.session_worker.takeover import check_owner, check_stream
 
 MODEL = capabilities_of("gemini-3.8-live", "developer")
 assert MODEL is not None
+SINCE_IT_BEGAN = Numbering()
 
 
 def log(*entries: fabric_pb2.LogEntry) -> list[fabric_pb2.LogEntry]:
@@ -53,13 +54,16 @@ def state(
     begun: dict[str, int] | None = None,
     *,
     words: bool = True,
+    numbering: Numbering = SINCE_IT_BEGAN,
     **checkpoint: Any,
 ) -> RestoredState:
     record = fabric_pb2.CheckpointRecord(**checkpoint)
     if begun is not None:
         record.begun.CopyFrom(fabric_pb2.AnswerBegun(**begun))
     assert MODEL is not None
-    return restored(fabric_pb2.TakeOver(**(request or {})), record, entries, Conversation(MODEL, words=words))
+    return restored(
+        fabric_pb2.TakeOver(**(request or {})), record, entries, Conversation(MODEL, words=words), numbering
+    )
 
 
 def given(found: RestoredState) -> set[int]:
@@ -99,40 +103,45 @@ def test_the_newest_text_of_a_number_counts() -> None:
     assert [stored.request.text.text for stored in found.stored] == ["b"]
 
 
-def numbered_from(seq: int) -> fabric_pb2.LogEntry:
-    return fabric_pb2.LogEntry(numbered_from=seq)
-
-
-def renumbered(position: int, seq: int) -> fabric_pb2.LogEntry:
-    return fabric_pb2.LogEntry(renumbered=fabric_pb2.Renumbered(position=position, seq=seq))
+def renumbered(position: int, seq: int, *, left_out: bool = False) -> fabric_pb2.LogEntry:
+    return fabric_pb2.LogEntry(renumbered=fabric_pb2.Renumbered(position=position, seq=seq, left_out=left_out))
 
 
 def test_what_another_stream_has_not_sent_again_has_no_number() -> None:
     entries = [text(1), said("hi", 1, 1), text(3, "a"), text(4, "b"), text(6, "c")]
-    found = state(log(*entries, numbered_from(4)), covered_uplink_seq=2)
-    assert [(each.request.seq, each.numbered) for each in found.stored] == [
-        (1, True),
-        (3, True),
-        (4, False),
-        (6, False),
-    ]
-    assert (found.received, given(found)) == (3, {3, 4, 6})
-    assert words(found.conversation.unanswered()) == ["a"], "the others have not been sent"
+    found = state(log(*entries, text(7, "d")), numbering=Numbering(4, 5), covered_uplink_seq=2)
+    assert [stored.request.seq for stored in found.stored if stored.number is Number.ITS_OWN] == [1, 3, 7]
+    assert [stored.request.seq for stored in found.stored if stored.number is Number.GONE] == [4, 6]
+    assert (found.received, given(found), found.given_from_the_log) == (3, {3, 4, 6, 7}, [3])
+    assert words(found.conversation.unanswered()) == ["a", "d"], "the others have not been sent"
 
 
 def test_what_it_has_sent_has_the_number_of_that() -> None:
-    entries = [text(1), said("hi", 1, 1), text(9, "a"), numbered_from(3), renumbered(3, 3), text(4, "b")]
-    found = state(log(*entries), covered_uplink_seq=2)
+    entries = [text(1), said("hi", 1, 1), text(9, "a"), renumbered(3, 3), text(4, "b")]
+    found = state(log(*entries), numbering=Numbering(3, 3), covered_uplink_seq=2)
     assert [(each.request.seq, each.request.text.text) for each in found.stored[1:]] == [(3, "a"), (4, "b")]
     assert (found.received, given(found)) == (4, {3, 4})
     assert words(found.conversation.unanswered(3)) == ["a"]
-    answered = state(log(*entries, said("so", 3, 2)), covered_uplink_seq=2)
+    answered = state(log(*entries, said("so", 3, 2)), numbering=Numbering(3, 3), covered_uplink_seq=2)
     assert given(answered) == {4}
 
 
-def test_what_nobody_waits_for_needs_no_number() -> None:
-    found = state(log(text(9, "a"), said("so", 9, 1), numbered_from(3), renumbered(1, 0)), covered_uplink_seq=2)
-    assert (found.stored, given(found)) == ([], set())
+def test_what_was_sent_again_may_be_of_a_stream_that_is_gone_itself() -> None:
+    entries = [text(1), said("hi", 1, 1), text(9, "a"), renumbered(3, 5)]
+    found = state(log(*entries), numbering=Numbering(3, 4), covered_uplink_seq=2)
+    assert [(each.request.seq, each.number) for each in found.stored[1:]] == [(5, Number.GONE)]
+
+
+def test_what_was_left_out_has_the_number_of_another_message() -> None:
+    """Several may have the same; that message is not stored, and is asked for."""
+    left_out = [renumbered(position, 3, left_out=True) for position in (3, 4)]
+    entries = [text(1), said("hi", 1, 1), text(8, "a"), text(9, "b"), *left_out, text(4, "c")]
+    found = state(log(*entries), numbering=Numbering(3, 4), covered_uplink_seq=2)
+    assert (found.received, given(found), found.given_from_the_log) == (2, {3, 4}, [])
+    assert [each.request.text.text for each in found.stored[1:]] == ["a", "b", "c"]
+    assert words(found.conversation.unanswered()) == ["a", "b", "c"]
+    answered = state(log(*entries, said("so", 4, 2)), numbering=Numbering(3, 4), covered_uplink_seq=2)
+    assert given(answered) == set()
 
 
 def test_an_update_that_the_checkpoint_may_not_have_is_made_again() -> None:
