@@ -30,7 +30,7 @@ class Intake:
             downlink.resend([(item.from_seq, item.to_seq) for item in envelope.downlink_missing])
         if not downlink.drained:
             parts.wake()  # the window may have opened
-        self._act_on(parts.uplink.take(envelope, now), now)
+        self.act_on(parts.uplink.take(envelope, now), now)
 
     def renumbered(self) -> None:
         """Another stream of the caller numbers what it sends from what was received on."""
@@ -40,7 +40,7 @@ class Intake:
 
     def tick(self, now: float) -> None:
         """Holes that waited too long become gaps."""
-        self._act_on(self._parts.uplink.give_up(now), now)
+        self.act_on(self._parts.uplink.give_up(now), now)
 
     def tell_losses(self, now: float) -> None:
         """Bursts of losses that are over, or take long, become gaps."""
@@ -68,7 +68,8 @@ class Intake:
         if parts.uplink.coverage.cover(record.covered_uplink_seq) > parts.downlink.uplink.acked:
             self._tell()
 
-    def _act_on(self, taken: Taken, now: float) -> None:
+    def act_on(self, taken: Taken, now: float) -> None:
+        """What came, or was found: some of it is for the log, and the caller is told of what is lost."""
         parts = self._parts
         for entry, seq in taken.to_store:
             parts.log(entry, seq)

@@ -33,7 +33,7 @@ class Number(Enum):
     ITS_OWN = auto()
     GONE = auto()
     """Of a stream that is gone; if the request comes again, it has this one or a lower."""
-    OF_WHAT_IT_FOLLOWS = auto()
+    OF_WHAT_IT_PRECEDES = auto()
     """Its caller went on without it."""
 
 
@@ -122,9 +122,9 @@ def restored(
     numbering: Numbering,
 ) -> RestoredState:
     """`conversation` is empty; `entries` are all there are of the log, in order."""
-    for entry in entries:
+    for at, entry in enumerate(entries):
         conversation.add(entry)
-        if entry.position == numbering.position:
+        if _ends(numbering, entries, at):
             conversation.unnumber(numbering.first)
     said = _said_since(checkpoint, entries)
     finished = None if said is not None else _finished(request, checkpoint)
@@ -209,14 +209,14 @@ def _answering(checkpoint: fabric_pb2.CheckpointRecord, conversation: Conversati
 
 def _stored(entries: Sequence[fabric_pb2.LogEntry], numbering: Numbering) -> list[Stored]:
     found: dict[int, Stored] = {}
-    for entry in entries:
+    for number, entry in enumerate(entries):
         if _has_request(entry):
             found[entry.position] = Stored(entry.position, entry.request)
         elif (again := found.get(entry.renumbered.position)) is not None:
             found[again.position] = _renumbered(again, entry.renumbered)
-        if entry.position == numbering.position:
+        if _ends(numbering, entries, number):
             for at, stored in found.items():
-                if stored.number is Number.ITS_OWN and stored.request.seq >= numbering.first:
+                if stored.request.seq >= numbering.first:
                     found[at] = replace(stored, number=Number.GONE)
     # An older release did not say when a caller that came back gave a number to something else: the newest counts.
     newest = {stored.request.seq: stored for stored in found.values() if stored.number is Number.ITS_OWN}
@@ -225,14 +225,20 @@ def _stored(entries: Sequence[fabric_pb2.LogEntry], numbering: Numbering) -> lis
 
 
 def _order(stored: Stored) -> tuple[int, bool, int]:
-    return stored.request.seq, stored.number is Number.OF_WHAT_IT_FOLLOWS, stored.position
+    return stored.request.seq, stored.number is not Number.OF_WHAT_IT_PRECEDES, stored.position
+
+
+def _ends(numbering: Numbering, entries: Sequence[fabric_pb2.LogEntry], at: int) -> bool:
+    """Whether this entry is the last that came before the stream that numbers so. There may be none."""
+    after = at + 1 == len(entries) or entries[at + 1].position > numbering.position
+    return entries[at].position <= numbering.position and after
 
 
 def _renumbered(stored: Stored, renumbered: fabric_pb2.Renumbered) -> Stored:
     request = live_pb2.ConverseRequest()
     request.CopyFrom(stored.request)
     request.seq = renumbered.seq
-    return Stored(stored.position, request, Number.OF_WHAT_IT_FOLLOWS if renumbered.left_out else Number.ITS_OWN)
+    return Stored(stored.position, request, Number.OF_WHAT_IT_PRECEDES if renumbered.left_out else Number.ITS_OWN)
 
 
 def _has_request(entry: fabric_pb2.LogEntry) -> bool:

@@ -35,7 +35,7 @@ async def restore(parts: Parts, inherited: Inherited, stream: Context) -> int:
     parts.turns.count = state.turns
     parts.journal.restore(state.received, state.handle_position, parts.conversation.settled)
     numbered = bool(request.attach_generation)
-    parts.uplink.restore(state.received, state.stored, state.to_give, numbered=numbered, now=now)
+    taken = parts.uplink.restore(state.received, state.stored, state.to_give, numbered=numbered, now=now)
     if not numbered:
         parts.conversation.unnumber(state.received + 1)
     parts.downlink.uplink.received = parts.uplink.received
@@ -55,6 +55,7 @@ async def restore(parts: Parts, inherited: Inherited, stream: Context) -> int:
     parts.checkpoints.turn_ended(parts.downlink.last_seq if ended else request.floor)
     if state.finished is not None:
         parts.recorder.log(fabric_pb2.LogEntry(model_said=state.finished))
+    parts.intake.act_on(taken, now)
     begun = state.answering
     if begun is not None:
         turn, first_seq = parts.turns.count + 1, parts.downlink.last_seq + 1

@@ -86,7 +86,9 @@ async def inherit(
     entries = await log.read()
     model = capabilities_of(spec.config.model, backend) or ModelCapabilities()
     words = not spec.config.conversation_log.disabled
-    numbering = Numbering(attachment.numbered_from, attachment.log_position)
+    # What was to be written by then may not be, and what is written from now on is of this stream.
+    written = entries[-1].position if entries else 0
+    numbering = Numbering(attachment.numbered_from, min(attachment.log_position, written))
     state = restored(request, checkpoint, entries, Conversation(model, words=words), numbering)
     cause = own[0].handover.cause if handed_over(own[0]) else WORKER_LOST
     return Inherited(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from parley.v1 import fabric_pb2, live_pb2
 from services.fabric.sequence import HOLE_WAIT, SequenceReceiver
@@ -36,6 +36,11 @@ class _Known:
     give: bool
     """It is to be given to the link."""
 
+    def is_passed(self, seq: int) -> bool:
+        """Whether it comes before a message of this number, if it comes at all."""
+        number, own = self.stored.request.seq, self.stored.number
+        return number <= seq if own is Number.OF_WHAT_IT_PRECEDES else number < seq
+
 
 class Uplink:
     """Everything on its way from the gateway to the link."""
@@ -50,11 +55,12 @@ class Uplink:
         self._known: dict[int, _Known] = {}
         """Stored by another owner, by number."""
         self._unnumbered: list[_Known] = []
-        """The same of streams that are gone, in order: known by what they say."""
+        """The same of streams that are gone, in the order in which they were sent: known by what they say. Few, and
+        each until what comes has come by its number."""
 
     def restore(
         self, received: int, stored: Iterable[Stored], give: Container[int], *, numbered: bool, now: float
-    ) -> None:
+    ) -> Taken:
         """Begin where another owner ended, who had everything up to `received`.
 
         `stored`: requests of the log that may be beyond it, in order; `give`: positions of those that the link is to
@@ -64,19 +70,21 @@ class Uplink:
         self.coverage.restore(received)
         for each in stored:
             known, seq = _Known(each, give=each.position in give), each.request.seq
-            if each.number is Number.GONE:
+            if each.number is Number.GONE or (seq > received and each.number is Number.OF_WHAT_IT_PRECEDES):
                 self._unnumbered.append(known)
-            elif each.number is Number.ITS_OWN and seq > received:
+            elif seq > received:
                 self._known[seq] = known
             elif known.give:
                 self.queue.append(each.request)
         self._unnumbered.sort(key=_position)
+        taken = Taken()
         if not numbered:
             self.renumber()
-            return
+            return taken
         for seq, known in list(self._known.items()):
             self.coverage.stored(seq)
-            self._queue(self._receiver.message(seq, known.stored.request, now, audio=False), Taken())
+            self._queue(self._receiver.message(seq, known.stored.request, now, audio=False), taken)
+        return taken
 
     def renumber(self) -> None:
         """Another stream of the caller sends from `received + 1` on: what it has of the messages there, or others.
@@ -85,7 +93,8 @@ class Uplink:
         """
         self._receiver = SequenceReceiver(self.received, audio_wait=HOLE_WAIT)
         self.coverage.renumber(self.received)
-        self._unnumbered += self._known.values()
+        known = [*self._unnumbered, *self._known.values()]
+        self._unnumbered = [replace(one, stored=replace(one.stored, number=Number.GONE)) for one in known]
         self._unnumbered.sort(key=_position)
         self._known.clear()
 
@@ -134,9 +143,12 @@ class Uplink:
 
     def _queue(self, requests: list[live_pb2.ConverseRequest], taken: Taken) -> None:
         for request in requests:
+            self._leave_out(request.seq, taken)
             known = self._known.pop(request.seq, None)
             if known is not None:
                 self.coverage.stored(request.seq)
+                # The stream that says so may be gone by the time that another owner reads it.
+                taken.to_store.append((_renumbered(known, request.seq), 0))
             elif (known := self._come_again(request, taken)) is not None:
                 # Not before the log knows which one it is.
                 self.coverage.vital(request.seq)
@@ -173,24 +185,28 @@ class Uplink:
         """A request that the log has of a stream that is gone; None for another one."""
         if not self._unnumbered or request.WhichOneof("payload") not in self._kept:
             return None
-        # What was acked need not come again, and what does has its number or, if something was left out, a lower one.
         words = _words(request)
         for at, known in enumerate(self._unnumbered):
-            stored = known.stored.request
-            if _words(stored) == words and request.seq <= stored.seq:
-                self._leave_out(at, request.seq, taken)
+            if known.stored.number is Number.GONE and _words(known.stored.request) == words:
+                self._give(at, request.seq, taken)
                 return self._unnumbered.pop(0)
-        self._leave_out(len(self._unnumbered), request.seq, taken)
+        self._give(len(self._unnumbered), request.seq, taken)
         return None
 
-    def _leave_out(self, count: int, seq: int, taken: Taken) -> None:
-        """The caller goes on without the first so many, but has sent them: what comes now, as `seq`, comes later."""
+    def _leave_out(self, seq: int, taken: Taken) -> None:
+        """Something comes with this number. What comes again has the number that it had or, if what was acked is left
+        out, a lower one, and in order: what is passed by now is not going to."""
+        passed = [at for at, known in enumerate(self._unnumbered, 1) if known.is_passed(seq)]
+        self._give(max(passed, default=0), seq, taken)
+
+    def _give(self, count: int, seq: int, taken: Taken) -> None:
+        """The caller goes on without the first so many, but has sent them: they come before what comes as `seq`."""
         for known in self._unnumbered[:count]:
             if known.give:
-                taken.to_store.append((_renumbered(known, seq - 1, left_out=True), 0))
+                taken.to_store.append((_renumbered(known, seq, left_out=True), 0))
                 given = live_pb2.ConverseRequest()
                 given.CopyFrom(known.stored.request)
-                given.seq = seq - 1
+                given.seq = seq
                 self.queue.append(given)
         del self._unnumbered[:count]
 

@@ -196,6 +196,9 @@ class Worker:
     def held(self, session_id: str) -> Session:
         """The session, if it is here. ServiceError."""
         session = self._sessions.get(session_id)
+        if session_id in self._taking_over:
+            why = f"session {session_id} is being taken over; try again"
+            raise ServiceError(errors_pb2.ERROR_REASON_WORKER_LOST, why)
         if session is None or session.lost:
             raise _unknown(session_id)
         return session

@@ -444,9 +444,26 @@ class TestUplink:
         up.restore(first - 1, left_out, {1, 2}, numbered=False, now=0.0)
         taken = up.take(envelope_of(text(first, "C")), 1.0)
         assert requests(taken) == [text(first, "C")]
-        assert renumbered(taken) == [(1, first - 1, True, 0), (2, first - 1, True, 0)]
-        assert [up.queue.pop(1.0) for _ in "ABC"] == [text(first - 1, "A"), text(first - 1, "B"), text(first, "C")]
+        assert renumbered(taken) == [(1, first, True, 0), (2, first, True, 0)]
+        assert [up.queue.pop(1.0) for _ in "ABC"] == [text(first, "A"), text(first, "B"), text(first, "C")]
         assert up.coverage.cover(first) == first - 1, "nothing is stored that has the number of another message"
+
+    def test_what_comes_with_a_higher_number_says_that_it_does_not_come(self) -> None:
+        """Its caller may only speak from now on."""
+        up = Uplink(10**6)
+        up.restore(1, [Stored(1, text(3, "A")), Stored(2, text(9, "B"))], {1, 2}, numbered=False, now=0.0)
+        taken = up.take(envelope_of(audio(2), audio(3), audio(4)), 1.0)
+        assert (requests(taken), renumbered(taken)) == ([], [(1, 4, True, 0)])
+        given = [up.queue.pop(1.0) for _ in range(3)]
+        assert given[1] == text(4, "A")
+        assert [(each.first_seq, each.last_seq) for each in given if isinstance(each, AudioBatch)] == [(2, 3), (4, 4)]
+        assert renumbered(up.take(envelope_of(text(5, "B")), 1.1)) == [(2, 5, False, 5)]
+
+    def test_what_has_its_number_when_it_comes_is_said_so(self) -> None:
+        """The next stream may begin before anybody knew that it came."""
+        up = Uplink(10**6)
+        up.restore(1, [Stored(1, text(3, "A"))], {1}, numbered=True, now=0.0)
+        assert renumbered(up.take(envelope_of(audio(2), last=2), 1.0)) == [(1, 3, False, 0)]
 
     def test_what_has_no_number_is_known_by_its_words_to_the_owner_after_the_next(self) -> None:
         """Whatever has its old number now is something else."""
@@ -459,15 +476,16 @@ class TestUplink:
         assert isinstance(following, AudioBatch)
         assert (following.first_seq, following.last_seq) == (11, 12)
 
-    def test_what_was_left_out_is_given_at_once_and_its_number_is_anothers(self) -> None:
+    def test_what_was_left_out_is_given_before_the_message_that_has_its_number(self) -> None:
         up = Uplink(10**6)
-        stored = [Stored(1, text(10, "A"), Number.OF_WHAT_IT_FOLLOWS), Stored(2, text(11, "C"))]
+        stored = [Stored(1, text(11, "A"), Number.OF_WHAT_IT_PRECEDES), Stored(2, text(11, "C"))]
         up.restore(9, stored, {1, 2}, numbered=True, now=0.0)
-        assert up.queue.pop(0.0) == text(10, "A")
         assert up.queue.pop(0.0) is None
         up.take(envelope_of(audio(10), last=11), 0.1)
         assert isinstance(up.queue.pop(0.1), AudioBatch)
-        assert up.queue.pop(0.1) == text(11, "C")
+        assert [up.queue.pop(0.1) for _ in "AC"] == [text(11, "A"), text(11, "C")]
+        up.restore(11, stored, {1, 2}, numbered=True, now=0.2)
+        assert [up.queue.pop(0.2) for _ in "AC"] == [text(11, "A"), text(11, "C")], "the message has come"
 
     def test_what_two_streams_have_not_sent_again_stays_in_order(self) -> None:
         """The first was sent again already, and is not acked."""

@@ -140,8 +140,26 @@ def test_what_was_left_out_has_the_number_of_another_message() -> None:
     assert (found.received, given(found), found.given_from_the_log) == (2, {3, 4}, [])
     assert [each.request.text.text for each in found.stored[1:]] == ["a", "b", "c"]
     assert words(found.conversation.unanswered()) == ["a", "b", "c"]
+    before = state(log(*entries, said("so", 2, 2)), numbering=Numbering(3, 4), covered_uplink_seq=2)
+    assert given(before) == {3, 4}, "the answer had begun before they came"
     answered = state(log(*entries, said("so", 4, 2)), numbering=Numbering(3, 4), covered_uplink_seq=2)
     assert given(answered) == set()
+
+
+def test_what_was_left_out_may_be_of_a_stream_that_is_gone_itself() -> None:
+    entries = [text(1), said("hi", 1, 1), text(8, "a"), renumbered(3, 5, left_out=True)]
+    found = state(log(*entries), numbering=Numbering(3, 4), covered_uplink_seq=2)
+    assert [(each.request.seq, each.number) for each in found.stored[1:]] == [(5, Number.GONE)]
+
+
+@pytest.mark.parametrize("position", [3, 4, 9])
+def test_a_stream_may_have_begun_behind_an_entry_that_is_not_there(position: int) -> None:
+    entries = log(text(1), said("hi", 1, 1), text(4, "a"), text(5, "b"))
+    entries[3].position = 5
+    found = state(entries, numbering=Numbering(3, position), covered_uplink_seq=2)
+    gone = [4] if position < 5 else [4, 5]
+    assert [each.request.seq for each in found.stored if each.number is Number.GONE] == gone
+    assert state(entries[2:], numbering=Numbering(3, 2), covered_uplink_seq=2).stored[0].number is Number.ITS_OWN
 
 
 def test_an_update_that_the_checkpoint_may_not_have_is_made_again() -> None:

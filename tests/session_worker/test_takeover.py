@@ -474,8 +474,13 @@ async def test_a_session_that_is_being_taken_over_is_not_taken_for_one_that_nobo
     assert own is not None
     assert own[0].session.worker == rig.me
     assert (await rig.control(ping={"session_id": session})).HasField("pong")
+    caller = {"session_id": session, "gateway": "gw-test", "tenant": "acme", "principal": "bot"}
+    comes_back = {**caller, "presented_token_sha256": TOKEN}
+    refused = (await rig.control(attach=comes_back)).failure
+    assert refused.reason == errors_pb2.ERROR_REASON_WORKER_LOST, "a gateway tries again"
     goes_on.set()
     assert (await taking).HasField("attached")
+    assert (await rig.control(attach=comes_back)).HasField("attached")
     assert (await rig.control(ping={"session_id": session})).HasField("pong")
 
 
