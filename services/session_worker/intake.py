@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Final
 
 from parley.v1 import fabric_pb2
@@ -34,7 +35,7 @@ class Intake:
 
     def renumbered(self) -> None:
         """Another stream of the caller numbers what it sends from what was received on."""
-        self._parts.uplink.renumber()
+        self._parts.uplink.renumber(time.monotonic())
         self._parts.conversation.unnumber(self._parts.uplink.received + 1)
         self._tell()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from parley.v1 import fabric_pb2, live_pb2
+from services.fabric.sequence import HOLE_WAIT
 from services.session_worker import events
 from services.session_worker.coverage import Coverage
 from services.session_worker.input_queue import AudioBatch, InputQueue
@@ -413,7 +414,7 @@ class TestUplink:
             up.queue.pop(0.0)
             before.skips.add(range=live_pb2.SeqRange(from_seq=5, to_seq=5), media_class=live_pb2.MEDIA_CLASS_VIDEO)
             up.take(before, 0.1)
-            up.renumber()
+            up.renumber(0.5)
             assert up.received == 1
             assert not up.missing()
             assert not up.give_up(10.0).lost
@@ -427,7 +428,7 @@ class TestUplink:
     def test_what_the_log_has_is_known_by_its_words_to_a_stream_that_numbers_anew(self) -> None:
         up = Uplink(10**6)
         up.restore(9, [Stored(1, text(11, "A")), Stored(2, text(12, "B"))], {2}, numbered=True, now=0.0)
-        up.renumber()
+        up.renumber(0.5)
         taken = up.take(envelope_of(audio(10), text(11, "B"), text(12, "C")), 1.0)
         assert requests(taken) == [text(12, "C")]
         up.queue.pop(1.0)
@@ -458,6 +459,35 @@ class TestUplink:
         assert given[1] == text(4, "A")
         assert [(each.first_seq, each.last_seq) for each in given if isinstance(each, AudioBatch)] == [(2, 3), (4, 4)]
         assert renumbered(up.take(envelope_of(text(5, "B")), 1.1)) == [(2, 5, False, 5)]
+
+    def test_what_has_the_number_of_something_else_does_not_come(self) -> None:
+        """Be that a message, or one that is skipped or given up."""
+        skipped = fabric_pb2.UplinkEnvelope(last_seq=3)
+        skipped.skips.add(range=live_pb2.SeqRange(from_seq=2, to_seq=3), media_class=live_pb2.MEDIA_CLASS_AUDIO)
+        for envelope in (envelope_of(audio(2), audio(3)), skipped, fabric_pb2.UplinkEnvelope(last_seq=3)):
+            up = Uplink(10**6)
+            up.restore(1, [Stored(1, text(3, "A"))], {1}, numbered=False, now=0.0)
+            taken = up.take(envelope, 1.0)
+            if not taken.to_store:
+                taken = up.give_up(1.1 + HOLE_WAIT)
+            assert renumbered(taken) == [(1, 4, True, 0)]
+            assert taken.input_waits
+            assert not up.give_up(100.0).to_store
+
+    def test_who_only_listens_is_answered_what_was_sent_before(self) -> None:
+        """Nothing says that it does not come; if it does after all, it is known."""
+        up = Uplink(10**6)
+        up.restore(1, [Stored(1, text(3, "A"))], {1}, numbered=False, now=0.0)
+        assert up.waits
+        up.wait_anew(5.0)
+        assert not up.give_up(5.0 + HOLE_WAIT).to_store
+        taken = up.give_up(5.1 + HOLE_WAIT)
+        assert (renumbered(taken), taken.input_waits) == ([(1, 2, True, 0)], True)
+        assert up.queue.pop(0.0) == text(2, "A")
+        assert not up.give_up(100.0).to_store
+        taken = up.take(envelope_of(text(2, "A"), text(3, "A")), 100.1)
+        assert (renumbered(taken), requests(taken)) == ([(1, 2, False, 2)], [text(3, "A")])
+        assert up.queue.pop(0.0) == text(3, "A")
 
     def test_what_has_its_number_when_it_comes_is_said_so(self) -> None:
         """The next stream may begin before anybody knew that it came."""
@@ -491,7 +521,7 @@ class TestUplink:
         """The first was sent again already, and is not acked."""
         up = Uplink(10**6)
         up.restore(6, [Stored(1, text(8, "A")), Stored(2, text(12, "B"), Number.GONE)], {1, 2}, numbered=True, now=0.0)
-        up.renumber()
+        up.renumber(0.5)
         taken = up.take(envelope_of(audio(7), text(8, "A"), audio(9), text(10, "B")), 1.0)
         assert (requests(taken), [seq for _, seq, _, _ in renumbered(taken)]) == ([], [8, 10])
         given = [up.queue.pop(1.0) for _ in range(4)]
