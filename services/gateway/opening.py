@@ -351,6 +351,7 @@ class Opener:
             max_message=self._bus.client.max_payload - _ENVELOPE_ROOM,
         )
         stream.attach(worker, attached, validator)
+        self._streams.supersede(stream)
 
 
 def _worker_lost(worker: str) -> ServiceError:

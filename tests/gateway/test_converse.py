@@ -317,6 +317,20 @@ async def test_a_repeated_open_finds_the_session_and_takes_over_its_stream(
     assert (await opened(other, open_request("again"))).session_id != one.session_id
 
 
+async def test_a_stream_is_over_whose_session_another_has_though_the_worker_is_not_heard(
+    channel: grpc.aio.Channel, worker: FakeWorker, gateway: Gateway
+) -> None:
+    first, second = converse(channel), converse(channel)
+    one = await opened(first, open_request("lost"))
+    two = await opened(second, open_request("lost"))
+    assert (two.session_id, two.existing) == (one.session_id, True)
+    refused = await refusal(first)
+    assert (refused.code, refused.reason) == (grpc.StatusCode.ABORTED, "SUPERSEDED")
+    await eventually(lambda: gateway.counts()["streams"] == 1)
+    await worker.say(one.session_id, text(1), attach_generation=2)
+    assert (await read(second)).text.text == "hello"
+
+
 async def test_a_repeated_open_waits_for_the_first_one(channel: grpc.aio.Channel, worker: FakeWorker) -> None:
     worker.open_gate = asyncio.Event()
     first, second = converse(channel), converse(channel)
