@@ -74,12 +74,14 @@ class Streams:
         self._by_session.setdefault(session, []).append(stream)
 
     def supersede(self, stream: Stream) -> None:
-        """This one is attached: those of its session before it are over. The worker says so, too, but that may be lost,
-        and one that did not know would take the session back when its worker changes."""
+        """This one is attached: of its session's streams the newest goes on. The worker says so, too, but that may be
+        lost, and one that did not know would take the session back when its worker changes."""
         superseded = ServiceError(errors_pb2.ERROR_REASON_SUPERSEDED, "another stream took this session over")
-        for other in self._by_session.get(stream.session, ()):
-            if other.attached and other.generation < stream.generation:
-                other.finish(superseded)
+        there = [each for each in self._by_session.get(stream.session, ()) if each.attached and not each.told_to_end]
+        newest = max((each.generation for each in there), default=0)
+        for each in there:
+            if each.generation < newest:
+                each.finish(superseded)
 
     def remove(self, stream: Stream) -> None:
         """`stream` gets nothing any more."""

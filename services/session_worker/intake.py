@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Final
 
 from parley.v1 import fabric_pb2
@@ -33,9 +32,13 @@ class Intake:
             parts.wake()  # the window may have opened
         self.act_on(parts.uplink.take(envelope, now), now)
 
+    def all_came(self, now: float) -> None:
+        """The caller says no more."""
+        self.act_on(self._parts.uplink.all_came(), now)
+
     def renumbered(self) -> None:
         """Another stream of the caller numbers what it sends from what was received on."""
-        self._parts.uplink.renumber(time.monotonic())
+        self._parts.uplink.renumber()
         self._parts.conversation.unnumber(self._parts.uplink.received + 1)
         self._tell()
 

@@ -251,7 +251,7 @@ class Parts:
     @property
     def busy(self) -> bool:
         """Something is in progress, or owed. What waits for the link comes before anything else that is owed."""
-        return self.uplink.waits or self.turns.busy
+        return bool(len(self.uplink.queue)) or self.turns.busy
 
     def dissolve(self) -> None:
         """Nothing of this session is sent any more: let go of its media now, not when it is collected."""

@@ -142,7 +142,7 @@ def restored(
         covered = max(covered, said.given_seq)
     if answering is not None:
         covered = max(covered, answering.given_seq)
-    given = 0 if answering is None else answering.given_seq
+    given = -1 if answering is None else answering.given_seq
     stored = _stored(entries, numbering)
     received = max(_contiguous(covered, stored), request.uplink_acked_seq)
     ended = checkpoint.turn_end_downlink_seq if said is None else said.last_downlink_seq

@@ -47,6 +47,8 @@ async def restore(parts: Parts, inherited: Inherited, stream: Context) -> int:
         acked=request.downlink_acked_seq,
         passed_on=request.floor,
     )
+    # The records may have taken their time, in which nobody could send anything.
+    parts.uplink.wait_anew(time.monotonic())
     for gap in state.losses:
         parts.downlink.losses.add(gap, now)
     for response in state.responses(inherited.cause):

@@ -155,6 +155,7 @@ class Session:
         parts.intake.take(envelope, now)
         everything = parts.uplink.received >= envelope.last_seq
         if envelope.half_closed and everything and attachment.half_close(now):
+            parts.intake.all_came(now)
             parts.feeder.half_closed()
         if envelope.detached:
             attachment.detach(now)
@@ -212,7 +213,10 @@ class Session:
 
     async def _verify(self, at_once: asyncio.Semaphore) -> None:
         async with at_once:
-            self._parts.attachment.stood_still(await self._parts.standby.verify(), time.monotonic())
+            stood_still = await self._parts.standby.verify()
+            now = time.monotonic()
+            self._parts.attachment.stood_still(stood_still, now)
+            self._parts.uplink.wait_anew(now)
 
     @property
     def trace_id(self) -> str:

@@ -57,8 +57,6 @@ class Uplink:
         self._unnumbered: list[_Known] = []
         """The same of streams that are gone, in the order in which they were sent: known by what they say. Few, and
         each until what comes has come by its number."""
-        self._came = 0.0
-        """When the stream of now last brought something, or began."""
 
     def restore(
         self, received: int, stored: Iterable[Stored], give: Container[int], *, numbered: bool, now: float
@@ -79,31 +77,26 @@ class Uplink:
             elif known.give:
                 self.queue.append(each.request)
         self._unnumbered.sort(key=_position)
-        self._came, taken = now, Taken()
+        taken = Taken()
         if not numbered:
-            self.renumber(now)
+            self.renumber()
             return taken
         for seq, known in list(self._known.items()):
             self.coverage.stored(seq)
             self._queue(self._receiver.message(seq, known.stored.request, now, audio=False), taken)
         return taken
 
-    def renumber(self, now: float) -> None:
+    def renumber(self) -> None:
         """Another stream of the caller sends from `received + 1` on: what it has of the messages there, or others.
 
         What came early of the stream before goes: who sent it has it still, as it is not acked.
         """
-        self._receiver, self._came = SequenceReceiver(self.received, audio_wait=HOLE_WAIT), now
+        self._receiver = SequenceReceiver(self.received, audio_wait=HOLE_WAIT)
         self.coverage.renumber(self.received)
         known = [*self._unnumbered, *self._known.values()]
         self._unnumbered = [replace(one, stored=replace(one.stored, number=Number.GONE)) for one in known]
         self._unnumbered.sort(key=_position)
         self._known.clear()
-
-    @property
-    def waits(self) -> bool:
-        """Something is to be given to the link, now or when it is known that it does not come again."""
-        return bool(len(self.queue)) or any(known.give for known in self._unnumbered)
 
     @property
     def received(self) -> int:
@@ -129,29 +122,28 @@ class Uplink:
         for skip in envelope.skips:
             self._queue(self._receiver.skip(skip.range.from_seq, skip.range.to_seq, now), taken)
         self._receiver.sender_is_at(envelope.last_seq, now)
-        if envelope.requests or envelope.skips:
-            self._came = now
-        self._leave_out(self.received + 1, taken)
+        self._leave_out(self.received + 1, self.received, taken)  # a number beyond that nobody has sent
         return taken
 
     def give_up(self, now: float) -> Taken:
-        """Holes that waited too long become gaps, and what another stream would have sent again does not come."""
+        """Holes that waited too long become gaps."""
         taken = Taken()
         lost, released = self._receiver.give_up(now)
         for hole in lost:
             self._lose(hole.first, hole.last, live_pb2.MEDIA_CLASS_UNSPECIFIED, "LOST", taken)
         self._queue(released, taken)
-        self._leave_out(self.received + 1, taken)
-        if self._unnumbered and now - self._came > HOLE_WAIT:
-            # Who only listens waits for the answer. Should it come after all, it is known.
-            waiting, self._unnumbered = self._unnumbered, [replace(known, give=False) for known in self._unnumbered]
-            self._give(waiting, self.received + 1, taken)
+        self._leave_out(self.received + 1, self.received, taken)  # a number beyond that nobody has sent
+        return taken
+
+    def all_came(self) -> Taken:
+        """The caller says no more: what it has not sent again does not come."""
+        taken = Taken()
+        self._drop(len(self._unnumbered), self.received, taken)
         return taken
 
     def wait_anew(self, now: float) -> None:
         """The gateway is not heard: what is missing may come when it is."""
         self._receiver.wait_anew(now)
-        self._came = now
 
     def missing(self) -> list[live_pb2.SeqRange]:
         """What to ask the gateway for."""
@@ -159,7 +151,7 @@ class Uplink:
 
     def _queue(self, requests: list[live_pb2.ConverseRequest], taken: Taken) -> None:
         for request in requests:
-            self._leave_out(request.seq, taken)
+            self._leave_out(request.seq, request.seq, taken)
             known = self._known.pop(request.seq, None)
             if known is not None:
                 self.coverage.stored(request.seq)
@@ -212,26 +204,23 @@ class Uplink:
         self._drop(len(self._unnumbered), request.seq, taken)
         return None
 
-    def _leave_out(self, seq: int, taken: Taken) -> None:
-        """Something comes with this number. What comes again has the number that it had or, if what was acked is left
-        out, a lower one, and in order: what is passed by now is not going to."""
+    def _leave_out(self, coming: int, seq: int, taken: Taken) -> None:
+        """What comes next has the number `coming`. What comes again has the number that it had or, if what was acked is
+        left out, a lower one, and in order: what is passed by now is not going to. It is given as part of `seq`."""
         if self._unnumbered:
-            passed = [at for at, known in enumerate(self._unnumbered, 1) if known.is_passed(seq)]
+            passed = [at for at, known in enumerate(self._unnumbered, 1) if known.is_passed(coming)]
             self._drop(max(passed, default=0), seq, taken)
 
     def _drop(self, count: int, seq: int, taken: Taken) -> None:
         """The caller goes on without the first so many, but has sent them: they come before what comes as `seq`."""
-        self._give(self._unnumbered[:count], seq, taken)
-        del self._unnumbered[:count]
-
-    def _give(self, waiting: Iterable[_Known], seq: int, taken: Taken) -> None:
-        for known in waiting:
+        for known in self._unnumbered[:count]:
             if known.give:
                 taken.to_store.append((_renumbered(known, seq, left_out=True), 0))
                 given = live_pb2.ConverseRequest()
                 given.CopyFrom(known.stored.request)
                 given.seq = seq
                 self._enqueue(given, taken)
+        del self._unnumbered[:count]
 
     def _lose(self, first: int, last: int, media_class: live_pb2.MediaClass, reason: str, taken: Taken) -> None:
         self.coverage.lost(first, last)

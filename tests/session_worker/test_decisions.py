@@ -414,7 +414,7 @@ class TestUplink:
             up.queue.pop(0.0)
             before.skips.add(range=live_pb2.SeqRange(from_seq=5, to_seq=5), media_class=live_pb2.MEDIA_CLASS_VIDEO)
             up.take(before, 0.1)
-            up.renumber(0.5)
+            up.renumber()
             assert up.received == 1
             assert not up.missing()
             assert not up.give_up(10.0).lost
@@ -428,7 +428,7 @@ class TestUplink:
     def test_what_the_log_has_is_known_by_its_words_to_a_stream_that_numbers_anew(self) -> None:
         up = Uplink(10**6)
         up.restore(9, [Stored(1, text(11, "A")), Stored(2, text(12, "B"))], {2}, numbered=True, now=0.0)
-        up.renumber(0.5)
+        up.renumber()
         taken = up.take(envelope_of(audio(10), text(11, "B"), text(12, "C")), 1.0)
         assert requests(taken) == [text(12, "C")]
         up.queue.pop(1.0)
@@ -470,24 +470,18 @@ class TestUplink:
             taken = up.take(envelope, 1.0)
             if not taken.to_store:
                 taken = up.give_up(1.1 + HOLE_WAIT)
-            assert renumbered(taken) == [(1, 4, True, 0)]
+            assert renumbered(taken) == [(1, 3, True, 0)]
             assert taken.input_waits
             assert not up.give_up(100.0).to_store
 
-    def test_who_only_listens_is_answered_what_was_sent_before(self) -> None:
-        """Nothing says that it does not come; if it does after all, it is known."""
+    def test_who_says_no_more_is_answered_what_was_sent_before(self) -> None:
         up = Uplink(10**6)
         up.restore(1, [Stored(1, text(3, "A"))], {1}, numbered=False, now=0.0)
-        assert up.waits
-        up.wait_anew(5.0)
-        assert not up.give_up(5.0 + HOLE_WAIT).to_store
-        taken = up.give_up(5.1 + HOLE_WAIT)
-        assert (renumbered(taken), taken.input_waits) == ([(1, 2, True, 0)], True)
-        assert up.queue.pop(0.0) == text(2, "A")
-        assert not up.give_up(100.0).to_store
-        taken = up.take(envelope_of(text(2, "A"), text(3, "A")), 100.1)
-        assert (renumbered(taken), requests(taken)) == ([(1, 2, False, 2)], [text(3, "A")])
-        assert up.queue.pop(0.0) == text(3, "A")
+        assert not up.give_up(100.0).to_store, "it may come"
+        taken = up.all_came()
+        assert (renumbered(taken), taken.input_waits) == ([(1, 1, True, 0)], True)
+        assert up.queue.pop(0.0) == text(1, "A"), "nobody has sent a message 2"
+        assert not up.all_came().to_store
 
     def test_what_has_its_number_when_it_comes_is_said_so(self) -> None:
         """The next stream may begin before anybody knew that it came."""
@@ -521,7 +515,7 @@ class TestUplink:
         """The first was sent again already, and is not acked."""
         up = Uplink(10**6)
         up.restore(6, [Stored(1, text(8, "A")), Stored(2, text(12, "B"), Number.GONE)], {1, 2}, numbered=True, now=0.0)
-        up.renumber(0.5)
+        up.renumber()
         taken = up.take(envelope_of(audio(7), text(8, "A"), audio(9), text(10, "B")), 1.0)
         assert (requests(taken), [seq for _, seq, _, _ in renumbered(taken)]) == ([], [8, 10])
         given = [up.queue.pop(1.0) for _ in range(4)]
