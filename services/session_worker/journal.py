@@ -271,7 +271,7 @@ class Journal:
         waited = False
         for sent in self._waiting:
             if waited and sent.at > then and is_question(sent.item):
-                return min(seq, sent.seqs[0] - 1)
+                return min(seq, max(0, sent.seqs[0] - 1))
             waited = waited or is_sound(sent) or is_question(sent.item)
         return seq
 
@@ -350,7 +350,7 @@ class Journal:
         """
         if again:
             # It is handed over piece by piece. Until then nobody has it: neither a checkpoint nor a handle covers it.
-            self.last_seq = min(seqs_of(item)[0] for item in again) - 1
+            self.last_seq = max(0, min(seqs_of(item)[0] for item in again) - 1)
         self._asked.clear()
         self._open.clear()
         self._too_old.clear()

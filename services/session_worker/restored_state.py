@@ -224,8 +224,9 @@ def _stored(entries: Sequence[fabric_pb2.LogEntry], numbering: Numbering) -> lis
     return sorted([*newest.values(), *others], key=_order)
 
 
-def _order(stored: Stored) -> tuple[int, bool, int]:
-    return stored.request.seq, stored.number is not Number.OF_WHAT_IT_PRECEDES, stored.position
+def _order(stored: Stored) -> tuple[int, int]:
+    # What has the number of the message that it precedes was stored before that.
+    return stored.request.seq, stored.position
 
 
 def _ends(numbering: Numbering, entries: Sequence[fabric_pb2.LogEntry], at: int) -> bool:

@@ -52,13 +52,18 @@ class Utterances:
         """Where in this the speech begins that was under way at that time, or has begun since; None: there is none.
 
         It goes back to a pause that ends what is said. Without any, sounds are noise where the question was `spoken`:
-        it has ended, or the model would not speak. Of noise, only what came at once before is certain to be new.
+        it has ended, or the model would not speak. Of noise, only what came at once before is certain to be new, and
+        none where it has ended as well. That the model speaks of nothing cannot be: what was said since then and has
+        ended is its question, where nothing was said before. It came quicker than thought, or faster than it was said.
         """
         mark = next((at for at in range(len(sent) - 1, -1, -1) if marks_speech(sent[at].item)), -1)
         if mark >= 0 and not ends_stream(sent[mark].item):
             return mark if is_sound(sent[mark]) else None
         since = next((at for at, each in enumerate(sent) if each.at > then), len(sent))
         first = at_once = next((at for at in range(since, len(sent)) if is_sound(sent[at])), None)
+        answered = spoken and not cut_off and self._is_over(sent)
+        if answered and not any(is_sound(each) for each in sent[mark + 1 : since]):
+            return None
         pause = AT_ONCE if cut_off or first is not None else BREATH
         ago = silence = 0
         for at in range((since if first is None else first) - 1, mark, -1):
@@ -73,7 +78,21 @@ class Utterances:
                 if silence >= pause * self._bytes_per_second:
                     return first
             ago += len(item.pcm)
+        if answered:
+            return None
         return at_once if spoken and not cut_off else first
+
+    def _is_over(self, sent: Sequence[Sent]) -> bool:
+        """Nothing was said in the last breath."""
+        silence = 0.0
+        for each in reversed(sent):
+            if is_sound(each):
+                return False
+            if isinstance(each.item, AudioBatch):
+                silence += self.seconds(each.item)
+                if silence >= BREATH:
+                    return True
+        return False
 
     def lead(self, sent: Sequence[Sent], first: int) -> int:
         """Where the silence right before this begins that is given with it."""

@@ -226,6 +226,22 @@ class TestQuestion:
         assert talk.replay(known=question).items == []
         assert question.seq == talk.seq
 
+    @pytest.mark.parametrize("round_trip", [0.0, 0.1, 0.3])
+    @pytest.mark.parametrize("lead", [0, 20])
+    def test_nor_is_what_a_link_is_given_faster_than_it_was_said(self, lead, round_trip):
+        """Sentence and pause come within one round trip, on a link that catches up: they are the question."""
+        talk = Talk()
+        for pcm, count in ((SILENCE, lead), (SOUND, 22), (SILENCE, 14)):
+            for _ in range(count):
+                talk.audio(pcm)
+                talk.now -= 0.038
+        question = talk.begins(round_trip)
+        assert talk.replay(known=question).items == []
+        assert question.seq == talk.seq
+        following = talk.seq + 1
+        talk.audio(SOUND, 5)
+        assert seqs(talk.replay(known=question)) == list(range(following - LEAD, talk.seq + 1))
+
     def test_speech_that_began_on_its_way_is_no_part_of_it(self):
         talk = Talk()
         talk.audio(SOUND, 20)
