@@ -108,13 +108,13 @@ class Feeder:
         self._replayed(complete=False)
         self._replay = replay
         self._again.extendleft(reversed(list(again)))
-        self._link = link
+        self._link, self._feeds.uplink.queue.has_link = link, True
         self._catching_up = True
         self._input.set()
 
     def release(self) -> None:
         """The link is closed, or about to be: nothing more is given to it. Its buffers are not held here."""
-        self._link = None
+        self._link, self._feeds.uplink.queue.has_link = None, False
         self._replayed(complete=False)
 
     def _replayed(self, *, complete: bool) -> None:

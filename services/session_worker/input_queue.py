@@ -40,9 +40,9 @@ class InputQueue:
     """Requests of the caller on their way to the link.
 
     Text, turns and tool results are never shed: they are bounded where they enter (the gateway stops reading). Over
-    the bound the oldest audio goes. Silence that goes is no loss before a sound has gone: a link may be away for longer
-    than the bound, and whoever listened meanwhile has said nothing. After it all of it is one loss, pauses too, until
-    the link takes audio again.
+    the bound the oldest audio goes. Without a link, silence that goes is no loss before a sound has gone: the link may
+    be away for longer than the bound, and whoever listened meanwhile has said nothing. After it all of it is one loss,
+    pauses too, until the link takes audio again.
 
     One picture waits at a time, beside the queue, until the model takes the next: a newer one takes its place, audio
     passes it, and anything else first sends it off, so that a question about a picture comes after it.
@@ -58,6 +58,8 @@ class InputQueue:
         self._picture: live_pb2.ConverseRequest | None = None
         self._picture_interval = picture_interval
         self._picture_due = 0.0
+        self.has_link = True
+        """Somebody takes what is here."""
         self._caller_marks_speech = False
         """What is silent between the marks is part of what it says."""
         self._sound_shed = False
@@ -155,7 +157,8 @@ class InputQueue:
             oldest = next(item for item in self._queue if isinstance(item, AudioBatch))
             self._queue.remove(oldest)
             self._audio_bytes -= len(oldest.pcm)
-            self._sound_shed = self._sound_shed or self._caller_marks_speech or has_voice(oldest.pcm)
+            misses = self.has_link or self._caller_marks_speech or has_voice(oldest.pcm)
+            self._sound_shed = self._sound_shed or misses
             audio = live_pb2.MEDIA_CLASS_AUDIO
             shed.append(self._gone(oldest.last_seq, audio, len(oldest.pcm), "OVERLOAD", is_loss=self._sound_shed))
         return shed

@@ -34,6 +34,7 @@ async def restore(parts: Parts, inherited: Inherited, stream: Context) -> int:
     parts.trace.attached(stream)
     parts.turns.count = state.turns
     parts.journal.restore(state.received, state.handle_position, parts.conversation.settled)
+    parts.feeder.release()  # until there is a link
     numbered = bool(request.attach_generation)
     taken = parts.uplink.restore(state.received, state.stored, state.to_give, numbered=numbered, now=now)
     if not numbered:

@@ -72,6 +72,7 @@ class TestInputQueue:
     def test_over_the_bound_speech_is_a_loss_and_silence_before_it_is_none(self) -> None:
         """What comes after the first sound that goes is named with it, pauses too: that is one loss, not many."""
         queue = InputQueue(640)
+        queue.has_link = False
         sounds = [silence(1), silence(2), speech(3), silence(4), speech(5), silence(6)]
         shed = [gone for request in sounds for gone in queue.append(request)]
         assert [(gone.seq, gone.is_loss) for gone in shed] == [(1, False), (2, False), (3, True), (4, True), (5, True)]
@@ -364,11 +365,16 @@ class TestUplink:
     def test_silence_that_waits_too_long_for_a_link_is_not_given_and_not_named(self) -> None:
         """Somebody listens while the worker is replaced: a new link is given no silence before the first sound."""
         up = Uplink(2 * 640)
+        up.queue.has_link = False
         assert up.take(envelope_of(*map(silence, range(1, 11))), 0.0).lost == []
         assert up.coverage.restorable(0) == 8, "nobody need keep it"
         spoken = [gap.from_seq for gap in up.take(envelope_of(*map(speech, range(11, 15))), 0.1).lost]
         assert spoken == [11, 12]
         assert up.queue.pop(0.1) == AudioBatch(b"\x00\x10" * 640, 13, 14)
+
+    def test_silence_that_a_link_does_not_take_in_time_is_named(self) -> None:
+        up = Uplink(2 * 640)
+        assert [gap.from_seq for gap in up.take(envelope_of(*map(silence, range(1, 5))), 0.0).lost] == [1, 2]
 
     def test_text_is_stored_and_a_skip_is_a_gap(self) -> None:
         up = Uplink(10**6)
