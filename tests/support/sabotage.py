@@ -80,7 +80,7 @@ def no_fence() -> None:
 
 def early_ack() -> None:
     """What has arrived is acked, although nobody else could restore it."""
-    act_on = Intake._act_on
+    act_on = Intake.act_on
 
     def hasty(intake: Intake, taken: Any, now: float) -> None:
         act_on(intake, taken, now)
@@ -88,7 +88,7 @@ def early_ack() -> None:
         uplink.coverage.cover(uplink.received)
         intake._tell()
 
-    Intake._act_on = hasty  # type: ignore[method-assign]
+    Intake.act_on = hasty  # type: ignore[method-assign]
 
 
 def one_result() -> None:
