@@ -209,12 +209,12 @@ def _answering(checkpoint: fabric_pb2.CheckpointRecord, conversation: Conversati
 
 def _stored(entries: Sequence[fabric_pb2.LogEntry], numbering: Numbering) -> list[Stored]:
     found: dict[int, Stored] = {}
-    for number, entry in enumerate(entries):
+    for index, entry in enumerate(entries):
         if _has_request(entry):
             found[entry.position] = Stored(entry.position, entry.request)
         elif (again := found.get(entry.renumbered.position)) is not None:
             found[again.position] = _renumbered(again, entry.renumbered)
-        if _ends(numbering, entries, number):
+        if _ends(numbering, entries, index):
             for at, stored in found.items():
                 if stored.request.seq >= numbering.first:
                     found[at] = replace(stored, number=Number.GONE)

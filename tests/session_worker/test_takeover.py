@@ -324,6 +324,23 @@ async def test_and_the_owner_after_the_next_knows_the_new_numbers(rig: Rig, come
     assert told_in_words.count("and now") == (comes_again == "then")
 
 
+async def test_what_a_caller_left_before_it_says_no_more_is_answered(rig: Rig) -> None:
+    """It comes back only to hear: whatever it does not send again by then, it has sent."""
+    session, link = await conversation(rig)
+    floor = rig.responses[-1].seq
+    await rig.send(session, audio(2), text(3, "and now"))
+    await eventually(lambda: len(link.texts) == 2)
+    await eventually(lambda: rig.envelopes[-1].uplink_stored)
+    await lose(rig, session, link)
+    back = {"attach_generation": 0, "presented_token_sha256": TOKEN}
+    attached = (await take_over(rig, session, floor=floor, **back)).attached
+    assert attached.next_uplink_seq == 2
+    new = await eventually(lambda: rig.dialer.links[-1] if len(rig.dialer.links) == 2 else None)
+    rig.generation = attached.attach_generation
+    await rig.send(session, epoch=3, last_seq=1, half_closed=True)
+    await eventually(lambda: new.texts == ["and now"])
+
+
 async def test_text_behind_what_a_gap_names_is_given_whoever_has_it(rig: Rig) -> None:
     """Nobody knows of the gap after a crash: what is behind it is acked when a checkpoint knows."""
     for checkpoint in (False, True):
