@@ -6,6 +6,7 @@ it resumes: it is known by what it says, and by the order in which it was sent.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -41,11 +42,11 @@ class KnownRequests:
         """In the order in which they were sent."""
 
     def add(self, known: KnownRequest) -> None:
-        """One more, in the order of the log."""
+        """One more."""
         if known.stored.number is Number.ITS_OWN:
             self._numbered[known.stored.request.seq] = known
         else:
-            self._unnumbered.append(known)
+            insort(self._unnumbered, known, key=_position)
 
     def renumber(self) -> None:
         """Another stream comes: no number is one of its."""
@@ -53,14 +54,14 @@ class KnownRequests:
             replace(known, stored=replace(known.stored, number=Number.GONE))
             for known in (*self._unnumbered, *self._numbered.values())
         )
-        self._unnumbered = sorted(gone, key=lambda known: known.stored.position)
+        self._unnumbered = sorted(gone, key=_position)
         self._numbered.clear()
 
     def __contains__(self, seq: int) -> bool:
         return seq in self._numbered
 
     def __iter__(self) -> Iterator[KnownRequest]:
-        """Those with a number, in the order of the log."""
+        """Those with a number, as they are now."""
         return iter(list(self._numbered.values()))
 
     def unknown(self, first: int, last: int) -> list[tuple[int, int]]:
@@ -108,6 +109,10 @@ class KnownRequests:
         taken = self._unnumbered[:count]
         del self._unnumbered[:count]
         return taken
+
+
+def _position(known: KnownRequest) -> int:
+    return known.stored.position
 
 
 def _words(request: live_pb2.ConverseRequest) -> bytes:
