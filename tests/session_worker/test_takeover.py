@@ -324,6 +324,26 @@ async def test_and_the_owner_after_the_next_knows_the_new_numbers(rig: Rig, come
     assert told_in_words.count("and now") == (comes_again == "then")
 
 
+async def test_what_was_never_written_gives_no_number_to_what_is_written_later(rig: Rig) -> None:
+    """The record may be ahead of the log when a worker dies: what has those positions then is of the stream itself."""
+    session, link = await conversation(rig)
+    await lose(rig, session, link)
+    own, attachment = await rig.records.read_own(session), await rig.records.read_attachment(session)
+    assert own is not None
+    assert attachment is not None
+    attachment.numbered_from, attachment.log_position = 2, 99
+    await rig.records.write_attachment(session, own[1], attachment)
+    rig.generation = (await take_over(rig, session)).attached.attach_generation
+    second = await eventually(lambda: rig.dialer.links[-1] if len(rig.dialer.links) == 2 else None)
+    await rig.send(session, text(2, "and now"), epoch=3)
+    await eventually(lambda: second.texts == ["and now"])
+    await eventually(lambda: rig.envelopes[-1].uplink_acked_seq == 2)
+    await lose(rig, session, second, epoch=4)
+    await take_over(rig, session, from_epoch=4, attach_generation=rig.generation)
+    third = await eventually(lambda: rig.dialer.links[-1] if len(rig.dialer.links) == 3 else None)
+    await eventually(lambda: third.texts == ["and now"])
+
+
 async def test_what_a_caller_left_before_it_says_no_more_is_answered(rig: Rig) -> None:
     """It comes back only to hear: whatever it does not send again by then, it has sent."""
     session, link = await conversation(rig)
