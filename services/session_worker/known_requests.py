@@ -1,7 +1,8 @@
 """What the log has of the uplink by another owner: each request comes again, or its caller goes on without. Plain code.
 
-A request is known by its number. One of a stream that is gone has none, as the caller may number its messages anew when
-it resumes: it is known by what it says, and by the order in which it was sent.
+A request is known by its number. One of a stream that is gone is not, as the caller may number its messages anew when
+it resumes: it is known by what it says, and by the order in which it was sent. One that its caller went on without
+already is known by the message before which it was sent.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class KnownRequest:
     """It is to be given to the link."""
 
     def renumbered(self, seq: int, *, left_out: bool = False) -> fabric_pb2.LogEntry:
-        """Entry that says which number it has now. `left_out`: that of what its caller went on with."""
+        """Entry that says which number it has now. `left_out`: it does not come, and is part of that message."""
         renumbered = fabric_pb2.Renumbered(position=self.stored.position, seq=seq, left_out=left_out)
         return fabric_pb2.LogEntry(renumbered=renumbered)
 
@@ -34,12 +35,12 @@ class KnownRequest:
 
 
 class KnownRequests:
-    """Those that have not come yet. Few, and each until it has come or was passed."""
+    """Those that have not come yet. Each until it has come or was passed."""
 
     def __init__(self) -> None:
         self._numbered: dict[int, KnownRequest] = {}
         self._unnumbered: list[KnownRequest] = []
-        """In the order in which they were sent."""
+        """Whose number is not their own, in the order in which they were sent. Few."""
 
     def add(self, known: KnownRequest) -> None:
         """One more."""
@@ -49,7 +50,7 @@ class KnownRequests:
             insort(self._unnumbered, known, key=_position)
 
     def renumber(self) -> None:
-        """Another stream comes: no number is one of its."""
+        """Another stream comes: none of the numbers is its own."""
         gone = (
             replace(known, stored=replace(known.stored, number=Number.GONE))
             for known in (*self._unnumbered, *self._numbered.values())
@@ -57,15 +58,12 @@ class KnownRequests:
         self._unnumbered = sorted(gone, key=_position)
         self._numbered.clear()
 
-    def __contains__(self, seq: int) -> bool:
-        return seq in self._numbered
-
     def __iter__(self) -> Iterator[KnownRequest]:
         """Those with a number, as they are now."""
         return iter(list(self._numbered.values()))
 
     def unknown(self, first: int, last: int) -> list[tuple[int, int]]:
-        """What the log does not have of a range, which may be empty."""
+        """What the log does not have under a number of this range, which may be empty; what was taken is not there."""
         if not self._numbered and first <= last:
             return [(first, last)]
         ranges: list[tuple[int, int]] = []
@@ -83,7 +81,8 @@ class KnownRequests:
         return self._numbered.pop(seq, None)
 
     def take_words(self, request: live_pb2.ConverseRequest) -> tuple[list[KnownRequest], KnownRequest | None]:
-        """A request has come that has no known number: those that its caller goes on without, and the same one."""
+        """A request has come that has no known number: those that its caller goes on without, and the one that it is.
+        If it is none of them it is something new, and the caller goes on without all of them."""
         if not self._unnumbered:
             return [], None
         words = _words(request)
@@ -94,7 +93,7 @@ class KnownRequests:
         return self.take_all(), None
 
     def take_passed(self, coming: int) -> list[KnownRequest]:
-        """What comes next has this number: those that come no more.
+        """What comes next has this number or a higher one: those that come no more.
 
         What comes again has the number that it had or, if what was acked is left out, a lower one, and in order.
         """
@@ -102,7 +101,7 @@ class KnownRequests:
         return self._take(max(passed, default=0))
 
     def take_all(self) -> list[KnownRequest]:
-        """All without a number: the caller says no more, or what it never said before."""
+        """All that have no number of their own: the caller says something new, or no more."""
         return self._take(len(self._unnumbered))
 
     def _take(self, count: int) -> list[KnownRequest]:

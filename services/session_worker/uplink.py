@@ -100,7 +100,7 @@ class Uplink:
         for skip in envelope.skips:
             self._queue(self._receiver.skip(skip.range.from_seq, skip.range.to_seq, now), taken)
         self._receiver.sender_is_at(envelope.last_seq, now)
-        # With the number of what was received: one beyond it nobody has sent.
+        # As part of what was received: beyond it nothing may have been sent.
         self._leave_out(self._known.take_passed(self.received + 1), self.received, taken)
         return taken
 
@@ -111,7 +111,7 @@ class Uplink:
         for hole in lost:
             self._lose(hole.first, hole.last, live_pb2.MEDIA_CLASS_UNSPECIFIED, "LOST", taken)
         self._queue(released, taken)
-        # With the number of what was received: one beyond it nobody has sent.
+        # As part of what was received: beyond it nothing may have been sent.
         self._leave_out(self._known.take_passed(self.received + 1), self.received, taken)
         return taken
 
@@ -159,7 +159,7 @@ class Uplink:
         taken.input_waits = True
 
     def _leave_out(self, passed: Iterable[KnownRequest], seq: int, taken: Taken) -> None:
-        """The caller goes on without these, but has sent them: they come before what comes as `seq`, as part of it."""
+        """The caller goes on without these, but has sent them: they are given now, as part of `seq`."""
         for known in passed:
             if known.give:
                 taken.to_store.append((known.renumbered(seq, left_out=True), 0))

@@ -527,12 +527,13 @@ class TestUplink:
         given = [up.queue.pop(1.0) for _ in range(4)]
         assert [given[1], given[3]] == [text(8, "A"), text(10, "B")]
 
-    def test_what_two_streams_left_out_is_given_as_it_was_sent(self) -> None:
+    def test_what_came_of_two_streams_and_is_left_out_is_given_as_it_was_sent(self) -> None:
         """Not in the order of their numbers: each stream had its own."""
         up = Uplink(10**6)
         gone = [Stored(2, text(8, "B"), Number.GONE), Stored(1, text(12, "A"), Number.GONE)]
         up.restore(6, gone, {1, 2}, numbered=True, now=0.0)
-        assert requests(up.take(envelope_of(text(7, "C")), 1.0)) == [text(7, "C")]
+        taken = up.take(envelope_of(text(7, "C")), 1.0)
+        assert (requests(taken), renumbered(taken)) == ([text(7, "C")], [(1, 7, True, 0), (2, 7, True, 0)])
         assert [up.queue.pop(1.0) for _ in "ABC"] == [text(7, "A"), text(7, "B"), text(7, "C")]
 
     def test_what_is_typed_anew_is_not_taken_for_what_the_log_has(self) -> None:

@@ -324,7 +324,7 @@ async def test_and_the_owner_after_the_next_knows_the_new_numbers(rig: Rig, come
     assert told_in_words.count("and now") == (comes_again == "then")
 
 
-async def test_what_was_never_written_gives_no_number_to_what_is_written_later(rig: Rig) -> None:
+async def test_what_was_never_written_takes_no_number_from_what_is_written_later(rig: Rig) -> None:
     """The record may be ahead of the log when a worker dies: what has those positions then is of the stream itself."""
     session, link = await conversation(rig)
     await lose(rig, session, link)
