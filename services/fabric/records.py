@@ -13,14 +13,14 @@ import contextlib
 import hashlib
 import math
 from collections.abc import AsyncGenerator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import nats.errors
 import nats.js.errors
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
-from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, RawStreamMsg
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from parley.v1 import errors_pb2, fabric_pb2
@@ -91,6 +91,14 @@ class RecordStore:
         """The current `own` and its revision; None when there is none."""
         found = await self._read(subjects.own(session))
         return None if found is None else (fabric_pb2.OwnRecord.FromString(found[0]), found[1])
+
+    async def own_age(self, session: str) -> float | None:
+        """Seconds since `own` was written, by the clocks of the server and of this machine: negative where they differ
+        by more. None when there is none."""
+        message = await self._last(subjects.own(session))
+        if message is None or message.time is None:
+            return None
+        return (datetime.now(UTC) - message.time).total_seconds()
 
     async def _fenced(self, session: str, own: int, subject: str, payload: bytes, *, create_only: bool = False) -> int:
         headers = {_LAST: str(own), _LAST_SUBJECT: subjects.own(session)}
@@ -164,13 +172,16 @@ class RecordStore:
             raise unavailable(error) from error
 
     async def _read(self, subject: str, stream: str = subjects.SESSIONS_STREAM) -> tuple[bytes, int] | None:
+        message = await self._last(subject, stream)
+        return None if message is None else (message.data or b"", message.seq or 0)
+
+    async def _last(self, subject: str, stream: str = subjects.SESSIONS_STREAM) -> RawStreamMsg | None:
         try:
-            message = await self._js.get_last_msg(stream, subject)
+            return await self._js.get_last_msg(stream, subject)
         except nats.js.errors.NotFoundError:
             return None
         except (nats.errors.Error, TimeoutError) as error:
             raise unavailable(error) from error
-        return message.data or b"", message.seq or 0
 
     async def _purge(self, stream: str, subject: str) -> None:
         try:

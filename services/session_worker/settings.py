@@ -78,7 +78,9 @@ class WorkerSettings(ServiceSettings):
         "moment; in its last 5 s in whatever state they are. Five seconds later the process is gone.",
     )
     resume_window: PositiveDuration = Field(
-        timedelta(minutes=2), description="How long a session waits for its caller after the stream is gone."
+        timedelta(minutes=2),
+        le=timedelta(hours=2),
+        description="How long a session waits for its caller after the stream is gone. Handles live for 2 h.",
     )
     park_after: PositiveDuration = Field(
         timedelta(seconds=20),

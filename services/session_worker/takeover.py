@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 
 from parley.v1 import errors_pb2, fabric_pb2, sessions_pb2
@@ -22,6 +23,8 @@ from services.session_worker.seq_ranges import Range
 WORKER_LOST: Final = "WORKER_LOST"
 _PING: Final = 0.5
 """Seconds that the old owner has to say that it is there after all."""
+_YOUNG: Final = 5.0
+"""Seconds for which whoever wrote `own` is not taken for silent: as long as its silence must be."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,8 @@ async def inherit(
         raise _unknown(session)  # nobody was ever told of it
     check_stream(request, attachment)
     await _check_gone(request, me, bus)
+    if request.proof == fabric_pb2.PROOF_OF_DEATH_SILENT:
+        await _check_age(session, records)
 
     epoch = own[0].session.epoch + 1
     log = ConversationLog(bus.js, session, epoch)
@@ -135,6 +140,18 @@ async def _check_gone(request: fabric_pb2.TakeOver, me: str, bus: Bus) -> None:
         return
     if reply.failure.reason != errors_pb2.ERROR_REASON_SESSION_UNKNOWN:
         raise _moved(request.session_id)
+
+
+async def _check_age(session: str, records: SessionRecords) -> None:
+    """A silent owner that wrote `own` just now was there then, whatever a gateway has heard of it."""
+    age = await records.own_age(session)
+    # Clocks that differ by more say nothing, and must not keep a session from its next owner.
+    if age is not None and 0.0 <= age < _YOUNG:
+        raise ServiceError(
+            errors_pb2.ERROR_REASON_WORKER_LOST,
+            f"the owner of session {session} took it {age:.1f} s ago, and may be there; look again",
+            retry_delay=timedelta(seconds=_YOUNG - age),
+        )
 
 
 def _spec(

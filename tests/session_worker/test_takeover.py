@@ -534,6 +534,45 @@ async def test_an_owner_that_answers_keeps_its_session(rig: Rig) -> None:
     await subscription.unsubscribe()
 
 
+async def test_a_silent_owner_that_took_its_session_just_now_keeps_it(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the gateway has heard of it; a proof of its end, or a record that grew old, is enough."""
+    session, link = await conversation(rig)
+    await lose(rig, session, link)
+    silent = {"proof": fabric_pb2.PROOF_OF_DEATH_SILENT, "floor": rig.responses[-1].seq}
+    refused = (await take_over(rig, session, **silent)).failure
+    assert refused.reason == errors_pb2.ERROR_REASON_WORKER_LOST
+    assert "look again" in refused.message
+    assert 0.0 < refused.retry_delay.ToTimedelta().total_seconds() <= 5.0
+    own = await rig.records.read_own(session)
+    assert own is not None
+    assert (own[0].session.worker, own[0].session.epoch) == (OTHER, 2)
+
+    async def age(_: SessionRecords, session_id: str) -> float:
+        return ages[session_id]
+
+    ages = {session: 4.9}
+    monkeypatch.setattr(SessionRecords, "own_age", age)
+    assert (await take_over(rig, session, **silent)).HasField("failure")
+    ages[session] = 5.1
+    assert (await take_over(rig, session, **silent)).attached.epoch == 3
+
+
+async def test_clocks_that_differ_keep_no_session_from_its_next_owner(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, link = await conversation(rig)
+    await lose(rig, session, link)
+
+    async def age(*_: Any) -> float:
+        return -30.0
+
+    monkeypatch.setattr(SessionRecords, "own_age", age)
+    silent = {"proof": fabric_pb2.PROOF_OF_DEATH_SILENT, "floor": rig.responses[-1].seq}
+    assert (await take_over(rig, session, **silent)).attached.epoch == 3
+
+
 async def test_of_two_that_take_over_at_once_one_does(rig: Rig) -> None:
     session, link = await conversation(rig)
     await lose(rig, session, link)
