@@ -29,6 +29,8 @@ log = structlog.get_logger()
 _MAX_FRAME = 8 * 1024 * 1024
 _CLOSE_GRACE = 0.5
 """Seconds that a closing handshake may take before the transport is aborted (a resume needs the old socket gone)."""
+_KEEPALIVE = 20.0
+"""Seconds between pings of the library: proxies and NAT forget what is idle, some of them within a minute."""
 
 
 _MAX_TEXT = 500
@@ -69,12 +71,13 @@ class Dialer:
             # Vertex numbers its versions otherwise; the SDK knows the one that it is made for.
             api_version=settings.gemini_api_version if settings.backend == "developer" else None,
             base_url=settings.gemini_base_url or None,
-            # Compression costs CPU and wins nothing on base64 audio. Google's pongs come up to 30 s late, so pings
-            # of the library would kill healthy links: liveness is judged by traffic.
+            # Compression costs CPU and wins nothing on base64 audio. Google's pongs come up to 30 s late, so no ping of
+            # the library may end a link: liveness is judged by traffic.
             async_client_args={
                 "ssl": tls,
                 "compression": None,
-                "ping_interval": None,
+                "ping_interval": _KEEPALIVE,
+                "ping_timeout": None,
                 "max_size": _MAX_FRAME,
                 "open_timeout": settings.dial_timeout.total_seconds(),
                 "close_timeout": _CLOSE_GRACE,

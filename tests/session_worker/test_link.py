@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import pytest_asyncio
 from google.genai import types
 
 from parley.v1 import errors_pb2
+from services.session_worker import link as link_module
 from services.session_worker.closes import LinkError, Remedy, Where, remedy
 from services.session_worker.link import Dialer, Link, LinkClosedError
 from services.session_worker.settings import WorkerSettings
 from tests.support.emulator import RunningEmulator, start_emulator
+from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -105,6 +109,43 @@ async def test_an_endpoint_that_is_not_there_cannot_be_reached() -> None:
     error = await refused(settings("https://127.0.0.1:1"))
     assert (error.failure.where, error.reason) == (Where.CONNECT, UNAVAILABLE)
     assert "cannot be reached" in error.message
+
+
+@contextlib.asynccontextmanager
+async def relay(port: int) -> AsyncIterator[tuple[str, list[int]]]:
+    """A TCP relay to a local port: its address, and the sizes of what came from whoever dialled it."""
+    sizes: list[int] = []
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seen: list[int]) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65_536):
+                seen.append(len(data))
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        onward = await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.gather(carry(reader, onward[1], sizes), carry(onward[0], writer, []))
+
+    async with await asyncio.start_server(connected, "127.0.0.1", 0) as server:
+        yield f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}", sizes
+
+
+async def test_a_link_on_which_nobody_speaks_is_pinged_and_no_pong_is_waited_for(
+    emulator: RunningEmulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy that takes what is idle for dead would cut it else."""
+    monkeypatch.setattr(link_module, "_KEEPALIVE", 0.02)
+    port = urlsplit(emulator.address).port
+    assert port is not None
+    async with relay(port) as (address, sizes):
+        link = await dial(settings(address, emulator.ca_file), "pongs")
+        before = len(sizes)
+        await eventually(lambda: len(sizes) >= before + 5)
+        await link.send_realtime(text="hello")
+        assert await link.receive(), "it lives, although no ping was answered"
+        await link.close()
 
 
 async def test_a_certificate_that_nobody_vouches_for_is_no_connection(emulator: RunningEmulator) -> None:
