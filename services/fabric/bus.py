@@ -40,13 +40,16 @@ _MOST_IN_A_WRITE = 64 * 1024
 
 
 async def settle(client: Client, timeout: float = 5.0) -> None:
-    """Return when the server has taken everything that `client` sent so far.
+    """Return when the server has taken everything that `client` sent so far. nats.errors.Error otherwise.
 
     One `flush()` of nats-py does not tell: its PING overtakes what is still in the client's own buffer, subscriptions
-    included. When the first answer is here the buffer has been written, so the second one does.
+    included. When the first answer is here the buffer has been written, so the second one does. Without a connection it
+    returns at once and has asked nobody.
     """
-    await client.flush(timeout=timeout)  # type: ignore[arg-type]  # seconds; only its annotation says int
-    await client.flush(timeout=timeout)  # type: ignore[arg-type]
+    for _ in range(2):
+        await client.flush(timeout=timeout)  # type: ignore[arg-type]  # seconds; only its annotation says int
+        if not client.is_connected:
+            raise nats.errors.ConnectionReconnectingError
 
 
 class NoResponderError(Exception):

@@ -73,9 +73,10 @@ class WorkerTable:
         """Whether a worker has said nothing for so long that it counts as gone, while most of the others are heard."""
         if now - self._silent.get(worker, now) < PROVEN_SILENT:
             return False
-        heard = len(self._known)
-        silent = sum(name != worker for name in self._silent)
-        return heard > MOST * (heard + silent)
+        # Not who is known: nobody is forgotten while there is no connection, and then nobody is heard.
+        heard = sum(now - known.heard <= FORGET_AFTER for name, known in self._known.items() if name != worker)
+        others = len({*self._known, *self._silent} - {worker})
+        return heard > MOST * others
 
     def has_room(self, worker: str) -> bool:
         """Whether it takes sessions, as far as it has said."""

@@ -152,6 +152,8 @@ class Recovery:
                     if error.delay() is None or error.reason == errors_pb2.ERROR_REASON_SUPERSEDED:
                         raise
                     refusal = error
+                    if error.reason == errors_pb2.ERROR_REASON_WORKER_LOST:
+                        gone = None  # what was proven may not be so any more
                     if error.reason == errors_pb2.ERROR_REASON_NO_CAPACITY and asked < len(tried) < len(self._table):
                         continue  # that one has no room; where nobody is left to ask, nobody may have
                 tried.clear()

@@ -114,6 +114,18 @@ async def test_unreadable_reply_is_a_fault_of_ours(bus: Bus, client: Client) -> 
         await bus.request("test.garbage", fabric_pb2.ControlRequest(), fabric_pb2.ControlReply, timeout=5)
 
 
+async def test_a_barrier_does_not_hold_while_the_server_is_gone() -> None:
+    """The client's own flush returns then as if it had been answered."""
+    async with nats_server() as server, bus_to(server.url) as bus:
+        await bus.wait_connected(5)
+        await bus.barrier()
+        server.kill()
+        await eventually(lambda: bus.client.is_reconnecting)
+        for _ in range(3):
+            with pytest.raises(ServiceError, match="does not answer"):
+                await bus.barrier()
+
+
 async def test_without_a_server_everything_is_refused_quickly_and_nothing_is_left() -> None:
     before = asyncio.all_tasks()
     async with bus_to("nats://127.0.0.1:1") as bus:

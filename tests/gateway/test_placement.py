@@ -116,6 +116,18 @@ def test_a_silence_of_many_proves_nothing(table: WorkerTable) -> None:
     assert not table.is_silent("frozen", 100.0)
 
 
+def test_without_a_connection_nobody_is_heard(table: WorkerTable) -> None:
+    """Nobody is forgotten then, either: whose announcement came a little sooner looked like the only silent one."""
+    announce(table, "sooner", now=0.0)
+    for name in ("a", "b", "c"):
+        announce(table, name, now=0.9)
+    table.forget_silent(3.6)
+    assert not table.is_silent("sooner", 5.2)
+    for name in ("a", "b", "c"):
+        announce(table, name, now=5.3)
+    assert table.is_silent("sooner", 5.4)
+
+
 def test_whoever_is_alone_is_not_gone(table: WorkerTable) -> None:
     announce(table, "frozen", now=0.0)
     table.forget_silent(4.0)
