@@ -59,7 +59,7 @@ node-caller: $(CALLER)/node_modules/.package-lock.json  ## Install what the call
 # them wait for processes or for speech; a file stays together, and the order is kept: the longest files have few tests.
 JOBS ?= 4
 .PHONY: test
-test: setup-test  ## The whole test suite (under 7 minutes on two cores)
+test: setup-test  ## The tests, without the longest stories of faults (under 7 minutes on two cores)
 	-@$(MAKE) --no-print-directory node-caller
 	$(BIN)/python -m pytest tests -n $(JOBS) --dist loadfile --no-loadscope-reorder
 

@@ -22,7 +22,7 @@ BUDGETS: Final = {
     "refusal_p50": 50.0,
     "refusal_p99": 50.0,
 }
-"""Milliseconds, of design section 12: the baseline where no other way of doing it was measured."""
+"""Milliseconds; the baseline where no other way of doing it was measured."""
 
 
 @dataclass

@@ -57,15 +57,17 @@ class LiveServiceServicer:
         INVALID_ARGUMENT    a message or field is wrong (google.rpc.BadRequest names it); change the call
         UNAUTHENTICATED     the credential is missing or unknown
         PERMISSION_DENIED   the resume token is wrong
-        NOT_FOUND           no such profile or session, or the session is another tenant's
+        NOT_FOUND           no such profile or session, or the session is another caller's
         DEADLINE_EXCEEDED   no first message came in time
-        FAILED_PRECONDITION the session has ended
+        FAILED_PRECONDITION the session has ended, or the model's endpoint refused the set-up for good
         RESOURCE_EXHAUSTED  a limit; google.rpc.RetryInfo says when to try again
         ABORTED             another stream took this session over (SUPERSEDED); do not retry
         UNAVAILABLE         no worker, no message bus, no model, or a gateway going away; RetryInfo says when
         UNIMPLEMENTED       part of this API that this release does not serve yet; the message names it
+        INTERNAL            a fault of the service; the message has its id
 
-        A message over 4 MiB is refused by gRPC itself: RESOURCE_EXHAUSTED without details.
+        A message over 4 MiB is refused by gRPC itself: RESOURCE_EXHAUSTED without details. One that is larger than the
+        message bus takes (its `max_payload` less 16 KiB) gets INVALID_ARGUMENT (FIELD_INVALID).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

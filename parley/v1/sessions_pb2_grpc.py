@@ -130,7 +130,7 @@ class SessionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def MintEphemeralToken(self, request, context):
-        """A short-lived token with which an end user's device connects to Gemini directly.
+        """A short-lived token with which an end user's device connects to Gemini directly. Not in this release: UNIMPLEMENTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

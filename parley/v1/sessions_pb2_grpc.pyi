@@ -60,7 +60,7 @@ class SessionServiceStub:
     20 seconds, and then it stays where it is; UNAVAILABLE (WORKER_LOST) while it is changing hands.
     """
     MintEphemeralToken: _grpc.UnaryUnaryMultiCallable[_sessions_pb2.MintEphemeralTokenRequest, _sessions_pb2.MintEphemeralTokenResponse]
-    """A short-lived token with which an end user's device connects to Gemini directly."""
+    """A short-lived token with which an end user's device connects to Gemini directly. Not in this release: UNIMPLEMENTED."""
 
 @_typing.type_check_only
 class SessionServiceAsyncStub(SessionServiceStub):
@@ -94,7 +94,7 @@ class SessionServiceAsyncStub(SessionServiceStub):
     20 seconds, and then it stays where it is; UNAVAILABLE (WORKER_LOST) while it is changing hands.
     """
     MintEphemeralToken: _aio.UnaryUnaryMultiCallable[_sessions_pb2.MintEphemeralTokenRequest, _sessions_pb2.MintEphemeralTokenResponse]  # type: ignore[assignment]
-    """A short-lived token with which an end user's device connects to Gemini directly."""
+    """A short-lived token with which an end user's device connects to Gemini directly. Not in this release: UNIMPLEMENTED."""
 
 class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     """SessionService looks at sessions. A tenant sees only its own."""
@@ -167,6 +167,6 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _sessions_pb2.MintEphemeralTokenRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_sessions_pb2.MintEphemeralTokenResponse, _abc.Awaitable[_sessions_pb2.MintEphemeralTokenResponse]]:
-        """A short-lived token with which an end user's device connects to Gemini directly."""
+        """A short-lived token with which an end user's device connects to Gemini directly. Not in this release: UNIMPLEMENTED."""
 
 def add_SessionServiceServicer_to_server(servicer: SessionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 HOLE_WAIT = 2.0
-"""Seconds to wait for a hole before it is reported as a gap (design: 2 s; 100 ms where only audio waits behind it)."""
+"""Seconds to wait for a hole before it is reported as a gap; AUDIO_HOLE_WAIT where only audio waits behind it."""
 AUDIO_HOLE_WAIT = 0.1
 MAX_EARLY = 1024
 """Messages kept behind a hole. Beyond it the hole is given up as soon as it can have been asked for."""

@@ -1,4 +1,4 @@
-"""Names on NATS: subjects, streams and buckets (design: subjects address processes, not sessions)."""
+"""Names on NATS: subjects, streams and buckets. Subjects of media and commands address processes, not sessions."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def timeline_trace(trace: str, session: str) -> str:
 
 
 def usage(tenant: str) -> str:
-    """Usage records of a tenant."""
+    """Usage records of a tenant. Nothing writes them in this release."""
     return f"parley.usage.{tenant}"
 
 

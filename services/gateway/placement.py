@@ -17,7 +17,7 @@ FORGET_AFTER = 3.5
 REMEMBER: Final = 60.0
 """Seconds for which a worker that fell silent counts as one of the fleet."""
 PROVEN_SILENT: Final = 5.0
-"""Seconds without an announcement after which a worker counts as gone if most others are heard (design, section 8)."""
+"""Seconds without an announcement after which a worker counts as gone if most others are heard."""
 MOST: Final = 0.7
 """More than this part of the others must be heard: a sick message bus must not look like a dead fleet."""
 

@@ -31,7 +31,7 @@ from services.gateway.stream import Stream
 log = structlog.get_logger()
 
 PROBE_PAUSE: Final = 0.3
-"""Two "no responders" this far apart are proof of death (design, section 8)."""
+"""Two "no responders" this far apart are proof of death (ARCHITECTURE.md, A worker that dies)."""
 PROBE_TIMEOUT: Final = 2.0
 _AT_ONCE: Final = 64
 """Sessions that a gateway asks for at once; each worker has a limit of its own."""

@@ -49,7 +49,7 @@ log = structlog.get_logger()
 SERVICES: Final = (LIVE, "parley.v1.SessionService", "parley.v1.FleetService", "parley.v1.ToolService")
 _KIB: Final = 1024
 _GRPC_OPTIONS: Final[tuple[tuple[str, int], ...]] = (
-    # Windows stay as small as they are set: with probing, 105 s of audio fit into them (design, section 9).
+    # Windows stay as small as they are set: with probing, 105 s of audio fit into them.
     ("grpc.http2.bdp_probe", 0),
     ("grpc.http2.lookahead_bytes", 64 * _KIB),
     ("grpc.http2.write_buffer_size", 8 * _KIB),

@@ -1,4 +1,4 @@
-"""How far the caller may forget what it sent (design: `acked_seq`). Plain code: the time is an argument.
+"""How far the caller may forget what it sent (ARCHITECTURE.md, `acked_seq`). Plain code: the time is an argument.
 
 A numbered request can be restored without the caller once it is stored in the log (text, turns, tool results), or
 covered by a checkpoint: part of the state that the newest resumption handle restores, or media too old to be given

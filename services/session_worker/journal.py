@@ -40,7 +40,7 @@ from services.session_worker.too_old import Dropped, TooOld
 from services.session_worker.utterances import AT_ONCE, BREATH, LEAD, Utterances
 
 HORIZON: Final = 15.0
-"""Seconds of audio that a new link is given at most (design): what was sent before is not kept."""
+"""Seconds of audio that a new link is given at most: what was sent before is not kept."""
 _LAG: Final = 3.0
 """Seconds after the end of a turn in which its handle comes. Later than that, a handle counts for every turn before."""
 _QUIET: Final = 5.0

@@ -132,7 +132,7 @@ async def test_append_repeated_after_a_lost_ack_is_stored_once(js: JetStreamCont
 
 
 async def test_other_append_after_a_lost_ack_is_no_loss_of_ownership(js: JetStreamContext) -> None:
-    # Fenced means that somebody newer is there, nothing else (design, section 5).
+    # Fenced means that somebody newer is there, nothing else.
     session = ids.session_id()
     lossy = LossyJetStream(js)
     log = ConversationLog(lossy, session, 1)  # type: ignore[arg-type]

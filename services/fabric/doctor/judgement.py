@@ -91,7 +91,7 @@ def nats(url: str, version: str, max_payload: int, round_trip: float) -> Iterato
     else:
         yield Finding(Level.OK, about, told)
     if max_payload < MAX_PAYLOAD:
-        message = f"max_payload is {max_payload}: messages of callers may have {MAX_PAYLOAD} bytes, and would be lost"
+        message = f"max_payload is {max_payload}: callers' messages may have {MAX_PAYLOAD} bytes, and would be refused"
         yield Finding(Level.PROBLEM, about, message, f"set `max_payload: {MAX_PAYLOAD}` in the server's configuration")
 
 
