@@ -67,6 +67,9 @@ class Call:
         self._to_say: list[bytes] = []
         self._said = asyncio.Event()
         self.has_microphone = True
+        self.hears = asyncio.Event()
+        """Without it nothing more is taken: what comes waits, as for a caller that plays it."""
+        self.hears.set()
         self.problem: BaseException | None = None
         self.sent = Sent()
         self.tasks: list[asyncio.Task[None]] = []
@@ -93,6 +96,7 @@ class Call:
         try:
             async for event in self.session:
                 await self._note(event)
+                await self.hears.wait()
         except parley.errors.ParleyError as error:
             self.problem = error
             async with self._news:

@@ -57,17 +57,42 @@ def test_a_run_is_good_when_every_kind_happened_often_enough_and_nothing_was_bro
     report.answers = 1
     report.hit("reset", ["idle"])
     report.hit("worker killed", ["idle", "idle", "model speaks"])
-    report.hit("worker killed", [])
+    report.hit("worker killed", ["idle"])
     assert report.few == {"reset": 1}
     assert not report.good
     assert any("fewer than 2 faults of: {'reset': 1}" in line for line in report.lines())
     report.hit("reset", ["tool pending"])
     assert report.good
     (row,) = (line for line in report.lines() if line.startswith("worker killed"))
-    assert row.split() == ["worker", "killed", "2", "2", "1"]
+    assert row.split() == ["worker", "killed", "2", "3", "1"]
     report.violations.append("lost")
     assert not report.good
     assert "\nVIOLATION lost" in list(report.lines())
+
+
+def test_what_hits_nobody_proves_nothing() -> None:
+    report = Report(("worker killed",), at_least=2)
+    report.answers = 1
+    report.hit("worker killed", ["idle"])
+    for _ in range(2):
+        report.hit("worker killed", [])
+    assert report.few == {"worker killed": 1}
+    assert not report.good
+    assert "not counted, because they hit nobody: 2 worker killed" in list(report.lines())
+    report.hit("worker killed", iter(["idle"]))
+    assert report.good
+
+
+def test_a_run_among_too_few_calls_proves_too_little() -> None:
+    report = Report((), at_once=20)
+    report.answers = 1
+    assert not report.good
+    report.open_at_once += [13, 19]
+    assert not report.good
+    assert "\nfewer than 20 calls at once" in list(report.lines())
+    report.open_at_once += [20, 14]
+    assert report.good
+    assert not [line for line in report.lines() if "fewer" in line]
 
 
 def test_a_run_without_an_answer_proves_nothing() -> None:

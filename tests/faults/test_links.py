@@ -13,6 +13,7 @@ from tests.faults import log_off
 from tests.faults.call import Call, calling, check
 from tests.faults.stories import ORDER, WEATHER, Stories, chosen, long, recovered
 from tests.support import order_ledger
+from tests.support.counts import heard
 from tests.support.eventually import eventually
 
 stories = Stories()
@@ -79,6 +80,67 @@ async def a_link_that_ends_while_the_model_speaks(stack: Stack, fault: str) -> N
         await call.speak("tell_me_about_your_service")
         await call.answer(since)
         assert len(call.of(events.LinkRecovered)) == 1
+        await check(call)
+
+
+@stories.add()
+async def a_go_away_that_leaves_no_time_for_the_answer(stack: Stack) -> None:
+    """The caller has yet to play some of it, which is taken back before there is another link."""
+    async with calling(stack, microphone=False, profile="plain") as call:
+        await call.session.send_text("hello")
+        await call.answer()
+        since = len(call.got)
+        await call.session.send_text("tell me about your service")
+        await call.until(lambda event: isinstance(event, events.Audio), since)
+        call.hears.clear()
+        await call.fault("go_away time_left=500ms")
+
+        async def on_the_next() -> bool:
+            return len((await heard(stack, call.session.id))["links"]) == 2
+
+        await eventually(on_the_next, Call.LIMIT)
+        heard_until = len(call.got)
+        call.hears.set()
+        await call.until(lambda event: isinstance(event, events.GenerationComplete), since)
+        (cut,) = call.of(events.Interrupted)
+        assert cut.reason == "RESTARTED"
+        # What it had not heard is void, and it never gets that; nothing of the answer that comes instead is.
+        *_, last = [event.seq for event in call.got[:heard_until] if isinstance(event, events.Audio)]
+        assert cut.void_from <= cut.void_to < cut.seq
+        assert last < cut.void_to
+        at = call.got.index(cut)
+        assert not [event for event in call.got[heard_until:at] if isinstance(event, events.Audio)]
+        assert not [event for event in call.of(events.Audio, at) if cut.takes_back(event.seq)]
+        assert [event.cause for event in call.of(events.LinkRotating)] == ["GO_AWAY"]
+        assert at < call.got.index(await recovered(call))
+        said = call.said(since)
+        assert said.count("many cities") == said.count("speaking") == 1
+        assert said.strip().endswith("speaking")
+        await check(call)
+
+
+@stories.add()
+async def a_go_away_that_leaves_time_for_the_answer(stack: Stack) -> None:
+    async with calling(stack, microphone=False) as call:
+        await call.session.send_text("hello")
+        await call.answer()
+        await call.fault("go_away time_left=40s on=first_audio link=1")
+        since = len(call.got)
+        await call.session.send_text("what is the weather in paris")
+        await call.answer(since, containing=WEATHER)
+        new = await recovered(call)
+        assert (new.method, new.replayed, new.dropped) == ("RESUMED", (), ())
+        # It is left at the first quiet moment, which is after the turn.
+        assert [event.cause for event in call.of(events.LinkRotating)] == ["GO_AWAY"]
+        (left,) = (at for at, event in enumerate(call.got) if isinstance(event, events.LinkRotating))
+        over = max(at for at, event in enumerate(call.got) if isinstance(event, events.TurnComplete))
+        assert over < left
+        assert not call.of(events.Interrupted)
+        assert call.said(since).count(WEATHER) == 1
+        assert call.answers() == 2
+        events_there = (await heard(stack, call.session.id))["events"]
+        _, answer = [event["item"] for event in events_there if event["kind"] == "said"]
+        assert (answer["interrupted"], answer["audio_seconds_sent"]) == (False, answer["audio_seconds"])
         await check(call)
 
 

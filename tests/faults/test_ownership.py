@@ -425,7 +425,7 @@ async def restart(stack: Stack) -> None:
 async def while_away(stack: Stack) -> None:
     """Not ready, but alive; nobody is let in, and everybody is told to come back."""
     away = asyncio.get_running_loop().time() + AWAY
-    processes = [*stack.gateways, *stack.workers]
+    processes = [*stack.gateways, *stack.workers, *stack.tools]
 
     async def not_ready() -> bool:
         return {await http_status(child.ready["ops"] + "/readyz") for child in processes} == {503}

@@ -23,6 +23,8 @@ from tests.support.ports import reserved
 
 MINUTES = 30.0
 """A run of this length needs ten faults of each kind; a shorter one in proportion."""
+AT_ONCE = 20
+"""A run of this length, and any longer one, needs so many calls at once."""
 _LONGER = 0.5
 """Of its length: how much longer a run goes on, at most, where a kind has not happened often enough."""
 
@@ -45,7 +47,7 @@ async def run(wanted: argparse.Namespace, seed: int) -> Report:
     with tempfile.TemporaryDirectory(prefix="parley-orders-") as folder:
         env = {order_ledger.FOLDER: folder, "PARLEY_TOOLS_MODULES": order_ledger.MODULES}
         async with stack_with(env) as stack:
-            report = Report((), wanted.at_least)
+            report = Report((), wanted.at_least, wanted.at_once)
             until = time.monotonic() + 60 * wanted.minutes
             at_last = until + 60 * wanted.minutes * _LONGER
 
@@ -85,9 +87,13 @@ def main() -> int:
     parser.add_argument("--every", type=float, default=3, help="seconds from one strike to the next of its lane, about")
     parser.add_argument("--strikes", nargs="*", default=[""], help="parts of the kinds wanted; nothing: links only")
     parser.add_argument("--at-least", type=int, default=None, help="faults of each kind; default: in proportion")
+    parser.add_argument("--at-once", type=int, default=None, help="calls that must be open at once, for a while")
     wanted = parser.parse_args()
     if wanted.at_least is None:
         wanted.at_least = int(10 * wanted.minutes / MINUTES)
+    if wanted.at_once is None:
+        # Calls are looked at with each strike: without any, nobody counts them.
+        wanted.at_once = AT_ONCE if wanted.minutes >= MINUTES and wanted.strikes else 0
     seed = wanted.seed if wanted.seed is not None else random.SystemRandom().randrange(2**32)
     print(f"seed {seed}", flush=True)
     report = asyncio.run(run(wanted, seed))

@@ -23,8 +23,12 @@ class Report:
     """Every kind of fault that can happen."""
     at_least: int = 0
     """Faults that each kind needs, or the run proves too little."""
+    at_once: int = 0
+    """Calls that must be open at once, if only for a while."""
     faults: Counter[str] = field(default_factory=Counter)
-    """By kind."""
+    """By kind: those that hit a session, and those that are many in a row, of which each is counted by itself too."""
+    in_vain: Counter[str] = field(default_factory=Counter)
+    """By kind: those that hit nobody, as far as is known."""
     states: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     """By kind: sessions that were hit, by the state of their turn."""
     gaps: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
@@ -49,9 +53,10 @@ class Report:
     violations: list[str] = field(default_factory=list)
 
     def hit(self, kind: str, states: Iterable[str]) -> None:
-        """One fault, and the states of the sessions that it hit."""
-        self.faults[kind] += 1
-        self.states[kind].update(states)
+        """One fault, and the states of the sessions that it hit. One that hit nobody proves nothing."""
+        found = Counter(states)
+        (self.faults if found else self.in_vain)[kind] += 1
+        self.states[kind].update(found)
 
     def broken(self, what: str) -> None:
         """A promise was not kept. Said at once: the run goes on for long."""
@@ -82,15 +87,22 @@ class Report:
         return {kind: self.faults[kind] for kind in self.kinds if self.faults[kind] < self.at_least}
 
     @property
+    def most_at_once(self) -> int:
+        """Calls that were open at once."""
+        return max(self.open_at_once, default=0)
+
+    @property
     def good(self) -> bool:
-        """Every promise was kept, and put to the test often enough."""
-        return bool(self.answers) and not self.violations and not self.few
+        """Every promise was kept, and put to the test often enough, among enough calls."""
+        enough = not self.few and self.most_at_once >= self.at_once
+        return bool(self.answers) and not self.violations and enough
 
     def lines(self) -> Iterator[str]:
         """For people."""
-        least, most = min(self.open_at_once, default=0), max(self.open_at_once, default=0)
+        least = min(self.open_at_once, default=0)
         yield (
-            f"{self.sessions} sessions, {least} to {most} at once, {self.questions} questions, {self.answers} answers "
+            f"{self.sessions} sessions, {least} to {self.most_at_once} at once, "
+            f"{self.questions} questions, {self.answers} answers "
             f"({self.unknown_outcomes} of unknown outcome, {self.cut_short} cut short), "
             f"{self.lost_questions} questions lost, "
             f"{self.not_let_in} opens tried again, {len(self.violations)} violations"
@@ -102,6 +114,9 @@ class Report:
         for kind in sorted({*self.kinds, *self.faults}):
             hit = self.states.get(kind, Counter())
             yield f"{kind:<24}{self.faults[kind]:>6}{'':>17}" + "".join(f"{hit[state] or '':>15}" for state in STATES)
+        if self.in_vain:
+            vain = ", ".join(f"{count} {kind}" for kind, count in sorted(self.in_vain.items()))
+            yield f"not counted, because they hit nobody: {vain}"
         yield ""
         yield f"{'gap by cause':<24}{'count':>6}{'p50':>10}{'p99':>10}{'longest':>10}  seconds"
         for cause, gaps in sorted(self.gaps.items()):
@@ -111,6 +126,8 @@ class Report:
             yield f"\nVIOLATION {violation}"
         if self.few:
             yield f"\nfewer than {self.at_least} faults of: {self.few}"
+        if self.most_at_once < self.at_once:
+            yield f"\nfewer than {self.at_once} calls at once"
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
