@@ -267,7 +267,7 @@ class OpenSession(_message.Message):
     def __init__(self, session_id: _Optional[str] = ..., tenant: _Optional[str] = ..., principal: _Optional[str] = ..., profile: _Optional[str] = ..., config: _Optional[_Union[_live_pb2.SessionConfig, _Mapping]] = ..., tools: _Optional[_Iterable[_Union[_tools_pb2.Tool, _Mapping]]] = ..., labels: _Optional[_Mapping[str, str]] = ..., request_key: _Optional[str] = ..., gateway: _Optional[str] = ..., resume_token_sha256: _Optional[bytes] = ...) -> None: ...
 
 class AttachSession(_message.Message):
-    __slots__ = ("session_id", "gateway", "tenant", "principal", "presented_token_sha256", "new_token_sha256", "last_received_seq")
+    __slots__ = ("session_id", "gateway", "tenant", "principal", "presented_token_sha256", "new_token_sha256", "last_received_seq", "passed_on_seq")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     GATEWAY_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
@@ -275,6 +275,7 @@ class AttachSession(_message.Message):
     PRESENTED_TOKEN_SHA256_FIELD_NUMBER: _ClassVar[int]
     NEW_TOKEN_SHA256_FIELD_NUMBER: _ClassVar[int]
     LAST_RECEIVED_SEQ_FIELD_NUMBER: _ClassVar[int]
+    PASSED_ON_SEQ_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     gateway: str
     tenant: str
@@ -282,7 +283,8 @@ class AttachSession(_message.Message):
     presented_token_sha256: bytes
     new_token_sha256: bytes
     last_received_seq: int
-    def __init__(self, session_id: _Optional[str] = ..., gateway: _Optional[str] = ..., tenant: _Optional[str] = ..., principal: _Optional[str] = ..., presented_token_sha256: _Optional[bytes] = ..., new_token_sha256: _Optional[bytes] = ..., last_received_seq: _Optional[int] = ...) -> None: ...
+    passed_on_seq: int
+    def __init__(self, session_id: _Optional[str] = ..., gateway: _Optional[str] = ..., tenant: _Optional[str] = ..., principal: _Optional[str] = ..., presented_token_sha256: _Optional[bytes] = ..., new_token_sha256: _Optional[bytes] = ..., last_received_seq: _Optional[int] = ..., passed_on_seq: _Optional[int] = ...) -> None: ...
 
 class Attached(_message.Message):
     __slots__ = ("epoch", "attach_generation", "next_uplink_seq", "next_downlink_seq", "resume_window")

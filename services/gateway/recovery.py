@@ -152,8 +152,6 @@ class Recovery:
                     if error.delay() is None or error.reason == errors_pb2.ERROR_REASON_SUPERSEDED:
                         raise
                     refusal = error
-                    if error.reason == errors_pb2.ERROR_REASON_WORKER_LOST:
-                        gone = None  # what was proven may not be so any more
                     if error.reason == errors_pb2.ERROR_REASON_NO_CAPACITY and asked < len(tried) < len(self._table):
                         continue  # that one has no room; where nobody is left to ask, nobody may have
                 tried.clear()
@@ -215,7 +213,8 @@ class Recovery:
             principal=command.principal,
             presented_token_sha256=command.presented_token_sha256,
             new_token_sha256=command.new_token_sha256,
-            last_received_seq=command.floor,
+            last_received_seq=command.downlink_acked_seq,
+            passed_on_seq=command.floor,
         )
         return await self._ask(worker, fabric_pb2.ControlRequest(schema_version=1, attach=attach), headers)
 

@@ -127,10 +127,16 @@ class Attachment:
         if presented and not hmac.compare_digest(presented, self._token):
             raise ServiceError(errors_pb2.ERROR_REASON_RESUME_REFUSED, "the resume token is not this session's")
         newest = self._shell.downlink.last_seq
-        if request.last_received_seq > newest:
+        if max(request.last_received_seq, request.passed_on_seq) > newest:
             raise invalid_field("open.resume.last_received_seq", f"is beyond the newest message, {newest}")
         token = request.new_token_sha256 or self._token
-        return await self._take(request.gateway, request.last_received_seq, token, numbering or self._numbering)
+        return await self._take(
+            request.gateway,
+            request.last_received_seq,
+            token,
+            numbering or self._numbering,
+            passed_on=request.passed_on_seq,
+        )
 
     async def _take(
         self, gateway: str, last_received: int, token: bytes, numbering: Numbering, *, passed_on: int = 0

@@ -130,17 +130,14 @@ def check_stream(request: fabric_pb2.TakeOver, attachment: fabric_pb2.Attachment
 
 async def _check_gone(request: fabric_pb2.TakeOver, me: str, bus: Bus) -> None:
     """Ask the old owner once more: who proved its end may have done so some time ago."""
-    if request.proof == fabric_pb2.PROOF_OF_DEATH_RELEASED or request.from_worker == me:
+    knows = request.proof not in (fabric_pb2.PROOF_OF_DEATH_SILENT, fabric_pb2.PROOF_OF_DEATH_RELEASED)
+    if not knows or request.from_worker == me:
         return
     ping = fabric_pb2.ControlRequest(schema_version=1, ping=fabric_pb2.Ping(session_id=request.session_id))
     try:
         reply = await bus.request(subjects.control(request.from_worker), ping, fabric_pb2.ControlReply, _PING)
     except NoResponderError:
         return
-    except ServiceError:
-        if request.proof == fabric_pb2.PROOF_OF_DEATH_SILENT:
-            return  # as it was said to be
-        raise
     if reply.failure.reason != errors_pb2.ERROR_REASON_SESSION_UNKNOWN:
         raise _moved(request.session_id)
 

@@ -444,10 +444,12 @@ async def limited(story: Coroutine[Any, Any, None]) -> None:
 MOST_QUESTIONS = 30
 
 
-async def talks(stack: Stack, over: asyncio.Event, *, microphone: bool) -> None:
-    """A conversation that goes on until everything was replaced, and for one more question."""
+async def talks(stack: Stack, began: asyncio.Barrier, over: asyncio.Event, *, microphone: bool) -> None:
+    """A conversation that goes on until everything was replaced, and for one more question. Nothing is replaced before
+    all of them have begun."""
     targets = [str(gateway.ready["address"]) for gateway in stack.gateways]
     async with calling(stack, microphone=microphone, targets=targets) as call:
+        await began.wait()
         for asked in range(1, MOST_QUESTIONS + 1):
             was_over = over.is_set()
             since = len(call.got)
@@ -474,7 +476,8 @@ async def everything_is_replaced_under_load() -> None:
 
 async def replace_everything(config: StackConfig) -> None:
     async with Stack(config) as stack:
-        over = asyncio.Event()
+        calls = 4
+        began, over = asyncio.Barrier(calls + 1), asyncio.Event()
 
         async def replace_workers() -> None:
             for worker in list(stack.workers):
@@ -488,10 +491,11 @@ async def replace_everything(config: StackConfig) -> None:
                     await stack.start_gateway(PARLEY_GATEWAY_LISTEN=listen)
 
         async with asyncio.TaskGroup() as group:
-            for number in range(4):
-                group.create_task(talks(stack, over, microphone=number < 2))
+            for number in range(calls):
+                group.create_task(talks(stack, began, over, microphone=number < 2))
 
             async def replace() -> None:
+                await began.wait()
                 await asyncio.gather(replace_workers(), replace_gateways())
                 over.set()
 

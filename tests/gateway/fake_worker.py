@@ -120,7 +120,8 @@ class FakeWorker:
                         raise ServiceError(errors_pb2.ERROR_REASON_RESUME_REFUSED, "wrong token")
                     self._attach(request.attach.session_id, request.attach.gateway, reply)
                     if request.attach.session_id in self.epochs:
-                        reply.attached.next_downlink_seq = request.attach.last_received_seq + 1
+                        has = max(request.attach.last_received_seq, request.attach.passed_on_seq)
+                        reply.attached.next_downlink_seq = has + 1
                 case "take_over":
                     if self.refuse is not None:
                         raise self.refuse

@@ -10,7 +10,6 @@ import pytest
 
 from parley.v1 import errors_pb2, fabric_pb2, live_pb2
 from services.fabric.errors import ServiceError
-from services.gateway.recovery import Recovery
 from services.gateway.server import Gateway
 from tests.gateway.conftest import converse, open_request, opened, refusal
 from tests.gateway.fake_worker import FakeWorker, audio, start_worker, text
@@ -131,33 +130,11 @@ async def test_an_answer_that_was_lost_is_looked_up(
 
     other.before_reply = lost
     await worker.stop(quietly=True)
-    await eventually(lambda: other.asked("attach"))
+    [attach] = await eventually(lambda: other.asked("attach"))
+    assert (attach.last_received_seq, attach.passed_on_seq) == (0, 3), "the caller has acked none of what it was given"
     assert len(other.asked("take_over")) == 1
     await other.say(session, text(4, "here"))
     assert (await call.read()).text.text == "here"
-
-
-async def test_an_owner_that_is_there_after_all_goes_on(
-    call: Call, worker: FakeWorker, other: FakeWorker, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Proofs grow old: who is to take the session over asks once more, and the gateway looks again."""
-    proofs = iter([fabric_pb2.PROOF_OF_DEATH_SILENT])
-    prove_gone = Recovery.prove_gone
-
-    async def proven(self: Recovery, name: str, session: str) -> fabric_pb2.ProofOfDeath | None:
-        return next(proofs, None) or await prove_gone(self, name, session)
-
-    monkeypatch.setattr(Recovery, "prove_gone", proven)
-    other.refuse = ServiceError(errors_pb2.ERROR_REASON_WORKER_LOST, "it is there; look again")
-    [session] = worker.sessions
-    worker.epochs[session] = 1
-    worker.silent = True
-    await eventually(lambda: worker.asked("attach"))
-    worker.silent = False
-    assert [command.proof for command in other.asked("take_over")] == [fabric_pb2.PROOF_OF_DEATH_SILENT]
-    await worker.say(session, text(4, "of the same one"))
-    assert (await call.read()).text.text == "of the same one"
-    assert gateway.counts()["sessions_recovered"] == 1
 
 
 async def test_a_session_of_another_stream_is_let_go(call: Call, worker: FakeWorker, other: FakeWorker) -> None:

@@ -11,6 +11,7 @@ from parley.v1 import errors_pb2, fabric_pb2, live_pb2, sessions_pb2
 from services.fabric.records import handed_over
 from services.session_worker import events
 from tests.session_worker.conftest import TOKEN, FakeLink, Rig
+from tests.session_worker.test_session import DONE
 from tests.support.eventually import eventually
 
 PATIENT = {"attachment_timeout": "60s", "resume_window": "60s", "park_after": "60s", "capacity": "2"}
@@ -117,6 +118,24 @@ async def test_it_stays_while_speech_may_be_on_its_way(rig: Rig) -> None:
     assert not held._standing(time.monotonic()).quiet
     await eventually(lambda: held._standing(time.monotonic()).quiet)
     assert not held._parts.feeder.behind
+
+
+async def test_what_the_gateway_has_and_the_caller_may_not_is_kept(rig: Rig) -> None:
+    """A gateway that looks again who has its stream's session wants no message twice, and may die before the caller has
+    them."""
+    session, link = await rig.open()
+    await rig.send(session, text(1, "hello"))
+    await eventually(lambda: link.texts)
+    link.says(events.OutputTranscript("hel", False, ""), events.OutputTranscript("lo", False, ""), DONE)
+    await eventually(lambda: rig.responses and rig.responses[-1].HasField("turn_complete"))
+    newest = rig.responses[-1].seq
+    again = {"session_id": session, "gateway": "gw-test", "tenant": "acme", "principal": "bot"}
+    attached = (await rig.control(attach={**again, "last_received_seq": 1, "passed_on_seq": newest})).attached
+    assert attached.next_downlink_seq == newest + 1
+    attached = (await rig.control(attach={**again, "last_received_seq": 1})).attached
+    assert attached.next_downlink_seq == 2
+    refused = (await rig.control(attach={**again, "passed_on_seq": newest + 1})).failure
+    assert refused.reason == errors_pb2.ERROR_REASON_FIELD_INVALID
 
 
 async def test_what_comes_when_it_has_gone_is_nobodys_here(rig: Rig) -> None:
