@@ -124,9 +124,10 @@ class Stack:
     async def start_nats(self, *, port: int = -1) -> Child:
         """Starts nats-server; a fixed port is for starting a stopped one again."""
         config = _nats.write_config(self.state_dir, port=port)
-        self.nats = await self._spawn("nats", [_nats.find_server(), "-c", str(config)], {})
-        await _nats.wait_listening(self.nats, self.state_dir, self.config.ready_timeout)
-        return self.nats
+        nats = await self._spawn("nats", [_nats.find_server(), "-c", str(config)], {})
+        await _nats.wait_listening(nats, self.state_dir, self.config.ready_timeout)
+        self.nats = nats  # only now: what is started meanwhile is told the address of the one before, which stays
+        return nats
 
     async def start_emulator(self) -> Child:
         """Starts the Gemini Live emulator."""
